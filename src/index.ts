@@ -1,0 +1,22 @@
+export { Producer } from './producer.ts'
+export type { CloseResult, ProducerOptions, PublishOptions, PublishResult } from './producer.ts'
+export { Worker } from './worker.ts'
+export type { StopResult } from './worker.ts'
+export type { WorkerOptions } from './worker-options.ts'
+export type { WorkerCounts } from './counts.ts'
+export { defineJob, handle } from './job.ts'
+export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
+export type { DeadReason } from './decide.ts'
+export type { Logger } from './logger.ts'
+export type { RedisOption } from './redis/connection.ts'
+export {
+  JobTimeoutError,
+  LeaseLostError,
+  MillraceError,
+  OptionError,
+  PublishError,
+  RedisError,
+  StoppingError,
+  UnknownGroupError,
+} from './errors.ts'
+export type { ErrorCode, Published } from './errors.ts'

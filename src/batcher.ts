@@ -1,0 +1,265 @@
+import { randomUUID } from 'node:crypto'
+import { backoffMs, monotonicMs, sleep } from './clock.ts'
+import { messageOf, PublishError, RedisError, type Published } from './errors.ts'
+import type { Logger } from './logger.ts'
+import type { Connection } from './redis/connection.ts'
+import { faultOf } from './redis/faults.ts'
+import { append, open, type Appended } from './redis/publishing.ts'
+
+/**
+ * One stream's bounded line of jobs and the one batch that is on its way.
+ *
+ * A lone publish goes out at once; while a batch is in flight the next one fills, so batches grow under load. A batch is one
+ * script call, tagged (producer id, sequence). It is sent until Redis has said what became of it, and the script answers
+ * the same batch with the same ids, so a lost reply or a cut connection never makes two jobs of one.
+ *
+ *   filling ──▶ in flight ──answered──▶ each item resolved with its id
+ *                 │  │ └─refused (OOM, loading …)─▶ nothing was executed: back to the line, sent again after a pause
+ *                 │  └──no answer─▶ `uncertain`: the same batch, same tag, is sent again and again
+ *                 └─ time of all its items up ─▶ given up: rejected as 'unknown', and a new producer id from here on,
+ *                    so that a late copy of the batch can meet none of ours
+ *
+ * An item whose time is up is rejected at once, as 'no' while it waits or was surely refused, as 'unknown' in an uncertain
+ * batch. The line is bounded by the caller's check of `jobs` and `bytes`.
+ */
+
+/** One job on its way. */
+export interface Outgoing {
+  readonly fields: readonly string[]
+  readonly bytes: number
+  /** When its time is up, by the monotonic clock. */
+  readonly deadlineMs: number
+  /** Called once: with the id, or with the error. */
+  settled: ((id: string | undefined, error?: PublishError) => void) | undefined
+}
+
+/** Entries and bytes that one script call may carry; a single larger job goes alone. */
+const BATCH_JOBS = 500
+const BATCH_BYTES = 1024 * 1024
+
+interface Batch {
+  readonly items: Outgoing[]
+  uncertain: boolean
+}
+
+export class Batcher {
+  readonly #stream: string
+  readonly #connection: Connection
+  readonly #logger: Logger
+  /** The line; items before `#head` are gone, so that taking a batch costs no shifting. */
+  #line: Outgoing[] = []
+  #head = 0
+  #bytes = 0
+  #inFlight: Batch | undefined
+  #running = false
+  #timer: NodeJS.Timeout | undefined
+  #producerId: string | undefined
+  #seq = 0
+  #lastFault = ''
+  readonly #onProgress: () => void
+
+  constructor(stream: string, connection: Connection, logger: Logger, onProgress: () => void) {
+    this.#stream = stream
+    this.#connection = connection
+    this.#logger = logger
+    this.#onProgress = onProgress
+  }
+
+  /** Jobs without an answer. */
+  get jobs(): number {
+    return this.#line.length - this.#head + (this.#inFlight?.items.length ?? 0)
+  }
+
+  /** Bytes that wait in the line. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  push(item: Outgoing): void {
+    this.#line.push(item)
+    this.#bytes += item.bytes
+    if (this.#running) return
+    this.#running = true
+    // After this turn of the loop's current task, so that what is published together travels together.
+    queueMicrotask(() => void this.#run())
+  }
+
+  /** Rejects everything that is left, for a close whose time is up. */
+  abandon(reason: string): void {
+    for (const item of this.#line.splice(0).slice(this.#head)) this.#reject(item, 'no', reason)
+    this.#head = 0
+    this.#bytes = 0
+    const batch = this.#inFlight
+    if (batch === undefined) return
+    for (const item of batch.items) this.#reject(item, 'unknown', reason)
+  }
+
+  async #run(): Promise<void> {
+    // One coarse timer for all items, and only while there are any: a timer per publish would cost more than the publish.
+    this.#timer = setInterval(() => this.#expire(), 25)
+    this.#connection.hold(true)
+    for (let tries = 0; this.jobs > 0;) {
+      const moved = await this.#step().catch((error: unknown) => this.#failed(error))
+      tries = moved ? 0 : tries + 1
+      if (!moved && this.jobs > 0) await sleep(backoffMs(tries - 1, 10, 500))
+    }
+    clearInterval(this.#timer)
+    this.#running = false
+    this.#connection.hold(false)
+    this.#onProgress()
+  }
+
+  /** Sends what is in flight, or the next batch; true if it was answered. */
+  async #step(): Promise<boolean> {
+    if (!this.#connection.isReady) await this.#connection.ready(1000)
+    if (this.#producerId === undefined) {
+      const producerId = randomUUID()
+      if (!(await open(this.#connection.client, this.#stream, producerId))) return true
+      this.#producerId = producerId
+      this.#seq = 0
+    }
+    this.#inFlight ??= this.#take()
+    const batch = this.#inFlight
+    if (batch.items.length === 0) {
+      this.#inFlight = undefined
+      return true
+    }
+    const items = batch.items.map((item) => item.fields)
+    const answer = await append(this.#connection.client, this.#stream, {
+      producerId: this.#producerId,
+      seq: this.#seq + 1,
+      items,
+    })
+    this.#answered(batch, answer)
+    return true
+  }
+
+  #answered(batch: Batch, answer: Appended): void {
+    if (answer.kind === 'done') {
+      this.#seq += 1
+      this.#inFlight = undefined
+      batch.items.forEach((item, at) => this.#resolve(item, answer.ids[at]))
+      this.#onProgress()
+    } else if (answer.kind === 'behind') {
+      this.#logger.warn(
+        { stream: this.#stream, stored: answer.stored, sent: this.#seq + 1 },
+        'Redis has lost batches that it had confirmed (a failover, or a restart without persistence)',
+      )
+      // A batch after the last one that Redis still knows cannot have been executed there: send it under the next number.
+      this.#seq = answer.stored
+    } else if (answer.kind === 'forgotten' && !batch.uncertain) {
+      this.#producerId = undefined
+      this.#putBack(batch)
+    } else {
+      this.#giveUp(batch, 'Redis no longer knows this producer, so whether the batch was appended cannot be told')
+    }
+  }
+
+  /** What an error means for the batch in flight. Always "not moved". */
+  #failed(error: unknown): boolean {
+    const notReady = error instanceof RedisError
+    const { kind } = faultOf(error)
+    const batch = this.#inFlight
+    this.#lastFault = messageOf(error)
+    if (notReady ? error.code === 'ERR_REDIS_REFUSED' : kind === 'fatal') {
+      this.#refuseAll(error)
+    } else if (batch !== undefined && !notReady && kind === 'unknown') {
+      batch.uncertain = true
+    } else if (batch !== undefined && !batch.uncertain) {
+      this.#putBack(batch)
+    }
+    return false
+  }
+
+  /** Redis will not have these jobs however often it is asked. */
+  #refuseAll(error: unknown): void {
+    const batch = this.#inFlight
+    const uncertain = batch?.uncertain === true
+    if (batch !== undefined && !uncertain) this.#putBack(batch)
+    const why = `Redis refuses it: ${messageOf(error)}`
+    for (const item of this.#line.splice(0).slice(this.#head)) this.#reject(item, 'no', why, error)
+    this.#head = 0
+    this.#bytes = 0
+    if (batch !== undefined && uncertain) this.#giveUp(batch, why)
+    this.#onProgress()
+  }
+
+  /** A batch that was surely not executed returns to the head of the line, where items whose time is up leave as 'no'. */
+  #putBack(batch: Batch): void {
+    this.#line = [...batch.items, ...this.#line.slice(this.#head)]
+    this.#head = 0
+    for (const item of batch.items) this.#bytes += item.bytes
+    this.#inFlight = undefined
+  }
+
+  #take(): Batch {
+    const items: Outgoing[] = []
+    let bytes = 0
+    while (this.#head < this.#line.length && items.length < BATCH_JOBS) {
+      const item = this.#line[this.#head]
+      if (item === undefined) break
+      if (item.settled !== undefined) {
+        if (items.length > 0 && bytes + item.bytes > BATCH_BYTES) break
+        items.push(item)
+        bytes += item.bytes
+      }
+      this.#head += 1
+      this.#bytes -= item.bytes
+    }
+    if (this.#head === this.#line.length || this.#head > 10_000) {
+      this.#line = this.#line.slice(this.#head)
+      this.#head = 0
+    }
+    return { items, uncertain: false }
+  }
+
+  #giveUp(batch: Batch, reason: string): void {
+    this.#inFlight = undefined
+    this.#producerId = undefined
+    for (const item of batch.items) this.#reject(item, 'unknown', reason)
+    this.#onProgress()
+  }
+
+  #expire(): void {
+    const nowMs = monotonicMs()
+    const late = (item: Outgoing) => item.settled !== undefined && item.deadlineMs <= nowMs
+    const why = () => `its time was up${this.#lastFault === '' ? '' : `; the last fault was: ${this.#lastFault}`}`
+    for (let at = this.#head; at < this.#line.length; at++) {
+      const item = this.#line[at]
+      if (item !== undefined && late(item)) this.#reject(item, 'no', why())
+    }
+    this.#dropSettled()
+    const batch = this.#inFlight
+    if (batch === undefined) return
+    for (const item of batch.items) if (late(item)) this.#reject(item, 'unknown', why())
+    if (batch.uncertain && batch.items.every((item) => item.settled === undefined)) this.#giveUp(batch, why())
+  }
+
+  /** Items at the head that were rejected already must not keep the batcher, and with it the process, running. */
+  #dropSettled(): void {
+    for (;;) {
+      const item = this.#line[this.#head]
+      if (item === undefined || item.settled !== undefined) return
+      this.#head += 1
+      this.#bytes -= item.bytes
+    }
+  }
+
+  #resolve(item: Outgoing, id: string | undefined): void {
+    if (id === undefined) return this.#reject(item, 'no', 'Redis refused to append it')
+    item.settled?.(id)
+    item.settled = undefined
+  }
+
+  #reject(item: Outgoing, published: Published, why: string, cause?: unknown): void {
+    const told = item.settled
+    item.settled = undefined
+    if (told === undefined) return
+    const fate = published === 'no' ? 'the job is not in Redis' : 'the job may be in Redis or not'
+    const code = cause === undefined ? 'ERR_PUBLISH_TIMEOUT' : 'ERR_PUBLISH_REFUSED'
+    told(
+      undefined,
+      new PublishError(code, `could not publish to ${this.#stream}: ${why}; ${fate}`, { published, cause }),
+    )
+  }
+}

@@ -1,0 +1,38 @@
+/** What a worker has done since it started: plain numbers, added to on the hot path and read when somebody looks. */
+export interface WorkerCounts {
+  /** Entries read from the stream and the redelivery stream. */
+  delivered: number
+  /** Entries taken over from workers that went away or handed them back. */
+  claimed: number
+  completed: number
+  /** Runs whose handler failed; the job stays pending and is delivered again. */
+  failed: number
+  timedOut: number
+  dead: number
+  /** Completions of jobs that were settled already: they ran twice. */
+  late: number
+  /** Runs that were told to stop because another worker owns the job. */
+  leaseLost: number
+  handedBack: number
+  /** Pending entries that had been deleted from the stream. */
+  gone: number
+  claimPasses: number
+  trimmed: number
+}
+
+export function newCounts(): WorkerCounts {
+  return {
+    delivered: 0,
+    claimed: 0,
+    completed: 0,
+    failed: 0,
+    timedOut: 0,
+    dead: 0,
+    late: 0,
+    leaseLost: 0,
+    handedBack: 0,
+    gone: 0,
+    claimPasses: 0,
+    trimmed: 0,
+  }
+}

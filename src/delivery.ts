@@ -1,0 +1,69 @@
+import type { Member, Source } from './redis/member.ts'
+import type { Handler, Job } from './job.ts'
+
+/**
+ * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
+ * cost little; what is rarely used (the signal) is made when it is asked for.
+ */
+export class Delivery implements Job {
+  readonly source: Source
+  readonly entryId: string
+  readonly slot: number
+  readonly claimed: boolean
+  /** Flat field names and values; undefined until a claimed delivery was begun. */
+  fields: readonly string[] | undefined
+  deliveries: number
+  id: string
+  name = ''
+  attempt = 1
+  handler: Handler | undefined
+  startedAtMs = 0
+  timeoutMs = Infinity
+  /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */
+  ended: Error | undefined
+  readonly #member: Member
+  #controller: AbortController | undefined
+
+  constructor(
+    member: Member,
+    source: Source,
+    {
+      entryId,
+      slot,
+      deliveries,
+      fields,
+    }: { entryId: string; slot: number; deliveries: number; fields?: readonly string[] },
+  ) {
+    this.#member = member
+    this.source = source
+    this.entryId = entryId
+    this.id = entryId
+    this.slot = slot
+    this.deliveries = deliveries
+    this.claimed = fields === undefined
+    this.fields = fields
+  }
+
+  get stream(): string {
+    return this.#member.stream
+  }
+
+  get group(): string {
+    return this.#member.group
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.ended !== undefined) this.#controller.abort(this.ended)
+    }
+    return this.#controller.signal
+  }
+
+  /** The first reason counts; a handler that never looked at its signal costs nothing. */
+  end(reason: Error): void {
+    if (this.ended !== undefined) return
+    this.ended = reason
+    this.#controller?.abort(reason)
+  }
+}

@@ -1,0 +1,238 @@
+import { backoffMs, monotonicMs, sleep } from './clock.ts'
+import type { WorkerCounts } from './counts.ts'
+import type { Delivery } from './delivery.ts'
+import type { Executor } from './executor.ts'
+import type { Holdings } from './holdings.ts'
+import type { Source } from './redis/member.ts'
+import type { RawEntry } from './redis/replies.ts'
+import type { Begun } from './redis/stream.ts'
+
+/**
+ * The local queue and the slots. Claimed deliveries stand at its head, fetched ones behind; a slot that becomes free takes
+ * from the head. Claimed ones are begun in Redis first, which counts their delivery and brings their fields.
+ *
+ * A job that took two workers down already waits in quarantine: one of those at a time per worker. Whoever dies with it then
+ * dies with it alone, so the jobs that happened to run beside a poison job are not charged with what it did.
+ *
+ * How much is fetched ahead follows from how fast jobs end here: what ends within PREFETCH_MS. Slow jobs are not fetched
+ * ahead at all; they would wait behind each other here while other workers are idle.
+ */
+
+const PREFETCH_MS = 10
+const PREFETCH_MOST = 500
+/** Claimed jobs that may wait here per slot; at least CLAIM_LEAST, as claims are cheap to hold and cheap to give back. */
+const CLAIM_PER_SLOT = 2
+const CLAIM_LEAST = 64
+/** Deliveries after which a job is begun in quarantine. */
+const QUARANTINE_AFTER = 2
+
+export interface DispatcherDeps {
+  readonly concurrency: number
+  readonly holdings: Holdings
+  readonly executor: () => Executor
+  readonly counts: WorkerCounts
+  readonly begin: (source: Source, claimed: readonly { id: string; deliveries: number }[]) => Promise<Begun[]>
+}
+
+export class Dispatcher {
+  readonly #deps: DispatcherDeps
+  #fetched: Delivery[] = []
+  #head = 0
+  #claimed: Delivery[] = []
+  #quarantined: Delivery[] = []
+  #inQuarantine: Delivery | undefined
+  #running = 0
+  #beginning = 0
+  #dispatching = false
+  #closed = false
+  /** Whose begin was on its way when it was closed. */
+  #unstarted: Delivery[] = []
+  #ended = 0
+  #measuredAtMs = monotonicMs()
+  #endedPerMs = 0
+  #waiting = new Set<() => void>()
+
+  constructor(deps: DispatcherDeps) {
+    this.#deps = deps
+  }
+
+  get running(): number {
+    return this.#running
+  }
+
+  get waiting(): number {
+    return this.#fetched.length - this.#head + this.#claimed.length + this.#quarantined.length
+  }
+
+  /** How many entries to fetch now; 0 while what was fetched ahead still lasts. */
+  get fetchRoom(): number {
+    const ahead = Math.min(PREFETCH_MOST, Math.floor(this.#endedPerMs * PREFETCH_MS))
+    const queued = this.#fetched.length - this.#head
+    if (this.#closed || queued > ahead / 2) return 0
+    const slots = this.#deps.concurrency - this.#running - this.#beginning - this.#claimed.length
+    return Math.min(slots + ahead - queued, Math.floor(this.#deps.holdings.free / 2))
+  }
+
+  /** How many entries a claim may bring. */
+  get claimRoom(): number {
+    if (this.#closed) return 0
+    const most = Math.max(CLAIM_LEAST, this.#deps.concurrency * CLAIM_PER_SLOT)
+    return Math.min(most - this.#claimed.length - this.#quarantined.length, this.#deps.holdings.free)
+  }
+
+  /** Takes entries as they were read. Stream and redelivery stream share the slots in turn. */
+  fetched(entries: readonly [RawEntry[], RawEntry[]]): void {
+    this.#measure()
+    const [stream, redelivery] = entries
+    const most = Math.max(stream.length, redelivery.length)
+    for (let at = 0; at < most; at++) {
+      for (const source of [1, 0] as const) {
+        const entry = entries[source][at]
+        if (entry === undefined) continue
+        const delivery = this.#deps.holdings.adopt(source, { entryId: entry.id, deliveries: 1, fields: entry.fields })
+        // Without a row it cannot be renewed, so it is not held: it is claimed, by us or others, when its lease is over.
+        if (delivery !== undefined) this.#fetched.push(delivery)
+      }
+    }
+    this.#deps.counts.delivered += stream.length + redelivery.length
+    this.dispatch()
+  }
+
+  claimed(delivery: Delivery): void {
+    if (delivery.deliveries >= QUARANTINE_AFTER) this.#quarantined.push(delivery)
+    else this.#claimed.push(delivery)
+  }
+
+  /** Fills free slots from the head of the queue. */
+  dispatch(): void {
+    if (this.#dispatching || this.#closed) return
+    this.#dispatching = true
+    try {
+      this.#beginClaimed()
+      while (this.#running + this.#beginning < this.#deps.concurrency) {
+        const delivery = this.#fetched[this.#head]
+        if (delivery === undefined) break
+        this.#head += 1
+        this.#start(delivery)
+      }
+      if (this.#head === this.#fetched.length || this.#head > 4096) {
+        this.#fetched = this.#fetched.slice(this.#head)
+        this.#head = 0
+      }
+    } finally {
+      this.#dispatching = false
+    }
+    this.#tellRoom()
+  }
+
+  /** The executor is done with a delivery's slot. */
+  ended(delivery: Delivery): void {
+    this.#running -= 1
+    this.#ended += 1
+    if (this.#inQuarantine === delivery) this.#inQuarantine = undefined
+    if (!this.#dispatching) this.dispatch()
+  }
+
+  /** Takes no more; returns what was not started, to be handed back. Waits for begins that are on their way. */
+  async close(timeoutMs: number): Promise<Delivery[]> {
+    this.#closed = true
+    this.#tellRoom()
+    const untilMs = monotonicMs() + timeoutMs
+    while (this.#beginning > 0 && monotonicMs() < untilMs) await sleep(5)
+    const unstarted = [...this.#unstarted, ...this.#fetched.slice(this.#head), ...this.#claimed, ...this.#quarantined]
+    this.#fetched = []
+    this.#head = 0
+    this.#claimed = []
+    this.#quarantined = []
+    return unstarted
+  }
+
+  /** Resolves when there is room to fetch, when it is closed, or after `timeoutMs`. */
+  changed(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#waiting.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, timeoutMs)
+      this.#waiting.add(done)
+    })
+  }
+
+  #start(delivery: Delivery): void {
+    if (delivery.ended !== undefined) {
+      if (this.#inQuarantine === delivery) this.#inQuarantine = undefined
+      return this.#deps.holdings.release(delivery)
+    }
+    this.#running += 1
+    this.#deps.executor().start(delivery)
+  }
+
+  #beginClaimed(): void {
+    const free = () => this.#deps.concurrency - this.#running - this.#beginning
+    if (free() > 0 && this.#inQuarantine === undefined) {
+      const delivery = this.#quarantined.shift()
+      if (delivery !== undefined) {
+        this.#inQuarantine = delivery
+        void this.#begin([delivery])
+      }
+    }
+    while (free() > 0 && this.#claimed.length > 0) {
+      const source = this.#claimed[0]?.source
+      const other = this.#claimed.findIndex((delivery) => delivery.source !== source)
+      const most = Math.min(free(), other < 0 ? this.#claimed.length : other, 100)
+      void this.#begin(this.#claimed.splice(0, most))
+    }
+  }
+
+  /** Counts the deliveries in Redis and starts them. All are of one source. */
+  async #begin(batch: Delivery[]): Promise<void> {
+    this.#beginning += batch.length
+    let left = batch
+    for (let tries = 0; left.length > 0 && !this.#closed;) {
+      try {
+        const claimed = left.map(({ entryId, deliveries }) => ({ id: entryId, deliveries }))
+        const begun = await this.#deps.begin(left[0]?.source ?? 0, claimed)
+        begun.forEach((one, at) => this.#begun(left[at] as Delivery, one))
+        left = left.slice(begun.length)
+        tries = 0
+      } catch {
+        // Redis is away or refuses: the rows are still prefetched and renewed as soon as it is back.
+        await sleep(backoffMs(tries++, 50, 1000))
+      }
+    }
+    this.#beginning -= left.length
+    this.#unstarted.push(...left)
+  }
+
+  #begun(delivery: Delivery, { state, fields }: Begun): void {
+    this.#beginning -= 1
+    if (state === 'ok') {
+      delivery.deliveries += 1
+      delivery.fields = fields
+      if (this.#closed) this.#unstarted.push(delivery)
+      else this.#start(delivery)
+      return
+    }
+    if (state === 'gone') this.#deps.counts.gone += 1
+    if (this.#inQuarantine === delivery) this.#inQuarantine = undefined
+    this.#deps.holdings.release(delivery)
+    this.dispatch()
+  }
+
+  #measure(): void {
+    const nowMs = monotonicMs()
+    const elapsedMs = nowMs - this.#measuredAtMs
+    if (elapsedMs < 1) return
+    const weight = Math.min(1, elapsedMs / 20)
+    this.#endedPerMs += (this.#ended / elapsedMs - this.#endedPerMs) * weight
+    this.#ended = 0
+    this.#measuredAtMs = nowMs
+  }
+
+  #tellRoom(): void {
+    if (this.#waiting.size === 0 || (this.fetchRoom <= 0 && !this.#closed)) return
+    for (const told of this.#waiting) told()
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Every error that millrace throws. One base class with a stable `code`; a class of its own only where a caller branches.
+ * Messages say what failed, where, and what to do next; they never hold a payload, a password or a URL with one in it.
+ */
+
+/** The stable codes, for `error.code`. Messages may be reworded between versions, codes may not. */
+export type ErrorCode =
+  | 'ERR_OPTION'
+  | 'ERR_NAME'
+  | 'ERR_PAYLOAD'
+  | 'ERR_HANDLERS'
+  | 'ERR_PUBLISH_TIMEOUT'
+  | 'ERR_PUBLISH_REFUSED'
+  | 'ERR_PRODUCER_FULL'
+  | 'ERR_PRODUCER_CLOSED'
+  | 'ERR_REDIS_UNREACHABLE'
+  | 'ERR_REDIS_REFUSED'
+  | 'ERR_REDIS_REPLY'
+  | 'ERR_UNKNOWN_GROUP'
+  | 'ERR_WORKER_STATE'
+  | 'ERR_LEASE_LOST'
+  | 'ERR_JOB_TIMEOUT'
+  | 'ERR_STOPPING'
+
+/** Base class of all errors thrown by millrace; `instanceof MillraceError` tells them from a handler's own. */
+export class MillraceError extends Error {
+  override readonly name: string = 'MillraceError'
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+/** An option, name or argument is not what it must be. Thrown before any connection is opened; nothing was done. */
+export class OptionError extends MillraceError {
+  override readonly name = 'OptionError'
+
+  constructor(message: string, code: ErrorCode = 'ERR_OPTION') {
+    super(code, message)
+  }
+}
+
+/** Whether a job of a failed publish is in Redis. `unknown` only for a batch that was on its way when its time was up. */
+export type Published = 'no' | 'unknown'
+
+/** A publish did not succeed. `published` says whether the job may be in Redis all the same. */
+export class PublishError extends MillraceError {
+  override readonly name = 'PublishError'
+  readonly published: Published
+  /** Of a `publishMany`: how many of its jobs are certainly in Redis. */
+  readonly confirmed: number
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    { published = 'no', confirmed = 0, cause }: { published?: Published; confirmed?: number; cause?: unknown } = {},
+  ) {
+    super(code, message, cause === undefined ? undefined : { cause })
+    this.published = published
+    this.confirmed = confirmed
+  }
+}
+
+/** Redis cannot be reached, or refuses us (password, permission, a key of another type). `cause` is the client's error. */
+export class RedisError extends MillraceError {
+  override readonly name = 'RedisError'
+}
+
+/** A further group was asked for without saying where it starts: most often a mistyped name (P9). Nothing was created. */
+export class UnknownGroupError extends MillraceError {
+  override readonly name = 'UnknownGroupError'
+  readonly groups: readonly string[]
+
+  constructor(stream: string, group: string, groups: readonly string[], meant: string | undefined) {
+    const hint = meant === undefined ? `its groups: ${groups.slice(0, 20).join(', ')}` : `did you mean ${meant}?`
+    super(
+      'ERR_UNKNOWN_GROUP',
+      `stream ${stream} has no group ${group} (${hint}); to start a further group say where: startAt 'oldest' or 'now'`,
+    )
+    this.groups = groups
+  }
+}
+
+/** Reason of a handler's signal: another worker owns the job now, whatever this run still does. */
+export class LeaseLostError extends MillraceError {
+  override readonly name = 'LeaseLostError'
+
+  constructor(stream: string, id: string) {
+    super('ERR_LEASE_LOST', `the lease of job ${id} on ${stream} was lost: it runs on another worker, stop this run`)
+  }
+}
+
+/** Reason of a handler's signal: the job ran longer than `timeoutMs`; its lease is no longer renewed. */
+export class JobTimeoutError extends MillraceError {
+  override readonly name = 'JobTimeoutError'
+
+  constructor(stream: string, id: string, timeoutMs: number) {
+    super('ERR_JOB_TIMEOUT', `job ${id} on ${stream} ran longer than its timeoutMs of ${timeoutMs} ms`)
+  }
+}
+
+/** Reason of a handler's signal: the worker stops and `drainMs` is over; the job is handed back and runs elsewhere. */
+export class StoppingError extends MillraceError {
+  override readonly name = 'StoppingError'
+
+  constructor(stream: string, id: string) {
+    super('ERR_STOPPING', `the worker is stopping: job ${id} on ${stream} is handed back and runs on another worker`)
+  }
+}
+
+/** The text of anything thrown, for logs and provenance. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,165 @@
+import { monotonicMs } from './clock.ts'
+import type { WorkerCounts } from './counts.ts'
+import { decide, type Run } from './decide.ts'
+import type { Delivery } from './delivery.ts'
+import { JobTimeoutError, messageOf } from './errors.ts'
+import type { Holdings } from './holdings.ts'
+import type { Handler } from './job.ts'
+import type { Logger } from './logger.ts'
+import type { Settler } from './settler.ts'
+import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
+
+/**
+ * One delivery from start to settled: decode, find its handler, run it under its timeout and signal, decide, settle. The
+ * order of the steps is the specification. Not async: an await per step would cost more than most of the steps.
+ *
+ * A handler that is not done when its time is over has its signal aborted and its lease no longer renewed: the job runs on
+ * another worker. Its slot stays taken until the handler ends, since it still uses what a running handler uses.
+ */
+export interface ExecutorDeps {
+  readonly handlers: ReadonlyMap<string, Handler>
+  readonly holdings: Holdings
+  readonly settler: Settler
+  readonly counts: WorkerCounts
+  readonly logger: Logger
+  readonly timeoutMs: number | false
+  readonly maxDeliveries: () => number
+  /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
+  readonly readRaw: (delivery: Delivery) => Promise<Buffer[] | undefined>
+  /** The delivery needs its slot no more. */
+  readonly onEnded: (delivery: Delivery) => void
+}
+
+export class Executor {
+  readonly #deps: ExecutorDeps
+
+  constructor(deps: ExecutorDeps) {
+    this.#deps = deps
+  }
+
+  /** Runs a delivery that has its fields; returns at once, `onEnded` is called when the slot is free again. */
+  start(delivery: Delivery): void {
+    const decoded = decodeJob(delivery.entryId, delivery.fields ?? [])
+    if (decoded.kind === 'suspect') void this.#startRaw(delivery)
+    else this.#startDecoded(delivery, decoded)
+  }
+
+  /** Dead-letters a claimed delivery that has used up its deliveries, without running it. */
+  async buryUnrun(delivery: Delivery): Promise<void> {
+    const raw = await this.#deps.readRaw(delivery)
+    const fields = (raw ?? []).map((field) => field.toString())
+    delivery.id = jobIdOf(delivery.entryId, fields)
+    const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
+    this.#deps.settler.bury(delivery, 'deliveries', new Error(why))
+  }
+
+  /** Ends the runs that are past their time. */
+  endOverdue(): void {
+    const nowMs = monotonicMs()
+    for (const delivery of this.#deps.holdings.running()) {
+      if (nowMs - delivery.startedAtMs < delivery.timeoutMs) continue
+      this.#deps.counts.timedOut += 1
+      this.#deps.holdings.abandon(delivery)
+      delivery.end(new JobTimeoutError(delivery.stream, delivery.id, delivery.timeoutMs))
+      this.#deps.logger.warn(
+        {
+          stream: delivery.stream,
+          group: delivery.group,
+          id: delivery.id,
+          job: delivery.name,
+          timeoutMs: delivery.timeoutMs,
+        },
+        'job ran out of time: its signal is aborted and its lease no longer renewed',
+      )
+    }
+  }
+
+  #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
+    delivery.startedAtMs = monotonicMs()
+    if (decoded.kind !== 'job') {
+      delivery.id = jobIdOf(delivery.entryId, delivery.fields ?? [])
+      if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+      return this.#ended(delivery, { kind: 'malformed', malformed: decoded })
+    }
+    delivery.id = decoded.id
+    delivery.name = decoded.name
+    delivery.attempt = decoded.failed + 1
+    const handler = this.#deps.handlers.get(decoded.name)
+    const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
+    delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
+    if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+    if (handler === undefined) return this.#ended(delivery, { kind: 'unknown-job' })
+    this.#run(delivery, handler, decoded.data)
+  }
+
+  /** The handler is called here. */
+  #run(delivery: Delivery, handler: Handler, data: unknown): void {
+    try {
+      const result = handler.run(data, delivery)
+      if (isThenable(result)) {
+        result.then(
+          () => this.#ended(delivery, COMPLETED),
+          (error: unknown) => this.#ended(delivery, { kind: 'failed', error }),
+        )
+      } else {
+        this.#ended(delivery, COMPLETED)
+      }
+    } catch (error) {
+      this.#ended(delivery, { kind: 'failed', error })
+    }
+  }
+
+  #ended(delivery: Delivery, run: Run): void {
+    const { settler, holdings, counts, maxDeliveries, onEnded } = this.#deps
+    const ended = delivery.ended !== undefined
+    const outcome = decide(run, { deliveries: delivery.deliveries, maxDeliveries: maxDeliveries(), ended })
+    if (run.kind === 'failed' || run.kind === 'unknown-job') {
+      counts.failed += 1
+      if (outcome.kind === 'left' && !ended) this.#sayLeft(delivery, run)
+    }
+    switch (outcome.kind) {
+      case 'completed':
+        settler.complete(delivery)
+        break
+      case 'left':
+        holdings.release(delivery)
+        break
+      case 'dead':
+        settler.bury(delivery, outcome.reason, outcome.error)
+        break
+    }
+    onEnded(delivery)
+  }
+
+  async #startRaw(delivery: Delivery): Promise<void> {
+    try {
+      const raw = await this.#deps.readRaw(delivery)
+      if (raw === undefined) return this.#dropped(delivery)
+      this.#startDecoded(delivery, decodeRaw(delivery.entryId, raw))
+    } catch {
+      // Redis is away: the entry stays pending and is claimed when its lease is over.
+      this.#dropped(delivery)
+    }
+  }
+
+  /** Not ours any more, or not to be run now. */
+  #dropped(delivery: Delivery): void {
+    this.#deps.holdings.release(delivery)
+    this.#deps.onEnded(delivery)
+  }
+
+  #sayLeft(delivery: Delivery, run: Run): void {
+    const { id, name, stream, group, deliveries } = delivery
+    const error = run.kind === 'failed' ? messageOf(run.error) : 'no handler for it here'
+    this.#deps.logger.warn(
+      { stream, group, id, job: name, deliveries, error },
+      'job failed: it stays pending and is delivered again when its lease is over',
+    )
+  }
+}
+
+const COMPLETED: Run = { kind: 'completed' }
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}

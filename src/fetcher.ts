@@ -1,0 +1,152 @@
+import { backoffMs, monotonicMs, sleep } from './clock.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import { messageOf, RedisError } from './errors.ts'
+import type { Logger } from './logger.ts'
+import { Connection, type RedisTarget } from './redis/connection.ts'
+import { faultOf } from './redis/faults.ts'
+import type { Member } from './redis/member.ts'
+import { readNew } from './redis/stream.ts'
+
+/**
+ * Reads new entries, only as many as there are slots for, over one connection that does nothing else: any other command
+ * would wait behind the blocked read.
+ *
+ * The block is finite and a watchdog of our own looks at it: a read that outlives it gets a new connection, since the silent
+ * worker behind a dead connection is what users of other systems report most. To stop, the read is woken with CLIENT
+ * UNBLOCK from the command connection and its answer is taken: a disconnect would orphan what Redis had just delivered.
+ */
+export interface FetcherDeps {
+  readonly target: RedisTarget
+  /** The command connection, to wake the blocked read from. */
+  readonly commands: Connection
+  readonly member: Member
+  readonly dispatcher: Dispatcher
+  readonly logger: Logger
+  /** Makes the group again after it vanished. */
+  readonly rejoin: () => Promise<void>
+  readonly blockMs: number
+}
+
+/** Beyond the block, for a server that is slow to answer. */
+const MARGIN_MS = 3000
+
+export class Fetcher {
+  readonly #deps: FetcherDeps
+  #connection: Connection
+  #clientId: number | undefined
+  #epoch = 0
+  #reading = false
+  #loop: Promise<void> | undefined
+  readonly #stopping = new AbortController()
+  /** When a read last completed, by the monotonic clock. */
+  lastReadAtMs = monotonicMs()
+
+  constructor(deps: FetcherDeps) {
+    this.#deps = deps
+    this.#connection = this.#connect()
+  }
+
+  start(): void {
+    this.#loop ??= this.#run()
+  }
+
+  /** Stops reading; what the last read brings is still taken, so that nothing is delivered to nobody. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    // The read may be on its way to Redis while we wake it: wake until it has returned. If Redis does not answer at all,
+    // what it may have delivered meanwhile is claimed by others when the lease is over.
+    const untilMs = monotonicMs() + this.#deps.blockMs + MARGIN_MS
+    while (this.#reading) {
+      if (monotonicMs() > untilMs) this.#connection.close()
+      await this.#unblock()
+      await sleep(10)
+    }
+    await this.#loop
+    this.#connection.close()
+  }
+
+  /** Reads once. @returns how many entries came. */
+  async runOnce(): Promise<{ delivered: number }> {
+    const count = this.#deps.dispatcher.fetchRoom
+    if (count <= 0) return { delivered: 0 }
+    await this.#identify()
+    if (this.#stopping.signal.aborted) return { delivered: 0 }
+    this.#reading = true
+    const watchdog = setTimeout(() => this.#replaceConnection(), this.#deps.blockMs + MARGIN_MS)
+    try {
+      const { member, blockMs } = this.#deps
+      const entries = await readNew(this.#connection.client, member, { count, blockMs })
+      this.lastReadAtMs = monotonicMs()
+      if (entries[0].length + entries[1].length > 0) this.#deps.dispatcher.fetched(entries)
+      return { delivered: entries[0].length + entries[1].length }
+    } finally {
+      clearTimeout(watchdog)
+      this.#reading = false
+    }
+  }
+
+  async #run(): Promise<void> {
+    let tries = 0
+    while (!this.#stopping.signal.aborted) {
+      if (this.#deps.dispatcher.fetchRoom <= 0) {
+        await this.#deps.dispatcher.changed(1000)
+        continue
+      }
+      try {
+        await this.runOnce()
+        tries = 0
+      } catch (error) {
+        await this.#recover(error, tries++)
+      }
+    }
+  }
+
+  async #recover(error: unknown, tries: number): Promise<void> {
+    if (this.#stopping.signal.aborted) return
+    const { kind } = faultOf(error)
+    if (kind === 'lost-group') {
+      const joined = await this.#deps.rejoin().then(
+        () => true,
+        () => false,
+      )
+      if (joined) return
+    } else if (tries === 0) {
+      const level = kind === 'fatal' ? 'error' : 'warn'
+      this.#deps.logger[level](
+        { stream: this.#deps.member.stream, group: this.#deps.member.group, fault: messageOf(error) },
+        'cannot read from Redis now; the worker goes on trying',
+      )
+    }
+    const pauseMs = error instanceof RedisError ? 0 : backoffMs(tries, 20, 1000)
+    await sleep(pauseMs, this.#stopping.signal)
+  }
+
+  /** Every connection has another id at the server, and without it a blocked read cannot be woken. */
+  async #identify(): Promise<void> {
+    if (!this.#connection.isReady) await this.#connection.ready(1000)
+    if (this.#epoch === this.#connection.epoch && this.#clientId !== undefined) return
+    const epoch = this.#connection.epoch
+    this.#clientId = await this.#connection.clientId()
+    this.#epoch = epoch
+  }
+
+  async #unblock(): Promise<void> {
+    if (this.#clientId !== undefined && this.#deps.commands.isReady) await this.#deps.commands.unblock(this.#clientId)
+    else if (!this.#connection.isReady) this.#connection.close()
+  }
+
+  #connect(): Connection {
+    return new Connection(this.#deps.target, { role: 'fetcher', socketTimeoutMs: this.#deps.blockMs + MARGIN_MS })
+  }
+
+  #replaceConnection(): void {
+    this.#deps.logger.warn(
+      { stream: this.#deps.member.stream, group: this.#deps.member.group },
+      'a read outlived its block; connecting anew',
+    )
+    const silent = this.#connection
+    this.#connection = this.#connect()
+    this.#clientId = undefined
+    silent.close()
+  }
+}

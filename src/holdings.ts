@@ -1,0 +1,79 @@
+import { Delivery } from './delivery.ts'
+import { ABANDONED, LeaseTable, RUNNING, UNSETTLED } from './lease/table.ts'
+import type { Member, Source } from './redis/member.ts'
+
+/**
+ * What this worker holds: a row in the lease table for the keeper, and the delivery that belongs to it for the main thread.
+ * Nothing is held without a row, so nothing is held without being renewed.
+ */
+export class Holdings {
+  readonly table: LeaseTable
+  readonly #member: Member
+  readonly #bySlot: (Delivery | undefined)[]
+
+  constructor(member: Member, slots: number) {
+    this.#member = member
+    this.table = new LeaseTable(slots)
+    this.#bySlot = new Array<Delivery | undefined>(slots).fill(undefined)
+  }
+
+  get free(): number {
+    return this.table.freeSlots
+  }
+
+  /** Takes an entry that was just read (with its fields) or claimed (without); undefined if there is no row left. */
+  adopt(
+    source: Source,
+    { entryId, deliveries, fields }: { entryId: string; deliveries: number; fields?: readonly string[] },
+  ): Delivery | undefined {
+    const slot = this.table.fill(source, entryId, deliveries, fields === undefined)
+    if (slot < 0) return undefined
+    const delivery = new Delivery(this.#member, source, { entryId, slot, deliveries, ...(fields && { fields }) })
+    this.#bySlot[slot] = delivery
+    return delivery
+  }
+
+  /** Marks a delivery as running; false if the keeper has handed it back meanwhile. */
+  start(delivery: Delivery): boolean {
+    const deadlineMs = delivery.startedAtMs + delivery.timeoutMs
+    return this.table.start(delivery.slot, delivery.deliveries, deadlineMs)
+  }
+
+  /** The handler is done; the lease is kept until Redis has confirmed the outcome. */
+  finish(delivery: Delivery): void {
+    this.table.mark(delivery.slot, UNSETTLED)
+  }
+
+  /** The run no longer counts, but its handler may still be at work: no renewals from here on. */
+  abandon(delivery: Delivery): void {
+    this.table.mark(delivery.slot, ABANDONED)
+  }
+
+  release(delivery: Delivery): void {
+    if (this.#bySlot[delivery.slot] !== delivery) return
+    this.#bySlot[delivery.slot] = undefined
+    this.table.release(delivery.slot)
+  }
+
+  /** The delivery that a keeper's report is about, unless the slot holds another by now or its run is over. */
+  reported({ slot, generation }: { slot: number; generation: number }): Delivery | undefined {
+    if (this.table.generation(slot) !== generation || this.table.state(slot) === UNSETTLED) return undefined
+    return this.#bySlot[slot]
+  }
+
+  all(): Delivery[] {
+    return this.#bySlot.filter((delivery) => delivery !== undefined)
+  }
+
+  running(): Delivery[] {
+    return this.all().filter(({ slot }) => this.table.state(slot) === RUNNING)
+  }
+
+  /** Entries whose run here no longer counts while its handler is still at work: not to be claimed by this worker again. */
+  avoided(): string[] {
+    return this.all()
+      .filter(({ slot }) => this.table.state(slot) === ABANDONED)
+      .slice(0, 100)
+      .map(({ entryId }) => entryId)
+  }
+}

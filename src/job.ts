@@ -1,0 +1,116 @@
+import { OptionError } from './errors.ts'
+import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+
+/** What both sides share of a job: its name, its stream, and what the worker needs to know of it. */
+export interface JobDefinition<Data = unknown> {
+  readonly name: string
+  /** The stream that its jobs are published to, unless a publish names another. */
+  readonly stream: string | undefined
+  /** How long one run may take, in ms; `false` is no limit. The worker's definition counts. */
+  readonly timeoutMs: number | false | undefined
+  /** Never set: carries the type of the payload. */
+  readonly data?: Data
+}
+
+export interface JobOptions {
+  /** The stream that its jobs are published to. @default none: every publish names it */
+  stream?: string
+  /** How long one run may take, in ms; `false` is no limit. @default the worker's timeoutMs */
+  timeoutMs?: number | false
+}
+
+/** What a handler is told of the job that it runs. */
+export interface Job {
+  /** The job's id: the same through every delivery, and so what makes an idempotency key. */
+  readonly id: string
+  readonly name: string
+  readonly stream: string
+  readonly group: string
+  /** Which run this is by failures: 1 at first, one more for each attempt that failed before. */
+  readonly attempt: number
+  /** Which delivery this is: 1 at first, one more for each worker that went away with it. */
+  readonly deliveries: number
+  /** Aborts when the lease is lost, the timeout is over, or the worker stops and the drain is over. */
+  readonly signal: AbortSignal
+}
+
+export type HandlerFunction<Data = unknown> = (data: Data, job: Job) => unknown
+
+/** One handler and the job that it is for. */
+export interface Handler {
+  readonly job: JobDefinition
+  readonly run: HandlerFunction
+}
+
+/** What a worker takes: a list of `handle(…)`, or an object of functions by job name. */
+export type Handlers = readonly Handler[] | Readonly<Record<string, HandlerFunction>>
+
+/**
+ * Defines a job: the name that its entries carry and the type of its payload.
+ * @throws OptionError on a bad name or option.
+ */
+export function defineJob<Data = unknown>(name: string, options: JobOptions = {}): JobDefinition<Data> {
+  checkJobName(name)
+  refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs'])
+  return { name, stream: options.stream, timeoutMs: resolveTimeout(options.timeoutMs) }
+}
+
+/** Ties a function to the job that it handles. */
+export function handle<Data>(job: JobDefinition<Data>, run: HandlerFunction<Data>): Handler {
+  if (typeof run !== 'function')
+    throw new OptionError(`expected the handler of ${job.name} to be a function, got ${shown(run)}`)
+  return { job, run: run as HandlerFunction }
+}
+
+/** Brings both forms of handlers into one map by job name. @throws OptionError ERR_HANDLERS when there is none. */
+export function resolveHandlers(given: unknown): Map<string, Handler> {
+  const byName = new Map<string, Handler>()
+  for (const handler of handlersOf(given)) {
+    if (byName.has(handler.job.name)) {
+      throw new OptionError(`expected one handler for job ${handler.job.name}, got two`, 'ERR_HANDLERS')
+    }
+    byName.set(checkJobName(handler.job.name), handler)
+  }
+  if (byName.size === 0) throw new OptionError('expected at least one handler, got none', 'ERR_HANDLERS')
+  return byName
+}
+
+const JOB_NAME = /^[A-Za-z0-9_.:-]{1,100}$/
+
+export function isJobName(name: unknown): name is string {
+  return typeof name === 'string' && JOB_NAME.test(name)
+}
+
+export function checkJobName(name: unknown): string {
+  if (isJobName(name)) return name
+  throw new OptionError(`expected a job name of 1 to 100 letters, digits and _ . : - , got ${shown(name)}`, 'ERR_NAME')
+}
+
+/** A timeout in ms, `false` for none, undefined when the option is absent. */
+export function resolveTimeout(given: number | false | undefined): number | false | undefined {
+  if (given === undefined || given === false) return given
+  if (typeof given !== 'number') oneOf('timeoutMs', given, ['a positive integer', 'false'])
+  return wholeNumber('timeoutMs', given, { or: 0, max: 2 ** 31 - 1 })
+}
+
+function handlersOf(given: unknown): Handler[] {
+  if (Array.isArray(given)) return given.map(checkHandler)
+  if (typeof given !== 'object' || given === null) {
+    throw new OptionError(
+      `expected handlers to be a list of handle(job, function) or an object of functions, got ${shown(given)}`,
+      'ERR_HANDLERS',
+    )
+  }
+  return Object.entries(given).map(([name, run]: [string, unknown]) => {
+    if (typeof run === 'function') {
+      return { job: defineJob(name), run: run as HandlerFunction }
+    }
+    throw new OptionError(`expected the handler of ${name} to be a function, got ${shown(run)}`, 'ERR_HANDLERS')
+  })
+}
+
+function checkHandler(given: unknown): Handler {
+  const handler = given as Partial<Handler> | null
+  if (typeof handler?.run === 'function' && typeof handler.job?.name === 'string') return handler as Handler
+  throw new OptionError(`expected a list of handle(job, function), got ${shown(given)} in it`, 'ERR_HANDLERS')
+}

@@ -1,0 +1,255 @@
+import { Batcher, type Outgoing } from './batcher.ts'
+import { monotonicMs } from './clock.ts'
+import { messageOf, OptionError, PublishError } from './errors.ts'
+import { checkJobName, type JobDefinition } from './job.ts'
+import { resolveLogger, type Logger } from './logger.ts'
+import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+import { Connection, resolveRedis, type RedisOption } from './redis/connection.ts'
+import { checkStreamName } from './redis/keys.ts'
+import { listStream } from './redis/stream.ts'
+import { encodeJob } from './wire.ts'
+
+export interface ProducerOptions {
+  /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
+  redis?: RedisOption
+  /** How long a publish may take before it fails, in ms. @default 10000 */
+  timeoutMs?: number
+  /** Largest payload, as JSON, in bytes. @default 1048576 */
+  maxPayloadBytes?: number
+  /** Most jobs that may wait for Redis, per stream; further ones are refused. @default 100000 */
+  maxWaitingJobs?: number
+  /** Most bytes of payload that may wait for Redis, per stream; further jobs are refused. @default 67108864 */
+  maxWaitingBytes?: number
+  /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
+  logger?: Logger | false
+}
+
+export interface PublishOptions {
+  /** The stream to publish to. @default the job definition's */
+  stream?: string
+  /** How long this publish may take, in ms. @default the producer's timeoutMs */
+  timeoutMs?: number
+}
+
+/** A publish that succeeded: the job is in Redis. */
+export interface PublishResult {
+  /** The job's id; it stays the same through everything that happens to the job. */
+  readonly id: string
+  readonly outcome: 'added'
+}
+
+/** What became of the jobs that were waiting when a producer was closed. */
+export interface CloseResult {
+  /** Jobs that are not in Redis, or may not be; their publishes were rejected. */
+  readonly unpublished: number
+}
+
+/** publishMany takes from its iterable only while fewer than this many jobs wait: two batches, so one is always ready. */
+const MANY_AHEAD_JOBS = 1000
+const MANY_AHEAD_BYTES = 4 * 1024 * 1024
+
+/**
+ * Publishes jobs. A publish that resolved is in Redis, once; one that rejected says whether it may be there all the same.
+ * Connects at the first publish; an idle producer does not keep the process running.
+ * @throws OptionError at construction, on an unknown or impossible option.
+ */
+export class Producer {
+  readonly #connection: Connection
+  readonly #logger: Logger
+  readonly #timeoutMs: number
+  readonly #maxPayloadBytes: number
+  readonly #maxWaitingJobs: number
+  readonly #maxWaitingBytes: number
+  readonly #batchers = new Map<string, Batcher>()
+  readonly #names = new Set<string>()
+  #progress = new Set<() => void>()
+  #closed = false
+
+  constructor(options: ProducerOptions = {}) {
+    refuseUnknownKeys('Producer', options, KNOWN)
+    const target = resolveRedis(options.redis)
+    this.#logger = resolveLogger(options.logger)
+    this.#timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: 10_000 })
+    this.#maxPayloadBytes = wholeNumber('maxPayloadBytes', options.maxPayloadBytes, { or: 1024 * 1024, max: 2 ** 29 })
+    this.#maxWaitingJobs = wholeNumber('maxWaitingJobs', options.maxWaitingJobs, { or: 100_000 })
+    this.#maxWaitingBytes = wholeNumber('maxWaitingBytes', options.maxWaitingBytes, { or: 64 * 1024 * 1024 })
+    this.#connection = new Connection(target, { role: 'producer', socketTimeoutMs: 5000, onDemand: true })
+  }
+
+  /**
+   * Publishes one job; publishes of the same turn travel in one batch.
+   * @returns its id, once it is in Redis.
+   * @throws PublishError; `published` says whether the job may be in Redis all the same.
+   */
+  publish<Data>(job: JobDefinition<Data> | string, data: Data, options = NO_OPTIONS): Promise<PublishResult> {
+    return new Promise((resolve, reject) => {
+      const { batcher, name } = this.#route(job, options)
+      const timeoutMs =
+        options.timeoutMs === undefined ? this.#timeoutMs : wholeNumber('timeoutMs', options.timeoutMs, { or: 1 })
+      const item = this.#pack(name, data, monotonicMs() + timeoutMs)
+      item.settled = (id, error) => (id === undefined ? reject(error) : resolve({ id, outcome: 'added' }))
+      this.#checkRoom(batcher)
+      batcher.push(item)
+    })
+  }
+
+  /**
+   * Publishes every payload of an iterable, in its order, taking no more from it than what Redis keeps up with.
+   * @returns how many were published: all of them.
+   * @throws PublishError at the first job that fails, after the jobs on their way have their answer; `confirmed` says how
+   * many are certainly in Redis. An error of the iterable itself is thrown as it is.
+   */
+  async publishMany<Data>(
+    job: JobDefinition<Data> | string,
+    items: Iterable<Data> | AsyncIterable<Data>,
+    options: PublishOptions = {},
+  ): Promise<{ published: number }> {
+    const { batcher, name } = this.#route(job, options)
+    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
+    let confirmed = 0
+    let waiting = 0
+    let failure: PublishError | undefined
+    const settled = (id: string | undefined, error?: PublishError) => {
+      waiting -= 1
+      if (id !== undefined) confirmed += 1
+      else if (failure === undefined || error?.published === 'unknown') failure = error
+    }
+    const push = (data: Data) => {
+      const item = this.#pack(name, data, monotonicMs() + timeoutMs)
+      item.settled = settled
+      waiting += 1
+      batcher.push(item)
+    }
+    const isFull = () => batcher.jobs >= MANY_AHEAD_JOBS || batcher.bytes >= MANY_AHEAD_BYTES
+    try {
+      if (Symbol.iterator in items) {
+        for (const data of items) {
+          while (isFull() && failure === undefined) await this.#progressed()
+          if (failure !== undefined || this.#closed) break
+          push(data)
+        }
+      } else {
+        for await (const data of items) {
+          while (isFull() && failure === undefined) await this.#progressed()
+          if (failure !== undefined || this.#closed) break
+          push(data)
+        }
+      }
+    } finally {
+      while (waiting > 0) await this.#progressed()
+    }
+    if (failure === undefined && this.#closed) failure = closedError()
+    if (failure === undefined) return { published: confirmed }
+    const { code, message, published, cause } = failure
+    throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {
+      published,
+      confirmed,
+      cause,
+    })
+  }
+
+  /**
+   * Takes no more jobs, waits until those that wait are in Redis or `timeoutMs` is over, and ends the connection. Closing
+   * twice is fine.
+   */
+  async close({ timeoutMs }: { timeoutMs?: number } = {}): Promise<CloseResult> {
+    const untilMs = monotonicMs() + wholeNumber('timeoutMs', timeoutMs, { or: 5000, min: 0 })
+    this.#closed = true
+    const left = () => [...this.#batchers.values()].reduce((sum, batcher) => sum + batcher.jobs, 0)
+    while (left() > 0 && monotonicMs() < untilMs) await this.#progressed()
+    const unpublished = left()
+    for (const batcher of this.#batchers.values()) batcher.abandon('the producer was closed')
+    this.#connection.close()
+    return { unpublished }
+  }
+
+  #route(
+    job: Pick<JobDefinition, 'name' | 'stream'> | string,
+    options: PublishOptions,
+  ): { batcher: Batcher; name: string } {
+    if (this.#closed) throw closedError()
+    try {
+      if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, ['stream', 'timeoutMs'])
+      const name = typeof job === 'string' ? job : job?.name
+      if (!this.#names.has(name)) this.#rememberName(checkJobName(name))
+      const stream = options.stream ?? (typeof job === 'string' ? undefined : job.stream)
+      if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
+      return { batcher: this.#batchers.get(stream) ?? this.#openStream(stream), name }
+    } catch (error) {
+      throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+    }
+  }
+
+  #openStream(stream: string): Batcher {
+    checkStreamName(stream)
+    let listed = false
+    const batcher = new Batcher(stream, this.#connection, this.#logger, () => {
+      if (!listed) void listStream(this.#connection.client, stream).catch(() => {})
+      listed = true
+      for (const told of this.#progress) told()
+    })
+    this.#batchers.set(stream, batcher)
+    return batcher
+  }
+
+  /** Names that were checked need no second check; hostile callers must not make the set grow without end. */
+  #rememberName(name: string): void {
+    if (this.#names.size >= 1000) this.#names.clear()
+    this.#names.add(name)
+  }
+
+  #pack(name: string, data: unknown, deadlineMs: number): Outgoing {
+    let json: string | undefined
+    try {
+      json = JSON.stringify(data)
+    } catch (error) {
+      throw new PublishError(
+        'ERR_PAYLOAD',
+        `expected the data of ${name} to be JSON-able: ${messageOf(error).split('\n')[0]}`,
+      )
+    }
+    if (json === undefined) {
+      throw new PublishError(
+        'ERR_PAYLOAD',
+        `expected the data of ${name} to be JSON-able, got ${shown(data)}; null is no data`,
+      )
+    }
+    const bytes = Buffer.byteLength(json)
+    if (bytes > this.#maxPayloadBytes) {
+      throw new PublishError(
+        'ERR_PAYLOAD',
+        `expected the data of ${name} to be at most ${this.#maxPayloadBytes} bytes of JSON, got ${bytes}; ` +
+          'store large data elsewhere and publish where it is',
+      )
+    }
+    return { fields: encodeJob(name, json), bytes: bytes + name.length, deadlineMs, settled: undefined }
+  }
+
+  #checkRoom(batcher: Batcher): void {
+    if (batcher.jobs < this.#maxWaitingJobs && batcher.bytes < this.#maxWaitingBytes) return
+    throw new PublishError(
+      'ERR_PRODUCER_FULL',
+      `${batcher.jobs} jobs (${batcher.bytes} bytes) wait for Redis already; the job is not in Redis, publish it later`,
+    )
+  }
+
+  /** Resolves when a batch was answered, or soon: what it waits for may also have timed out. */
+  #progressed(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#progress.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, 50)
+      this.#progress.add(done)
+    })
+  }
+}
+
+const KNOWN = ['redis', 'timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes', 'logger']
+const NO_OPTIONS: PublishOptions = {}
+
+function closedError(): PublishError {
+  return new PublishError('ERR_PRODUCER_CLOSED', 'the producer is closed; the job is not in Redis', { published: 'no' })
+}

@@ -1,0 +1,213 @@
+import { Redis, type RedisOptions } from 'ioredis'
+import { backoffMs, monotonicMs } from '../clock.ts'
+import { OptionError, RedisError } from '../errors.ts'
+import { shown } from '../options.ts'
+import { faultOf, withoutArguments } from './faults.ts'
+
+/**
+ * One connection to Redis under our rules, which differ from the client's defaults for reasons that were seen:
+ *
+ * - `maxRetriesPerRequest: 0` and no offline queue: the client would send an unanswered command again after a reconnect,
+ *   and an XADD sent twice is two jobs. A command either gets its answer or fails; who sent it decides what then.
+ * - Reconnects for ever, with a capped delay, as long as somebody needs the connection.
+ * - `socketTimeout`: a peer that went silent fails the command instead of holding it for ever.
+ * - RESP2, which every server and proxy speaks, unless the user's options say otherwise.
+ *
+ * An `error` listener is always attached: without one the client prints, and an unheard error could end the process.
+ */
+
+/** What a user may give as `redis`: a URL, ioredis options, or an ioredis instance, which is only read for its options. */
+export type RedisOption = string | RedisOptions | Redis
+
+/** Where Redis is, as plain data: it can be posted to another thread. */
+export interface RedisTarget {
+  readonly url?: string
+  readonly options: RedisOptions
+}
+
+/** What the options of one connection say. */
+export interface ConnectionOptions {
+  /** What it is for; part of the name that CLIENT LIST shows. */
+  readonly role: string
+  /** A command without an answer for this long fails and the connection is made anew, in ms. */
+  readonly socketTimeoutMs: number
+  /** Upper bound of the delay between two tries to connect, in ms. @default 1000 */
+  readonly reconnectCapMs?: number
+  /** Connect only while somebody `hold`s it, so that an idle process can end. @default false */
+  readonly onDemand?: boolean
+}
+
+export class Connection {
+  readonly client: Redis
+  /** Counts the times it became ready: who keeps something of a connection (its CLIENT ID) sees when it is another. */
+  epoch = 0
+  #lastError: Error | undefined
+  #held: boolean
+  #closed = false
+  readonly #waiting = new Set<() => void>()
+
+  constructor(target: RedisTarget, options: ConnectionOptions) {
+    const capMs = options.reconnectCapMs ?? 1000
+    this.#held = options.onDemand !== true
+    const ours: RedisOptions & { replyMapping: 'legacy' } = {
+      protocol: 2,
+      ...target.options,
+      replyMapping: 'legacy',
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      autoResendUnfulfilledCommands: false,
+      enableAutoPipelining: false,
+      connectTimeout: Math.min(target.options.connectTimeout ?? 5000, 5000),
+      keepAlive: 15_000,
+      socketTimeout: options.socketTimeoutMs,
+      connectionName: `millrace:${options.role}:${process.pid}`,
+      retryStrategy: (tries) => (this.#held && !this.#closed ? backoffMs(tries - 1, 50, capMs) : null),
+      reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
+    }
+    delete ours.commandTimeout
+    delete ours.blockingTimeout
+    this.client = target.url === undefined ? new Redis(ours) : new Redis(target.url, ours)
+    this.client.on('error', (error: Error) => this.#note(error))
+    this.client.on('connect', () => this.#refSocket())
+    this.client.on('ready', () => {
+      this.epoch += 1
+      this.#lastError = undefined
+      this.#wake()
+    })
+  }
+
+  get isReady(): boolean {
+    return this.client.status === 'ready'
+  }
+
+  /** What went wrong last on the way to Redis, or undefined while all is well. */
+  get lastError(): Error | undefined {
+    return this.#lastError
+  }
+
+  /**
+   * Resolves once commands can be sent.
+   * @throws RedisError `ERR_REDIS_UNREACHABLE` when `timeoutMs` is over, `ERR_REDIS_REFUSED` at once on a wrong password.
+   */
+  async ready(timeoutMs: number): Promise<void> {
+    const untilMs = monotonicMs() + timeoutMs
+    while (!this.isReady) {
+      const refused = this.#lastError !== undefined && faultOf(this.#lastError).kind === 'fatal'
+      const leftMs = untilMs - monotonicMs()
+      if (refused || leftMs <= 0 || this.#closed) throw this.#unready()
+      if (this.client.status === 'wait' || this.client.status === 'end') this.client.connect().catch(() => {})
+      await this.#changed(leftMs)
+    }
+  }
+
+  /** For an on-demand connection: whether its user has work, and so whether it may keep the process running. */
+  hold(held: boolean): void {
+    if (this.#held === held) return
+    this.#held = held
+    this.#refSocket()
+  }
+
+  /** The id that Redis knows this connection by; another one after every reconnect. */
+  async clientId(): Promise<number> {
+    return this.client.client('ID')
+  }
+
+  /** Wakes another connection's blocked read, which then returns without entries. False where Redis does not let us. */
+  async unblock(clientId: number): Promise<boolean> {
+    return this.client.client('UNBLOCK', clientId).then(
+      (woken) => woken === 1,
+      () => false,
+    )
+  }
+
+  /** Ends the connection now; commands without an answer fail. Never waits: the client's `end` may never come. */
+  close(): void {
+    this.#closed = true
+    this.client.disconnect(false)
+    this.#wake()
+  }
+
+  #unready(): RedisError {
+    const { host, port, path } = this.client.options
+    const where = path ?? `${host ?? 'localhost'}:${port ?? 6379}`
+    const cause = this.#lastError
+    const options = cause === undefined ? undefined : { cause }
+    if (cause !== undefined && faultOf(cause).kind === 'fatal') {
+      return new RedisError('ERR_REDIS_REFUSED', `Redis at ${where} refused the connection: ${cause.message}`, options)
+    }
+    const why = cause === undefined ? 'no answer' : cause.message || (cause as NodeJS.ErrnoException).code
+    return new RedisError(
+      'ERR_REDIS_UNREACHABLE',
+      `cannot reach Redis at ${where}: ${why}; is it running there?`,
+      options,
+    )
+  }
+
+  #note(error: Error): void {
+    this.#lastError = withoutArguments(error)
+    this.#wake()
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake()
+  }
+
+  #changed(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#waiting.delete(done)
+        resolve()
+      }
+      // 'end' has no event of ours: a short look again finds a connection that must be opened once more.
+      const timer = setTimeout(done, Math.min(timeoutMs, 100))
+      this.#waiting.add(done)
+    })
+  }
+
+  #refSocket(): void {
+    const socket = this.client.stream as { ref?: () => void; unref?: () => void } | undefined
+    if (this.#held) socket?.ref?.()
+    else socket?.unref?.()
+  }
+}
+
+/** Checks a `redis` option and takes from it what a connection needs. An instance is read, never used. */
+export function resolveRedis(given: RedisOption | undefined): RedisTarget {
+  if (given === undefined) return { options: {} }
+  if (typeof given === 'string') {
+    if (!/^(rediss?:\/\/|unix:\/\/|\/)/.test(given)) {
+      // The text itself is not shown: it may hold a password.
+      throw new OptionError('expected `redis` to be a URL that starts with redis:// or rediss://, or a socket path')
+    }
+    return { url: given, options: {} }
+  }
+  if (typeof given !== 'object' || given === null) {
+    throw new OptionError(`expected \`redis\` to be a URL, ioredis options or an ioredis instance, got ${shown(given)}`)
+  }
+  if ('isCluster' in given && given.isCluster) {
+    throw new OptionError('expected `redis` to be a single Redis; an ioredis Cluster is not supported')
+  }
+  const options = 'options' in given && 'status' in given ? given.options : (given)
+  if (options.keyPrefix) {
+    throw new OptionError(
+      'expected `redis` without keyPrefix: scripts and consumer groups see other keys than commands',
+    )
+  }
+  return { options: plainOf(options) as RedisOptions }
+}
+
+/** The part of an options object that is plain data. The client keeps functions in its options, which no thread can be given. */
+function plainOf(value: unknown): unknown {
+  if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) return value
+  if (value instanceof Uint8Array) return value
+  if (Array.isArray(value)) return value.map(plainOf).filter((item) => item !== undefined)
+  if (typeof value !== 'object') return undefined
+  const plain: Record<string, unknown> = {}
+  for (const [key, item] of Object.entries(value)) {
+    const kept = plainOf(item)
+    if (kept !== undefined && key !== 'retryStrategy') plain[key] = kept
+  }
+  return plain
+}

@@ -1,0 +1,78 @@
+import { OptionError } from '../errors.ts'
+import { shown } from '../options.ts'
+
+/**
+ * Every key that millrace uses, one function each. All keys of a stream start with its prefix, which carries the stream's
+ * hash tag: they live in the stream's own cluster slot, one script may touch them together, and one ACL pattern covers
+ * them. The kind comes before any text of the user's, so that no group or producer can be named like another kind.
+ */
+
+/** Streams in use, for exporter, CLI and console. It lives in a slot of its own, so failing to write it is never fatal. */
+export const STREAMS_KEY = 'millrace:streams'
+
+/** The consumer that handed-back entries are put under; no worker can have this name. */
+export const HANDBACK = ':handback'
+
+export function settingsKey(stream: string): string {
+  return `${prefix(stream)}:settings`
+}
+
+export function producerKey(stream: string, producerId: string): string {
+  return `${prefix(stream)}:producer:${producerId}`
+}
+
+export function redeliveryKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:redelivery`
+}
+
+export function deadKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:dead`
+}
+
+export function indexKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:index`
+}
+
+/** `hour` as in 2026-11-21T03. */
+export function tallyKey(stream: string, group: string, hour: string): string {
+  return `${prefix(stream)}:group:${group}:tally:${hour}`
+}
+
+/** Sorted set: consumer names by last pulse, in server milliseconds. */
+export function workersKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:workers`
+}
+
+/** Hash beside it: what each worker says of itself, and under names that begin with a colon the group's shared ticks. */
+export function workersInfoKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:workers:info`
+}
+
+/** Refuses a stream name whose keys could land in another slot or be taken for another stream's. */
+export function checkStreamName(name: unknown): string {
+  const pattern = /^(?=.{1,200}$)[A-Za-z0-9_.:-]*(\{[A-Za-z0-9_.:-]+\})?[A-Za-z0-9_.:-]*$/
+  if (typeof name !== 'string' || !pattern.test(name)) {
+    throw new OptionError(
+      `expected a stream name of letters, digits and _ . : - with at most one {tag}, got ${shown(name)}`,
+      'ERR_NAME',
+    )
+  }
+  const reserved = /^[^{]*\{[^}]+\}.*:(settings|scheduled|cron|producer|unique|cancelled|replays?|group)(:|$)/
+  if (name === STREAMS_KEY || reserved.test(name)) {
+    throw new OptionError(
+      `expected a stream name, got ${shown(name)}, which is the name of a key of millrace's own`,
+      'ERR_NAME',
+    )
+  }
+  return name
+}
+
+export function checkGroupName(name: unknown): string {
+  if (typeof name === 'string' && /^[A-Za-z0-9_.-]{1,64}$/.test(name)) return name
+  throw new OptionError(`expected a group name of 1 to 64 letters, digits and _ . - , got ${shown(name)}`, 'ERR_NAME')
+}
+
+/** The stream's name if it carries a hash tag already, else the name as the tag. */
+function prefix(stream: string): string {
+  return stream.includes('{') ? stream : `{${stream}}`
+}

@@ -1,0 +1,27 @@
+import { deadKey, indexKey, redeliveryKey, settingsKey, tallyKey, workersInfoKey, workersKey } from './keys.ts'
+
+/** One worker as Redis knows it: a named member of a group on a stream, with the keys that it touches. Plain data. */
+export interface Member {
+  readonly stream: string
+  readonly group: string
+  readonly consumer: string
+}
+
+/** Where an entry was read from: the stream itself or the group's redelivery stream. */
+export type Source = 0 | 1
+
+export const SOURCES: readonly Source[] = [0, 1]
+
+/** The key that entries of a source are in. */
+export function sourceKey({ stream, group }: Member, source: Source): string {
+  return source === 0 ? stream : redeliveryKey(stream, group)
+}
+
+export const memberKeys = {
+  settings: ({ stream }: Member) => settingsKey(stream),
+  dead: ({ stream, group }: Member) => deadKey(stream, group),
+  index: ({ stream, group }: Member) => indexKey(stream, group),
+  workers: ({ stream, group }: Member) => workersKey(stream, group),
+  info: ({ stream, group }: Member) => workersInfoKey(stream, group),
+  tally: ({ stream, group }: Member, hour: string) => tallyKey(stream, group, hour),
+}

@@ -1,0 +1,132 @@
+import { FLOOR, GROUPS, NOW, QUIET, SILENT } from './lua.ts'
+import { script } from './script.ts'
+
+/**
+ * Makes sure that the group and its redelivery stream exist, and brings the group's settings, which the first worker wrote
+ * and every later one follows. One step, so that two workers that start together cannot both think they are the first.
+ *
+ * A stream's first group starts at its oldest entry; a further one needs startAt; one that is recorded but gone is made
+ * again at its floor. Returns {how, leaseMs, maxDeliveries, floor} with how = 'joined' | 'created' | 'restored', or
+ * {'unknown', name, …}; nothing is written in that case.
+ */
+export const joinGroup = script(
+  'joinGroup',
+  `${FLOOR}
+  -- KEYS stream redelivery settings | ARGV group startAt leaseMs maxDeliveries
+  local stream, redelivery, settings = KEYS[1], KEYS[2], KEYS[3]
+  local group, startAt = ARGV[1], ARGV[2]
+  local floorField = 'group:' .. group .. ':floor'
+  local found, names = groupsOf(stream)
+  local how = 'joined'
+  if not found[group] then
+    local start = redis.call('HGET', settings, floorField)
+    how = start and 'restored' or 'created'
+    if not start then
+      if startAt == 'now' then start = '$'
+      elseif startAt == 'oldest' or #names == 0 then start = '0'
+      else return {'unknown', unpack(names, 1, math.min(#names, 200))} end
+    end
+    redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+    redis.call('HSET', settings, floorField, groupsOf(stream)[group]['last-delivered-id'])
+  end
+  if not groupsOf(redelivery)[group] then
+    redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM')
+  end
+  local wanted = {leaseMs = ARGV[3], maxDeliveries = ARGV[4]}
+  local kept = {}
+  for name, value in pairs(wanted) do
+    local field = 'group:' .. group .. ':' .. name
+    kept[name] = redis.call('HGET', settings, field)
+    if not kept[name] then
+      redis.call('HSET', settings, field, value)
+      kept[name] = value
+    end
+  end
+  return {how, kept.leaseMs, kept.maxDeliveries, redis.call('HGET', settings, floorField) or ''}`,
+)
+
+/**
+ * A worker's sign of life, once an interval: writes its presence and brings back what it must know. Returns
+ * {now, leaseMs, maxDeliveries, claimDue}: claimDue is 1 if the claim tick is free and there is something to look for: an
+ * entry handed back, a consumer gone silent, or the sweep that is due once a lease. Cheap, so that idle groups cost
+ * nothing more than this.
+ */
+export const pulse = script(
+  'pulse',
+  `${FLOOR}${NOW}${QUIET}${SILENT}
+  -- KEYS stream redelivery settings workers info | ARGV group me intervalMs leaseMs about
+  local stream, redelivery, settings, workers, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+  local group, me, intervalMs, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+  local at = now()
+  redis.call('XACK', stream, group, '0-1') -- under OOM a first harmless write lets the others pass
+  redis.call('ZADD', workers, at, me)
+  redis.call('HSET', info, me, ARGV[5])
+  local function handedBack(source)
+    local range = redis.call('XPENDING', source, group, '-', '+', 1, ':handback')
+    return #range > 0
+  end
+  local function anythingToClaim()
+    local claimed = tonumber(redis.call('HGET', info, ':tick') or 0)
+    if at - claimed < intervalMs and at >= claimed then return false end
+    local swept = tonumber(redis.call('HGET', info, ':sweep') or 0)
+    if at - swept >= leaseMs or at < swept then return true end
+    return handedBack(redelivery) or handedBack(stream)
+      or hasSilent(redelivery, group, me, leaseMs) or hasSilent(stream, group, me, leaseMs)
+  end
+  local quiet = isQuiet(info, at, intervalMs, leaseMs)
+  local lease = redis.call('HGET', settings, 'group:' .. group .. ':leaseMs') or ''
+  local most = redis.call('HGET', settings, 'group:' .. group .. ':maxDeliveries') or ''
+  if quiet then return {at, lease, most, 0} end
+  return {at, lease, most, anythingToClaim() and 1 or 0}`,
+)
+
+/**
+ * Takes a worker off the list and deletes its consumers if they hold nothing: XGROUP DELCONSUMER drops what a consumer
+ * has pending, so the look and the deletion are one step. Returns how many entries it still holds.
+ */
+export const leaveGroup = script(
+  'leaveGroup',
+  `${GROUPS}
+  -- KEYS stream redelivery workers info | ARGV group consumer
+  local group, consumer = ARGV[1], ARGV[2]
+  local held = 0
+  for source = 1, 2 do
+    if groupsOf(KEYS[source])[group] then
+      local pending = #redis.call('XPENDING', KEYS[source], group, '-', '+', 500, consumer)
+      if pending == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[source], group, consumer) end
+      held = held + pending
+    end
+  end
+  redis.call('ZREM', KEYS[3], consumer)
+  redis.call('HDEL', KEYS[4], consumer)
+  return held`,
+)
+
+/**
+ * Deletes consumers that nobody has heard of for forgetMs and that hold nothing; look and deletion in one step, as above.
+ * At most 100 a call. Returns how many were deleted.
+ */
+export const forgetConsumers = script(
+  'forgetConsumers',
+  `${FLOOR}${NOW}
+  -- KEYS stream redelivery workers info | ARGV group forgetMs
+  local group, forgetMs = ARGV[1], tonumber(ARGV[2])
+  local at, gone = now(), 0
+  for source = 1, 2 do
+    for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[source], group)) do
+      local consumer = fields(flat)
+      local seen = tonumber(redis.call('ZSCORE', KEYS[3], consumer.name) or 0)
+      if gone < 100 and consumer.pending == 0 and consumer.name ~= ':handback'
+        and consumer.idle >= forgetMs and at - seen >= forgetMs then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[source], group, consumer.name)
+        gone = gone + 1
+      end
+    end
+  end
+  local stale = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', at - forgetMs, 'LIMIT', 0, 100)
+  for _, name in ipairs(stale) do
+    redis.call('ZREM', KEYS[3], name)
+    redis.call('HDEL', KEYS[4], name)
+  end
+  return gone`,
+)

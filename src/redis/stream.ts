@@ -1,0 +1,273 @@
+import type { Redis } from 'ioredis'
+import { UnknownGroupError } from '../errors.ts'
+import { didYouMean } from '../options.ts'
+import { tallySlot } from './entry-id.ts'
+import { withoutArguments } from './faults.ts'
+import { STREAMS_KEY } from './keys.ts'
+import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
+import { asArray, asEntries, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
+import { claim } from './scripts/claim.ts'
+import { beginDeliveries, buryDelivery, handBack, renewLeases, settleCompleted } from './scripts/delivery.ts'
+import { forgetConsumers, joinGroup, leaveGroup, pulse } from './scripts/group.ts'
+import { run, type Argument } from './scripts/script.ts'
+import { trim } from './scripts/trim.ts'
+
+/**
+ * What a member of a group asks of Redis: one function per script or command, keys and arguments by name, replies narrowed.
+ */
+
+/** How long tallies are kept after they were begun: a week of history for stats and audit. */
+const TALLY_TTL_MS = 7 * 24 * 3_600_000
+
+export interface Joined {
+  readonly how: 'joined' | 'created' | 'restored'
+  readonly leaseMs: number
+  readonly maxDeliveries: number
+  readonly floor: string
+}
+
+/** @throws UnknownGroupError if the stream has other groups and `startAt` is not given. Nothing was created then. */
+export async function join(
+  client: Redis,
+  member: Member,
+  wanted: { startAt: 'oldest' | 'now' | undefined; leaseMs: number; maxDeliveries: number },
+): Promise<Joined> {
+  const { stream, group } = member
+  const keys = [stream, sourceKey(member, 1), memberKeys.settings(member)]
+  const args = [group, wanted.startAt ?? '', wanted.leaseMs, wanted.maxDeliveries]
+  const [how, ...rest] = asArray(await run(client, joinGroup, keys, args)).map(asText)
+  if (how === 'unknown') throw new UnknownGroupError(stream, group, rest, didYouMean(group, rest))
+  const [leaseMs = '', maxDeliveries = '', floor = ''] = rest
+  return { how: how as Joined['how'], leaseMs: Number(leaseMs), maxDeliveries: Number(maxDeliveries), floor }
+}
+
+/** Writes the stream into the list of streams in use. The list lives in another slot and is a convenience: failing is fine. */
+export async function listStream(client: Redis, stream: string): Promise<void> {
+  await client.sadd(STREAMS_KEY, stream).catch(withoutArguments)
+}
+
+/** Entries never delivered to the group, from the stream and its redelivery stream; waits up to `blockMs` for the first. */
+export async function readNew(
+  client: Redis,
+  member: Member,
+  { count, blockMs }: { count: number; blockMs: number },
+): Promise<[RawEntry[], RawEntry[]]> {
+  const [stream, redelivery] = [sourceKey(member, 0), sourceKey(member, 1)]
+  const { group, consumer } = member
+  const reply: unknown = await client
+    .xreadgroup('GROUP', group, consumer, 'COUNT', count, 'BLOCK', blockMs, 'STREAMS', stream, redelivery, '>', '>')
+    .catch((error: unknown) => {
+      throw withoutArguments(error)
+    })
+  const found: [RawEntry[], RawEntry[]] = [[], []]
+  if (reply === null) return found
+  for (const part of asArray(reply)) {
+    const [key, entries] = part as [string, unknown]
+    found[key === stream ? 0 : 1] = asEntries(entries)
+  }
+  return found
+}
+
+/** The raw bytes of an entry's fields, or undefined if it is gone: for entries whose text may not be what was written. */
+export async function readRaw(
+  client: Redis,
+  member: Member,
+  source: Source,
+  id: string,
+): Promise<Buffer[] | undefined> {
+  const rows = await client.xrangeBuffer(sourceKey(member, source), id, id)
+  return rows[0]?.[1]
+}
+
+export interface PulseReply {
+  readonly nowMs: number
+  readonly leaseMs: number | undefined
+  readonly maxDeliveries: number | undefined
+  readonly claimDue: boolean
+}
+
+export async function sendPulse(
+  client: Redis,
+  member: Member,
+  { pulseMs, leaseMs, about }: { pulseMs: number; leaseMs: number; about: string },
+): Promise<PulseReply> {
+  const keys = [
+    member.stream,
+    sourceKey(member, 1),
+    memberKeys.settings(member),
+    memberKeys.workers(member),
+    memberKeys.info(member),
+  ]
+  const args = [member.group, member.consumer, pulseMs, leaseMs, about]
+  const [nowMs, lease, most, claimDue] = asArray(await run(client, pulse, keys, args))
+  return {
+    nowMs: asNumber(nowMs),
+    leaseMs: asOptionalNumber(lease),
+    maxDeliveries: asOptionalNumber(most),
+    claimDue: claimDue === 1,
+  }
+}
+
+/** Where a sweep of the pending lists stands. Kept between calls; see the claim script. */
+export interface SweepCursors {
+  stream: string
+  redelivery: string
+}
+
+export interface Claimed {
+  readonly state: 'taken' | 'quiet' | 'done' | 'more'
+  readonly cursors: SweepCursors
+  readonly gone: number
+  readonly rows: { source: Source; id: string; deliveries: number }[]
+}
+
+export async function claimStalled(
+  client: Redis,
+  member: Member,
+  asked: {
+    mode: 'take' | 'go'
+    leaseMs: number
+    pulseMs: number
+    room: number
+    cursors: SweepCursors
+    avoided: readonly string[]
+  },
+): Promise<Claimed> {
+  const keys = [member.stream, sourceKey(member, 1), memberKeys.info(member)]
+  const { mode, leaseMs, pulseMs, room, cursors, avoided } = asked
+  const args = [mode, member.group, member.consumer, leaseMs, pulseMs, room, cursors.stream, cursors.redelivery]
+  const [state, cursor, redeliveryCursor, gone, ...rows] = asArray(
+    await run(client, claim, keys, [...args, ...avoided]),
+  )
+  return {
+    state: asText(state) as Claimed['state'],
+    cursors: { stream: asText(cursor), redelivery: asText(redeliveryCursor) },
+    gone: asNumber(gone),
+    rows: rows.map((row) => {
+      const [source, id, deliveries] = asArray(row)
+      return { source: (asNumber(source) - 1) as Source, id: asText(id), deliveries: asNumber(deliveries) }
+    }),
+  }
+}
+
+export type Begun = { state: 'ok'; fields: string[] } | { state: 'lost' | 'gone'; fields: string[] }
+
+/** Counts the deliveries of claimed entries and brings their fields. The answer may be shorter than `claimed`. */
+export async function begin(
+  client: Redis,
+  member: Member,
+  source: Source,
+  claimed: readonly { id: string; deliveries: number }[],
+): Promise<Begun[]> {
+  const args: Argument[] = [member.group, member.consumer]
+  for (const { id, deliveries } of claimed) args.push(id, deliveries)
+  return asArray(await run(client, beginDeliveries, [sourceKey(member, source)], args)).map((row) => {
+    const [state, fields] = row as [Begun['state'], string[]]
+    return { state, fields }
+  })
+}
+
+/** Acks what was completed, in buckets of the same minute, and tells how many were late. At most 500 a call. */
+export async function settle(
+  client: Redis,
+  member: Member,
+  { source, done, resent }: { source: Source; done: readonly { id: string; jobId: string }[]; resent: boolean },
+): Promise<{ late: number }> {
+  const hours: string[] = []
+  const buckets = new Map<string, { hour: number; minute: number; ids: string[] }>()
+  for (const { id, jobId } of done) {
+    const { hour, minute } = tallySlot(jobId)
+    if (!hours.includes(hour)) hours.push(hour)
+    const name = `${hour}:${minute}`
+    const bucket = buckets.get(name)
+    if (bucket === undefined) buckets.set(name, { hour: hours.indexOf(hour) + 1, minute, ids: [id] })
+    else bucket.ids.push(id)
+  }
+  const keys = [
+    sourceKey(member, source),
+    memberKeys.settings(member),
+    ...hours.map((hour) => memberKeys.tally(member, hour)),
+  ]
+  const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
+  for (const { hour, minute, ids } of buckets.values()) args.push(hour, minute, ids.length, ...ids)
+  return { late: asNumber(await run(client, settleCompleted, keys, args)) }
+}
+
+/** Moves an entry to the dead letters. `provenance` holds `dead-*` names and values in their fixed order. */
+export async function bury(
+  client: Redis,
+  member: Member,
+  delivery: { source: Source; id: string; deliveries: number; jobId: string },
+  provenance: readonly string[],
+): Promise<'dead' | 'stale' | 'gone'> {
+  const { source, id, deliveries, jobId } = delivery
+  const { hour, minute } = tallySlot(jobId)
+  const keys = [
+    sourceKey(member, source),
+    memberKeys.dead(member),
+    memberKeys.index(member),
+    memberKeys.tally(member, hour),
+  ]
+  const args = [member.group, member.consumer, id, deliveries, minute, TALLY_TTL_MS, jobId, ...provenance]
+  const [outcome] = asArray(await run(client, buryDelivery, keys, args))
+  return asText(outcome) as 'dead' | 'stale' | 'gone'
+}
+
+/** Entries per call of the hand-back script. */
+const HAND_BACK_BATCH = 200
+
+/** Hands entries back to the group, each with the count it shall have from now on. Returns how many were still ours. */
+export async function handBackAll(
+  client: Redis,
+  member: Member,
+  source: Source,
+  held: readonly { id: string; deliveries: number; newDeliveries: number }[],
+): Promise<number> {
+  let handed = 0
+  for (let from = 0; from < held.length; from += HAND_BACK_BATCH) {
+    const args: Argument[] = [member.group, member.consumer]
+    for (const one of held.slice(from, from + HAND_BACK_BATCH)) args.push(one.id, one.deliveries, one.newDeliveries)
+    handed += asNumber(await run(client, handBack, [sourceKey(member, source)], args))
+  }
+  return handed
+}
+
+/** Renews the leases of at most 400 entries in rising order of id; returns the positions of those that are lost. */
+export async function renew(
+  client: Redis,
+  member: Member,
+  { source, held, youngMs }: { source: Source; held: readonly { id: string; deliveries: number }[]; youngMs: number },
+): Promise<number[]> {
+  const args: Argument[] = [member.group, member.consumer, Math.floor(youngMs)]
+  for (const { id, deliveries } of held) args.push(id, deliveries)
+  const lost = asArray(await run(client, renewLeases, [sourceKey(member, source)], args))
+  return lost.map((position) => asNumber(position) - 1)
+}
+
+export interface Trimmed {
+  readonly removed: number
+  readonly watermark: string
+  readonly more: boolean
+}
+
+/** One bounded step of retention on a key of this stream. */
+export async function trimStep(
+  client: Redis,
+  key: string,
+  { maxAgeMs, maxBytes, limit }: { maxAgeMs: number; maxBytes: number; limit: number },
+): Promise<Trimmed> {
+  const [removed, watermark, more] = asArray(await run(client, trim, [key], [maxAgeMs, maxBytes, limit]))
+  return { removed: asNumber(removed), watermark: asText(watermark), more: more === 1 }
+}
+
+/** Takes a worker off the list; its consumers are deleted if they hold nothing. Returns how many entries they hold. */
+export async function leave(client: Redis, member: Member): Promise<number> {
+  const keys = [member.stream, sourceKey(member, 1), memberKeys.workers(member), memberKeys.info(member)]
+  return asNumber(await run(client, leaveGroup, keys, [member.group, member.consumer]))
+}
+
+/** Deletes consumers that are gone and empty. */
+export async function forget(client: Redis, member: Member, forgetMs: number): Promise<number> {
+  const keys = [member.stream, sourceKey(member, 1), memberKeys.workers(member), memberKeys.info(member)]
+  return asNumber(await run(client, forgetConsumers, keys, [member.group, forgetMs]))
+}

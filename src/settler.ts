@@ -1,0 +1,181 @@
+import { backoffMs, monotonicMs, sleep } from './clock.ts'
+import type { WorkerCounts } from './counts.ts'
+import { provenanceOf, type DeadReason } from './decide.ts'
+import type { Delivery } from './delivery.ts'
+import { messageOf } from './errors.ts'
+import type { Holdings } from './holdings.ts'
+import type { Logger } from './logger.ts'
+import type { Connection } from './redis/connection.ts'
+import { faultOf } from './redis/faults.ts'
+import { SOURCES, type Member, type Source } from './redis/member.ts'
+import { bury, settle } from './redis/stream.ts'
+
+/**
+ * Writes outcomes, in batches: what ends in one turn of the event loop travels together, and while a batch is on its way the
+ * next one fills. If Redis refuses or is away, the outcome is kept, the lease is kept with it, and it is tried again until
+ * it is settled: the job is not run once more because of it.
+ */
+
+/** Entries per call of the settle script. */
+const SETTLE_BATCH = 500
+/** Dead letters on their way at once. */
+const BURY_BATCH = 50
+
+interface Dead {
+  readonly delivery: Delivery
+  readonly reason: DeadReason
+  readonly error: unknown
+}
+
+export class Settler {
+  readonly #connection: Connection
+  readonly #member: Member
+  readonly #holdings: Holdings
+  readonly #counts: WorkerCounts
+  readonly #logger: Logger
+  readonly #onSettled: () => void
+  #done: [Delivery[], Delivery[]] = [[], []]
+  #dead: Dead[] = []
+  #unsettled = 0
+  #running: Promise<void> | undefined
+  readonly #stopped = new AbortController()
+
+  constructor(
+    redis: { connection: Connection; member: Member },
+    own: { holdings: Holdings; counts: WorkerCounts; logger: Logger; onSettled: () => void },
+  ) {
+    this.#connection = redis.connection
+    this.#member = redis.member
+    this.#holdings = own.holdings
+    this.#counts = own.counts
+    this.#logger = own.logger
+    this.#onSettled = own.onSettled
+  }
+
+  /** Outcomes that Redis has not confirmed. */
+  get unsettled(): number {
+    return this.#unsettled
+  }
+
+  complete(delivery: Delivery): void {
+    this.#holdings.finish(delivery)
+    this.#done[delivery.source].push(delivery)
+    this.#unsettled += 1
+    if (this.#running === undefined) this.#wake()
+  }
+
+  bury(delivery: Delivery, reason: DeadReason, error: unknown): void {
+    this.#holdings.finish(delivery)
+    this.#dead.push({ delivery, reason, error })
+    this.#unsettled += 1
+    if (this.#running === undefined) this.#wake()
+  }
+
+  /** Writes all outcomes that there are. */
+  async runOnce(): Promise<{ settled: number }> {
+    const before = this.#unsettled
+    if (this.#running === undefined) this.#wake()
+    await this.#running
+    return { settled: before - this.#unsettled }
+  }
+
+  /** Waits until everything is settled or the time is up; returns how many outcomes are left. */
+  async stop(timeoutMs: number): Promise<number> {
+    const untilMs = monotonicMs() + timeoutMs
+    while (this.#unsettled > 0 && monotonicMs() < untilMs) {
+      if (this.#running === undefined) this.#wake()
+      await Promise.race([this.#running, sleep(untilMs - monotonicMs(), this.#stopped.signal)])
+    }
+    this.#stopped.abort()
+    return this.#unsettled
+  }
+
+  #wake(): void {
+    this.#running = new Promise<void>((resolve) => setImmediate(resolve))
+      .then(() => this.#settleAll())
+      .finally(() => {
+        this.#running = undefined
+        if (this.#unsettled > 0 && !this.#stopped.signal.aborted) this.#wake()
+      })
+  }
+
+  async #settleAll(): Promise<void> {
+    for (const source of SOURCES) {
+      while (this.#done[source].length > 0 && !this.#stopped.signal.aborted) {
+        const batch = this.#done[source].splice(0, SETTLE_BATCH)
+        await this.#settleBatch(source, batch)
+      }
+    }
+    while (this.#dead.length > 0 && !this.#stopped.signal.aborted) {
+      await Promise.all(this.#dead.splice(0, BURY_BATCH).map((dead) => this.#buryOne(dead)))
+    }
+  }
+
+  async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
+    const done = batch.map(({ entryId, id }) => ({ id: entryId, jobId: id }))
+    let resent = false
+    const reply = await this.#persist('settle completed jobs', (uncertain) => {
+      resent = uncertain
+      return settle(this.#connection.client, this.#member, { source, done, resent })
+    })
+    if (reply === undefined) return
+    this.#counts.completed += batch.length - reply.late
+    this.#counts.late += reply.late
+    if (reply.late > 0) {
+      this.#logger.warn(
+        { ...this.#where(), late: reply.late },
+        'completions came late: these jobs were settled already, they ran twice',
+      )
+    }
+    for (const delivery of batch) this.#holdings.release(delivery)
+    this.#settled(batch.length)
+  }
+
+  async #buryOne({ delivery, reason, error }: Dead): Promise<void> {
+    const { source, entryId, deliveries, id } = delivery
+    const provenance = provenanceOf({ reason, error }, delivery, this.#member.consumer)
+    const reply = await this.#persist('dead-letter a job', () =>
+      bury(this.#connection.client, this.#member, { source, id: entryId, deliveries, jobId: id }, provenance),
+    )
+    if (reply === undefined) return
+    if (reply === 'dead') {
+      this.#counts.dead += 1
+      this.#logger.warn({ ...this.#where(), id, job: delivery.name, reason }, `job is dead: ${messageOf(error)}`)
+    } else if (reply === 'gone') {
+      this.#counts.gone += 1
+    } else {
+      this.#counts.late += 1
+    }
+    this.#holdings.release(delivery)
+    this.#settled(1)
+  }
+
+  /** Tries until Redis has answered. `uncertain` tells a try that an earlier one may have been executed. */
+  async #persist<Reply>(what: string, write: (uncertain: boolean) => Promise<Reply>): Promise<Reply | undefined> {
+    let uncertain = false
+    for (let tries = 0; !this.#stopped.signal.aborted; tries++) {
+      try {
+        await this.#connection.ready(1000)
+        return await write(uncertain)
+      } catch (error) {
+        const { kind } = faultOf(error)
+        uncertain ||= kind === 'unknown' && (error as { code?: string }).code !== 'ERR_REDIS_UNREACHABLE'
+        if (kind === 'lost-group') return 'stale' as Reply
+        if (tries === 0) {
+          this.#logger.warn({ ...this.#where(), fault: messageOf(error) }, `cannot ${what} now; the outcome is kept`)
+        }
+        await sleep(backoffMs(tries, 50, 1000), this.#stopped.signal)
+      }
+    }
+    return undefined
+  }
+
+  #settled(count: number): void {
+    this.#unsettled -= count
+    this.#onSettled()
+  }
+
+  #where(): { stream: string; group: string } {
+    return { stream: this.#member.stream, group: this.#member.group }
+  }
+}

@@ -1,0 +1,90 @@
+import { monotonicMs, sleep } from './clock.ts'
+import type { WorkerCounts } from './counts.ts'
+import { messageOf } from './errors.ts'
+import type { Logger } from './logger.ts'
+import type { Connection } from './redis/connection.ts'
+import { faultOf } from './redis/faults.ts'
+import { sourceKey, type Member } from './redis/member.ts'
+import { trimStep } from './redis/stream.ts'
+
+/**
+ * Retention: removes what every group has settled and nobody wants to keep, in small steps. The stream keeps its history for
+ * as long as the retention says; the redelivery stream holds copies, which go as soon as they are settled.
+ */
+export interface Retention {
+  /** How long settled entries are kept, in ms. */
+  readonly maxAgeMs: number
+  /** How large the stream may be before settled entries go earlier, in bytes. */
+  readonly maxBytes: number
+}
+
+export const DEFAULT_RETENTION: Retention = { maxAgeMs: 24 * 3_600_000, maxBytes: 1024 ** 3 }
+
+/** Entries per step; more than a node of a stream holds, or XTRIM would remove nothing. */
+const TRIM_STEP = 400
+const EVERY_MS = 15_000
+/** How long one pass may take before it leaves the rest to the next. */
+const PASS_MS = 2000
+
+export class Trimmer {
+  readonly #deps: {
+    connection: Connection
+    member: Member
+    retention: Retention
+    counts: WorkerCounts
+    logger: Logger
+  }
+  readonly #stopped = new AbortController()
+  #loop: Promise<void> | undefined
+
+  constructor(deps: {
+    connection: Connection
+    member: Member
+    retention: Retention
+    counts: WorkerCounts
+    logger: Logger
+  }) {
+    this.#deps = deps
+  }
+
+  start(): void {
+    this.#loop ??= this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort()
+    await this.#loop
+  }
+
+  /** One pass over the stream and the group's redelivery stream. */
+  async runOnce(): Promise<{ trimmed: number }> {
+    const { member, retention, counts } = this.#deps
+    const trimmed =
+      (await this.#trim(member.stream, retention)) +
+      (await this.#trim(sourceKey(member, 1), { maxAgeMs: 0, maxBytes: Number.MAX_SAFE_INTEGER }))
+    counts.trimmed += trimmed
+    return { trimmed }
+  }
+
+  async #trim(key: string, retention: Retention): Promise<number> {
+    const untilMs = monotonicMs() + PASS_MS
+    let removed = 0
+    for (;;) {
+      const step = await trimStep(this.#deps.connection.client, key, { ...retention, limit: TRIM_STEP })
+      removed += step.removed
+      if (!step.more || monotonicMs() > untilMs || this.#stopped.signal.aborted) return removed
+    }
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped.signal.aborted) {
+      await sleep(EVERY_MS * (0.75 + Math.random() / 2), this.#stopped.signal)
+      if (this.#stopped.signal.aborted) return
+      await this.runOnce().catch((error: unknown) => {
+        if (faultOf(error).kind !== 'fatal') return
+        const { stream, group } = this.#deps.member
+        this.#deps.logger.warn({ stream, group, fault: messageOf(error) }, 'cannot trim')
+      })
+    }
+  }
+}

@@ -1,0 +1,105 @@
+import { isUtf8 } from 'node:buffer'
+import { isJobName } from './job.ts'
+import { isEntryId } from './redis/entry-id.ts'
+
+/**
+ * The wire format: how a job is written into an entry's fields and read back. Any language with a Redis client is a
+ * producer, so every field is taken for hostile: reading never throws, and an entry that breaks the format is told apart
+ * with the reason. The first of duplicate fields counts; fields that we do not know are carried along by whoever moves the
+ * entry, and ignored here.
+ */
+
+/** An entry that is a job. */
+export interface WireJob {
+  readonly kind: 'job'
+  readonly name: string
+  readonly data: unknown
+  readonly id: string
+  /** Attempts that failed before. */
+  readonly failed: number
+}
+
+/** An entry that is none; `why` never quotes the payload. `suspect`: its text may not be its bytes, look at them raw. */
+export interface Malformed {
+  readonly kind: 'malformed' | 'suspect'
+  readonly why: string
+}
+
+/** The fields of a job in the common order, for which Redis stores no field names per entry. */
+export function encodeJob(name: string, json: string): readonly string[] {
+  return ['job', name, 'data', json]
+}
+
+/** Reads an entry's fields. `checked`: its bytes were seen to be UTF-8, so a replacement character is what was written. */
+export function decodeJob(entryId: string, fields: readonly string[], checked = false): WireJob | Malformed {
+  let name: string | undefined
+  let json: string | undefined
+  let id: string | undefined
+  let attempt: string | undefined
+  let codec: string | undefined
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const value = fields[at + 1]
+    switch (fields[at] ?? '') {
+      case 'job':
+        name ??= value
+        break
+      case 'data':
+        json ??= value
+        break
+      case 'id':
+        id ??= value
+        break
+      case 'attempt':
+        attempt ??= value
+        break
+      case 'codec':
+        codec ??= value
+        break
+      default:
+        break
+    }
+  }
+  if (name === undefined) return malformed('it has no field job')
+  if (!isJobName(name)) return malformed('its job name is not 1 to 100 letters, digits and _ . : -')
+  if (codec !== undefined && codec !== 'json') return malformed('its codec is not known here')
+  if (id !== undefined && !isEntryId(id)) return malformed('its field id is not an entry id')
+  if (attempt !== undefined && !/^\d{1,9}$/.test(attempt)) return malformed('its field attempt is not a count')
+  if (!checked && json !== undefined && json.includes('\uFFFD'))
+    return { kind: 'suspect', why: 'its data may not be UTF-8' }
+  let data: unknown = null
+  if (json !== undefined) {
+    try {
+      data = JSON.parse(json)
+    } catch {
+      return malformed('its data is not JSON')
+    }
+  }
+  return { kind: 'job', name, data, id: id ?? entryId, failed: attempt === undefined ? 0 : Number(attempt) }
+}
+
+/** Reads an entry whose text had replacement characters from its bytes. */
+export function decodeRaw(entryId: string, fields: readonly Buffer[]): WireJob | Malformed {
+  const at = fields.findIndex((field, index) => index % 2 === 0 && field.equals(DATA))
+  const data = at < 0 ? undefined : fields[at + 1]
+  if (data !== undefined && !isUtf8(data)) return malformed('its data is not UTF-8')
+  return decodeJob(
+    entryId,
+    fields.map((field) => field.toString()),
+    true,
+  )
+}
+
+/** The id that a job without a readable entry goes by: its field if that is an id, else the entry's. */
+export function jobIdOf(entryId: string, fields: readonly string[]): string {
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const value = fields[at + 1] ?? ''
+    if (fields[at] === 'id') return isEntryId(value) ? value : entryId
+  }
+  return entryId
+}
+
+const DATA = Buffer.from('data')
+
+function malformed(why: string): Malformed {
+  return { kind: 'malformed', why }
+}

@@ -1,0 +1,96 @@
+import { OptionError } from './errors.ts'
+import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
+import { resolveLogger, type Logger } from './logger.ts'
+import { oneOf, refuseUnknownKeys, wholeNumber } from './options.ts'
+import { resolveRedis, type RedisOption, type RedisTarget } from './redis/connection.ts'
+import { checkGroupName, checkStreamName } from './redis/keys.ts'
+
+export interface WorkerOptions {
+  /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
+  redis?: RedisOption
+  /** The stream to work on. */
+  stream: string
+  /** The group to be a member of. @default 'main' */
+  group?: string
+  /** What to run: a list of `handle(job, function)`, or an object of functions by job name. */
+  handlers: Handlers
+  /** How many handlers run at once. @default 32 */
+  concurrency?: number
+  /** Where a further group of the stream starts; a stream's first group starts at its oldest entry. @default none */
+  startAt?: 'oldest' | 'now'
+  /** How long a job of a worker that went away stays unclaimed, in ms. The group keeps its first worker's. @default 10000 */
+  leaseMs?: number
+  /** Deliveries without an outcome before a job is dead. The group keeps its first worker's. @default 3 */
+  maxDeliveries?: number
+  /** How long one run may take, in ms; `false` is no limit. A job's own definition counts before it. @default 1800000 */
+  timeoutMs?: number | false
+  /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
+  drainMs?: number
+  /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
+  stallMs?: number
+  /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
+  logger?: Logger | false
+}
+
+/** The same with every default in place. */
+export interface ResolvedWorkerOptions {
+  readonly target: RedisTarget
+  readonly stream: string
+  readonly group: string
+  readonly handlers: ReadonlyMap<string, Handler>
+  readonly concurrency: number
+  readonly startAt: 'oldest' | 'now' | undefined
+  readonly leaseMs: number
+  readonly maxDeliveries: number
+  /** Which of the group's settings this worker was told, and did not merely assume. */
+  readonly declared: { readonly leaseMs: boolean; readonly maxDeliveries: boolean }
+  readonly timeoutMs: number | false
+  readonly drainMs: number
+  readonly stallMs: number
+  readonly logger: Logger
+}
+
+/** A pulse is at most a second apart, and close enough for three of them to be missed well within a lease. */
+export function pulseMsFor(leaseMs: number): number {
+  return Math.min(1000, Math.floor(leaseMs / 5))
+}
+
+/** @throws OptionError before anything is opened. */
+export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOptions {
+  refuseUnknownKeys('Worker', given, KNOWN)
+  const leaseMs = wholeNumber('leaseMs', given.leaseMs, { or: 10_000, min: 500, max: 24 * 3_600_000 })
+  const stallMs = wholeNumber('stallMs', given.stallMs, { or: Math.max(300_000, leaseMs), max: 2 ** 31 - 1 })
+  if (stallMs < leaseMs) {
+    throw new OptionError(`expected \`stallMs\` to be at least \`leaseMs\` (${leaseMs}), got ${stallMs}`)
+  }
+  return {
+    target: resolveRedis(given.redis),
+    stream: checkStreamName(given.stream),
+    group: checkGroupName(given.group ?? 'main'),
+    handlers: resolveHandlers(given.handlers),
+    concurrency: wholeNumber('concurrency', given.concurrency, { or: 32, max: 10_000 }),
+    startAt: oneOf('startAt', given.startAt, ['oldest', 'now']),
+    leaseMs,
+    maxDeliveries: wholeNumber('maxDeliveries', given.maxDeliveries, { or: 3, max: 1000 }),
+    declared: { leaseMs: given.leaseMs !== undefined, maxDeliveries: given.maxDeliveries !== undefined },
+    timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
+    drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
+    stallMs,
+    logger: resolveLogger(given.logger),
+  }
+}
+
+const KNOWN = [
+  'redis',
+  'stream',
+  'group',
+  'handlers',
+  'concurrency',
+  'startAt',
+  'leaseMs',
+  'maxDeliveries',
+  'timeoutMs',
+  'drainMs',
+  'stallMs',
+  'logger',
+]
