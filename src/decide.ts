@@ -11,14 +11,24 @@ export type Run =
   | { readonly kind: 'malformed'; readonly malformed: Malformed }
   | { readonly kind: 'unknown-job' }
 
-/** What becomes of the job. `left`: it stays pending, and another worker claims it when its lease is over. */
+/** Why a run no longer counted when it ended. */
+export type Ended = 'lost' | 'timed-out' | 'stopping'
+
+/**
+ * What becomes of the job. `left`: it stays pending, and another worker claims it when its lease is over. `handed-back`: it
+ * was cut short by the stop of its worker, which gives it to the group at no cost.
+ */
 export type Outcome =
   | { readonly kind: 'completed' }
   | { readonly kind: 'left' }
+  | { readonly kind: 'handed-back' }
   | { readonly kind: 'dead'; readonly reason: DeadReason; readonly error: unknown }
 
-/** Pure: no clock, no Redis. `ended`: the run had lost its lease, its time or its worker before it ended. */
-export function decide(run: Run, delivery: { deliveries: number; maxDeliveries: number; ended: boolean }): Outcome {
+/** Pure: no clock, no Redis. */
+export function decide(
+  run: Run,
+  delivery: { deliveries: number; maxDeliveries: number; ended: Ended | undefined },
+): Outcome {
   const { deliveries, maxDeliveries, ended } = delivery
   switch (run.kind) {
     case 'completed':
@@ -35,7 +45,8 @@ export function decide(run: Run, delivery: { deliveries: number; maxDeliveries: 
         error: new Error('no worker that received it has a handler for it'),
       }
     case 'failed':
-      if (ended || deliveries < maxDeliveries) return { kind: 'left' }
+      if (ended === 'stopping') return { kind: 'handed-back' }
+      if (ended !== undefined || deliveries < maxDeliveries) return { kind: 'left' }
       return { kind: 'dead', reason: 'deliveries', error: run.error }
   }
 }

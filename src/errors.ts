@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_REDIS_REFUSED'
   | 'ERR_REDIS_REPLY'
   | 'ERR_UNKNOWN_GROUP'
+  | 'ERR_NOT_FOUND'
   | 'ERR_WORKER_STATE'
   | 'ERR_LEASE_LOST'
   | 'ERR_JOB_TIMEOUT'

@@ -1,8 +1,8 @@
 import { monotonicMs } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
-import { decide, type Run } from './decide.ts'
+import { decide, type Ended, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
-import { JobTimeoutError, messageOf } from './errors.ts'
+import { JobTimeoutError, messageOf, StoppingError } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
 import type { Logger } from './logger.ts'
@@ -111,11 +111,11 @@ export class Executor {
 
   #ended(delivery: Delivery, run: Run): void {
     const { settler, holdings, counts, maxDeliveries, onEnded } = this.#deps
-    const ended = delivery.ended !== undefined
+    const ended = endOf(delivery.ended)
     const outcome = decide(run, { deliveries: delivery.deliveries, maxDeliveries: maxDeliveries(), ended })
     if (run.kind === 'failed' || run.kind === 'unknown-job') {
       counts.failed += 1
-      if (outcome.kind === 'left' && !ended) this.#sayLeft(delivery, run)
+      if (outcome.kind === 'left' && ended === undefined) this.#sayLeft(delivery, run)
     }
     switch (outcome.kind) {
       case 'completed':
@@ -123,6 +123,9 @@ export class Executor {
         break
       case 'left':
         holdings.release(delivery)
+        break
+      case 'handed-back':
+        // Still held as running: the stop, which waits for this end, hands it back.
         break
       case 'dead':
         settler.bury(delivery, outcome.reason, outcome.error)
@@ -156,6 +159,11 @@ export class Executor {
       'job failed: it stays pending and is delivered again when its lease is over',
     )
   }
+}
+
+function endOf(reason: Error | undefined): Ended | undefined {
+  if (reason === undefined) return undefined
+  return reason instanceof StoppingError ? 'stopping' : reason instanceof JobTimeoutError ? 'timed-out' : 'lost'
 }
 
 const COMPLETED: Run = { kind: 'completed' }

@@ -208,8 +208,8 @@ export class Worker {
       for (const delivery of this.#holdings.running()) delivery.end(new StoppingError(this.stream, delivery.id))
       const graceMs = monotonicMs() + ABORT_GRACE_MS
       while (this.#dispatcher.running > 0 && monotonicMs() < graceMs) await sleep(5)
-      handedBack += await this.#handBack(this.#holdings.running())
     }
+    handedBack += await this.#handBack(this.#holdings.running())
     const unsettled = await this.#settler.stop(SETTLE_MS)
     if (this.#commands.isReady) await leave(this.#commands.client, this.#member).catch(() => {})
     clearInterval(this.#reporting)

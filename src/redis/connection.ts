@@ -58,7 +58,7 @@ export class Connection {
       maxRetriesPerRequest: 0,
       autoResendUnfulfilledCommands: false,
       enableAutoPipelining: false,
-      connectTimeout: Math.min(target.options.connectTimeout ?? 5000, 5000),
+      connectTimeout: Math.min(target.options.connectTimeout ?? 5000, 5000, options.socketTimeoutMs),
       keepAlive: 15_000,
       socketTimeout: options.socketTimeoutMs,
       connectionName: `millrace:${options.role}:${process.pid}`,
@@ -189,7 +189,7 @@ export function resolveRedis(given: RedisOption | undefined): RedisTarget {
   if ('isCluster' in given && given.isCluster) {
     throw new OptionError('expected `redis` to be a single Redis; an ioredis Cluster is not supported')
   }
-  const options = 'options' in given && 'status' in given ? given.options : (given)
+  const options = 'options' in given && 'status' in given ? given.options : given
   if (options.keyPrefix) {
     throw new OptionError(
       'expected `redis` without keyPrefix: scripts and consumer groups see other keys than commands',

@@ -1,0 +1,243 @@
+import { MillraceError, RedisError } from './errors.ts'
+import { resolveLogger, type Logger } from './logger.ts'
+import { didYouMean, refuseUnknownKeys } from './options.ts'
+import { Connection, resolveRedis, type RedisOption } from './redis/connection.ts'
+import { timeOf } from './redis/entry-id.ts'
+import { faultOf } from './redis/faults.ts'
+import { readGroup, readStream, readStreams, type Backlog, type GroupSeen, type StreamSeen } from './redis/inspection.ts'
+import { checkStreamName } from './redis/keys.ts'
+
+export interface InspectorOptions {
+  /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
+  redis?: RedisOption
+  /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
+  logger?: Logger | false
+}
+
+export interface StreamStats {
+  readonly stream: string
+  /** Entries that the stream holds: what is not read yet, what is pending, and the history that retention keeps. */
+  readonly entries: number
+  /** When its oldest entry was published, in ms since the epoch; null if it is empty. */
+  readonly oldestEntryMs: number | null
+  readonly groups: readonly GroupStats[]
+}
+
+/** What a group has before it and in hand. All of it includes what the group alone sees again, its redelivery stream. */
+export interface GroupStats {
+  readonly group: string
+  /** Entries not yet delivered; null where Redis does not know (an unread entry was deleted, or Redis is older than 7.0). */
+  readonly lag: number | null
+  /** Age of the oldest entry not yet delivered, in seconds; 0 if there is none. Always known. */
+  readonly lagSeconds: number
+  /** Entries delivered and not settled. */
+  readonly pending: number
+  /** Pending entries that a worker gave back and no other has taken yet; at most 1000 are counted. */
+  readonly handedBack: number
+  /** Age of the oldest pending entry, in seconds; 0 if there is none. */
+  readonly oldestPendingSeconds: number
+  /** Workers that were heard of in the last 5 seconds. */
+  readonly workers: number
+  /** How many handlers these workers can run at once. */
+  readonly slots: number
+  /** How many they run. */
+  readonly running: number
+  /** Jobs that they complete a second. */
+  readonly perSecond: number
+  /** Dead letters. */
+  readonly dead: number
+  /** Part of lag and pending that is in the redelivery stream; null where its lag is not known. */
+  readonly redelivery: number | null
+  /** What became so far of the jobs that were published in the last 60 minutes. */
+  readonly lastHour: { readonly completed: number; readonly dead: number; readonly late: number }
+}
+
+/** A worker sends a pulse at least every second; three may be late before it no longer counts as present. */
+const PRESENT_MS = 5000
+const REACH_MS = 5000
+const MOST_STREAMS = 1000
+const MOST_GROUPS = 200
+const MOST_WORKERS = 1000
+/** Streams that are looked at together. */
+const AT_ONCE = 20
+
+/**
+ * Looks at streams and groups. It creates nothing and writes nothing. Connects at the first call; an idle inspector does
+ * not keep the process running. While Redis is away every call fails within 5 s, and a later one works again.
+ * @throws OptionError at construction, on an unknown or impossible option.
+ */
+export class Inspector {
+  readonly #connection: Connection
+  readonly #logger: Logger
+  #calls = 0
+
+  constructor(options: InspectorOptions = {}) {
+    refuseUnknownKeys('Inspector', options, ['redis', 'logger'])
+    const target = resolveRedis(options.redis)
+    this.#logger = resolveLogger(options.logger)
+    this.#connection = new Connection(target, { role: 'inspector', socketTimeoutMs: REACH_MS, onDemand: true })
+  }
+
+  /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
+  async streams(): Promise<string[]> {
+    return this.#asking('the list of streams', () => this.#streams())
+  }
+
+  /**
+   * How one stream stands, or all of them. Of the listed ones those that do not exist are left out, and those whose key is
+   * of another type too, with a warning.
+   * @throws MillraceError ERR_NOT_FOUND for a named stream that does not exist; RedisError if its key is of another type,
+   * and if Redis cannot be reached or refuses.
+   */
+  async stats(stream?: string): Promise<StreamStats[]> {
+    if (stream !== undefined) {
+      checkStreamName(stream)
+      return this.#asking(`stream ${stream}`, async () => [await this.#named(stream)])
+    }
+    return this.#asking('the streams', () => this.#all())
+  }
+
+  /** Ends the connection; calls that wait for an answer fail. */
+  close(): void {
+    this.#connection.close()
+  }
+
+  async #streams(): Promise<string[]> {
+    const { names, more } = await readStreams(this.#connection.client, MOST_STREAMS)
+    if (more) this.#logger.warn({ most: MOST_STREAMS }, 'there are more streams than are looked at')
+    return names.filter(isStreamName).sort()
+  }
+
+  async #named(stream: string): Promise<StreamStats> {
+    const seen = await readStream(this.#connection.client, stream, MOST_GROUPS)
+    if (seen.kind === 'missing') throw notFound(stream, await this.#streams().catch(() => []))
+    if (seen.kind === 'other') throw new RedisError('ERR_REDIS_REFUSED', otherType(stream, seen.type))
+    return this.#streamStats(stream, seen)
+  }
+
+  async #all(): Promise<StreamStats[]> {
+    const names = await this.#streams()
+    const found: (StreamStats | undefined)[] = []
+    for (let from = 0; from < names.length; from += AT_ONCE) {
+      found.push(...(await Promise.all(names.slice(from, from + AT_ONCE).map((stream) => this.#listed(stream)))))
+    }
+    return found.filter((stats) => stats !== undefined)
+  }
+
+  async #listed(stream: string): Promise<StreamStats | undefined> {
+    const seen = await readStream(this.#connection.client, stream, MOST_GROUPS)
+    if (seen.kind === 'other') this.#logger.warn({ stream }, otherType(stream, seen.type))
+    return seen.kind === 'stream' ? this.#streamStats(stream, seen) : undefined
+  }
+
+  async #streamStats(stream: string, seen: StreamSeen & { kind: 'stream' }): Promise<StreamStats> {
+    const { nowMs, entries, oldestId, groups } = seen
+    const asked = { nowMs, presentMs: PRESENT_MS, mostWorkers: MOST_WORKERS }
+    const stats: GroupStats[] = []
+    for (const group of [...groups].sort()) {
+      const found = await readGroup(this.#connection.client, stream, group, asked)
+      if (found !== undefined) stats.push(groupStats(group, found))
+    }
+    return { stream, entries, oldestEntryMs: oldestId === undefined ? null : timeOf(oldestId), groups: stats }
+  }
+
+  /** The connection is kept up while there are calls, and every fault of it comes out as a RedisError. */
+  async #asking<Told>(what: string, ask: () => Promise<Told>): Promise<Told> {
+    this.#calls += 1
+    this.#connection.hold(true)
+    try {
+      await this.#connection.ready(REACH_MS)
+      return await ask()
+    } catch (error) {
+      throw error instanceof MillraceError ? error : redisError(what, error)
+    } finally {
+      this.#calls -= 1
+      if (this.#calls === 0) this.#connection.hold(false)
+    }
+  }
+}
+
+function groupStats(group: string, seen: GroupSeen): GroupStats {
+  const parts = [seen.stream, seen.redelivery]
+  const lags = parts.map(({ lag }) => lag)
+  const workers = seen.about.map(workerOf)
+  const { lag } = seen.redelivery
+  return {
+    group,
+    lag: sumOrNull(lags),
+    lagSeconds: Math.max(...parts.map(({ unreadId }) => ageSeconds(unreadId, seen.nowMs))),
+    pending: total(parts, 'pending'),
+    handedBack: total(parts, 'handedBack'),
+    oldestPendingSeconds: Math.max(...parts.map(({ oldestPendingId }) => ageSeconds(oldestPendingId, seen.nowMs))),
+    workers: seen.workers,
+    slots: total(workers, 'slots'),
+    running: total(workers, 'running'),
+    perSecond: Math.round(total(workers, 'perSecond') * 10) / 10,
+    dead: seen.dead,
+    redelivery: lag === undefined ? null : lag + seen.redelivery.pending,
+    lastHour: seen.lastHour,
+  }
+}
+
+/** What is not known in one part is not known of the sum. */
+function sumOrNull(counts: readonly (number | undefined)[]): number | null {
+  let sum = 0
+  for (const count of counts) {
+    if (count === undefined) return null
+    sum += count
+  }
+  return sum
+}
+
+/** Ids may lie in the future: after a jump of the server's clock, or chosen by a foreign producer. */
+function ageSeconds(id: string | undefined, nowMs: number): number {
+  return id === undefined ? 0 : Math.max(0, nowMs - timeOf(id)) / 1000
+}
+
+/** What a worker says of itself. Any process could have written it, so what is no count is taken for 0. */
+function workerOf(about: string): { slots: number; running: number; perSecond: number } {
+  let told: Record<string, unknown> = {}
+  try {
+    const parsed: unknown = JSON.parse(about)
+    if (typeof parsed === 'object' && parsed !== null) told = parsed as Record<string, unknown>
+  } catch {
+    // nothing said yet, or not by one of ours
+  }
+  const count = (value: unknown) => (typeof value === 'number' && value > 0 && value < 1e9 ? value : 0)
+  return { slots: count(told['slots']), running: count(told['running']), perSecond: count(told['perSecond']) }
+}
+
+function total<Name extends string>(parts: readonly Readonly<Record<Name, number>>[], name: Name): number {
+  return parts.reduce((sum, part) => sum + part[name], 0)
+}
+
+function isStreamName(name: string): boolean {
+  try {
+    return checkStreamName(name) === name
+  } catch {
+    return false
+  }
+}
+
+function notFound(stream: string, known: readonly string[]): MillraceError {
+  const meant = didYouMean(stream, known)
+  const others = known.length === 0 ? 'there is none yet' : `there are: ${known.slice(0, 20).join(', ')}`
+  return new MillraceError(
+    'ERR_NOT_FOUND',
+    `stream ${stream} does not exist (${meant === undefined ? others : `did you mean ${meant}?`})`,
+  )
+}
+
+function otherType(stream: string, type: string): string {
+  return `the key ${stream} holds a ${type}, not a stream: use another name, or remove that key if nobody needs it`
+}
+
+function redisError(what: string, error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const { kind } = faultOf(error)
+  return kind === 'not-sent' || kind === 'unknown'
+    ? new RedisError('ERR_REDIS_UNREACHABLE', `lost Redis while it was asked for ${what}: ${error.message}`, {
+        cause: error,
+      })
+    : new RedisError('ERR_REDIS_REFUSED', `Redis refused to tell of ${what}: ${error.message}`, { cause: error })
+}

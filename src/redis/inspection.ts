@@ -1,0 +1,146 @@
+import type { Redis } from 'ioredis'
+import { isEntryId, tallySlot } from './entry-id.ts'
+import { withoutArguments } from './faults.ts'
+import { deadKey, redeliveryKey, STREAMS_KEY, tallyKey, workersInfoKey, workersKey } from './keys.ts'
+import { asArray, asNumber, asOptionalNumber, asText } from './replies.ts'
+import { inspectGroup, inspectStream } from './scripts/inspect.ts'
+import { run, type Argument, type Script } from './scripts/script.ts'
+
+/**
+ * What an inspector asks of Redis. Nothing here writes: scripts go as EVALSHA_RO, which the server holds to reading and for
+ * which reading is permission enough; where the server or its permissions do not have that, as EVALSHA.
+ */
+
+/** Names in the list of streams in use, at most `most`; `more` if there are others. In no order. */
+export async function readStreams(client: Redis, most: number): Promise<{ names: string[]; more: boolean }> {
+  const names = new Set<string>()
+  let cursor = '0'
+  do {
+    const [next, found] = await client.sscan(STREAMS_KEY, cursor, 'COUNT', 500).catch((error: unknown) => {
+      throw withoutArguments(error)
+    })
+    cursor = next
+    for (const name of found) names.add(name)
+  } while (cursor !== '0' && names.size <= most)
+  return { names: [...names].slice(0, most), more: cursor !== '0' || names.size > most }
+}
+
+export type StreamSeen =
+  | { readonly kind: 'missing' }
+  /** The key is of another type. */
+  | { readonly kind: 'other'; readonly type: string }
+  | {
+      readonly kind: 'stream'
+      readonly nowMs: number
+      readonly entries: number
+      readonly oldestId: string | undefined
+      readonly groups: readonly string[]
+    }
+
+export async function readStream(client: Redis, stream: string, mostGroups: number): Promise<StreamSeen> {
+  const [type, nowMs, entries, oldestId, ...groups] = asArray(await look(client, inspectStream, [stream], [mostGroups]))
+  if (type === 'none') return { kind: 'missing' }
+  if (type !== 'stream') return { kind: 'other', type: asText(type) }
+  return {
+    kind: 'stream',
+    nowMs: asNumber(nowMs),
+    entries: asNumber(entries),
+    oldestId: asOptionalId(oldestId),
+    groups: groups.map(asText),
+  }
+}
+
+/** What one key, the stream or the redelivery stream, has for a group. */
+export interface Backlog {
+  /** Undefined where Redis does not know. */
+  readonly lag: number | undefined
+  readonly unreadId: string | undefined
+  readonly pending: number
+  readonly oldestPendingId: string | undefined
+  readonly handedBack: number
+}
+
+export interface GroupSeen {
+  readonly nowMs: number
+  readonly stream: Backlog
+  readonly redelivery: Backlog
+  readonly dead: number
+  readonly workers: number
+  /** What each of them says of itself; empty where it has not said anything yet. */
+  readonly about: readonly string[]
+  readonly lastHour: { readonly completed: number; readonly dead: number; readonly late: number }
+}
+
+/** Undefined if the group is gone. `nowMs` is the server's time, for the tallies of the last hour. */
+export async function readGroup(
+  client: Redis,
+  stream: string,
+  group: string,
+  { nowMs, presentMs, mostWorkers }: { nowMs: number; presentMs: number; mostWorkers: number },
+): Promise<GroupSeen | undefined> {
+  const { hour, minute } = tallySlot(`${nowMs}-0`)
+  const { hour: hourBefore } = tallySlot(`${nowMs - 3_600_000}-0`)
+  const keys = [
+    stream,
+    redeliveryKey(stream, group),
+    workersKey(stream, group),
+    workersInfoKey(stream, group),
+    deadKey(stream, group),
+    tallyKey(stream, group, hour),
+    tallyKey(stream, group, hourBefore),
+  ]
+  const reply = asArray(await look(client, inspectGroup, keys, [group, minute, presentMs, mostWorkers]))
+  if (reply.length === 0) return undefined
+  const [at, onStream, onRedelivery, dead, workers, about, lastHour] = reply
+  const [completed, died, late] = asArray(lastHour)
+  return {
+    nowMs: asNumber(at),
+    stream: asBacklog(onStream),
+    redelivery: asBacklog(onRedelivery),
+    dead: asNumber(dead),
+    workers: asNumber(workers),
+    about: asArray(about).map(asText),
+    lastHour: { completed: asNumber(completed), dead: asNumber(died), late: asNumber(late) },
+  }
+}
+
+function asBacklog(reply: unknown): Backlog {
+  const [lag, unreadId, pending, oldestPendingId, handedBack] = asArray(reply)
+  return {
+    lag: asOptionalNumber(lag),
+    unreadId: asOptionalId(unreadId),
+    pending: asNumber(pending),
+    oldestPendingId: asOptionalId(oldestPendingId),
+    handedBack: asNumber(handedBack),
+  }
+}
+
+function asOptionalId(reply: unknown): string | undefined {
+  const text = asText(reply)
+  return isEntryId(text) ? text : undefined
+}
+
+/** Clients whose server, or whose permissions, are without EVALSHA_RO: Redis before 7.0. */
+const withoutReadOnly = new WeakSet<Redis>()
+
+async function look(
+  client: Redis,
+  script: Script,
+  keys: readonly string[],
+  args: readonly Argument[],
+): Promise<unknown> {
+  if (withoutReadOnly.has(client)) return run(client, script, keys, args)
+  try {
+    return await client.evalsha_ro(script.sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    const message = error instanceof Error ? error.message : ''
+    if (message.startsWith('NOSCRIPT')) {
+      return client.eval_ro(script.lua, keys.length, ...keys, ...args).catch((again: unknown) => {
+        throw withoutArguments(again)
+      })
+    }
+    if (!/unknown command|NOPERM.*evalsha_ro/i.test(message)) throw withoutArguments(error)
+    withoutReadOnly.add(client)
+    return run(client, script, keys, args)
+  }
+}
