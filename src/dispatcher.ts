@@ -11,8 +11,9 @@ import type { Begun } from './redis/stream.ts'
  * The local queue and the slots. Claimed deliveries stand at its head, fetched ones behind; a slot that becomes free takes
  * from the head. Claimed ones are begun in Redis first, which counts their delivery and brings their fields.
  *
- * A job that took two workers down already waits in quarantine: one of those at a time per worker. Whoever dies with it then
- * dies with it alone, so the jobs that happened to run beside a poison job are not charged with what it did.
+ * A job that took two workers down already waits in quarantine: one of those at a time per worker, and the next only when
+ * Redis has confirmed the outcome of the last. Whoever dies with it then dies with it alone, so the jobs that happened to
+ * run beside a poison job, or just before it, are not charged with what it did.
  *
  * How much is fetched ahead follows from how fast jobs end here: what ends within PREFETCH_MS. Slow jobs are not fetched
  * ahead at all; they would wait behind each other here while other workers are idle.
@@ -129,7 +130,6 @@ export class Dispatcher {
   ended(delivery: Delivery): void {
     this.#running -= 1
     this.#ended += 1
-    if (this.#inQuarantine === delivery) this.#inQuarantine = undefined
     if (!this.#dispatching) this.dispatch()
   }
 
@@ -161,17 +161,15 @@ export class Dispatcher {
   }
 
   #start(delivery: Delivery): void {
-    if (delivery.ended !== undefined) {
-      if (this.#inQuarantine === delivery) this.#inQuarantine = undefined
-      return this.#deps.holdings.release(delivery)
-    }
+    if (delivery.ended !== undefined) return this.#deps.holdings.release(delivery)
     this.#running += 1
     this.#deps.executor().start(delivery)
   }
 
   #beginClaimed(): void {
     const free = () => this.#deps.concurrency - this.#running - this.#beginning
-    if (free() > 0 && this.#inQuarantine === undefined) {
+    const last = this.#inQuarantine
+    if (free() > 0 && (last === undefined || !this.#deps.holdings.holds(last))) {
       const delivery = this.#quarantined.shift()
       if (delivery !== undefined) {
         this.#inQuarantine = delivery
@@ -216,7 +214,6 @@ export class Dispatcher {
       return
     }
     if (state === 'gone') this.#deps.counts.gone += 1
-    if (this.#inQuarantine === delivery) this.#inQuarantine = undefined
     this.#deps.holdings.release(delivery)
     this.dispatch()
   }

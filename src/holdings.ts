@@ -55,6 +55,11 @@ export class Holdings {
     this.table.release(delivery.slot)
   }
 
+  /** Whether a delivery's outcome is still open, here or in Redis. */
+  holds(delivery: Delivery): boolean {
+    return this.#bySlot[delivery.slot] === delivery
+  }
+
   /** The delivery that a keeper's report is about, unless the slot holds another by now or its run is over. */
   reported({ slot, generation }: { slot: number; generation: number }): Delivery | undefined {
     if (this.table.generation(slot) !== generation || this.table.state(slot) === UNSETTLED) return undefined

@@ -4,7 +4,14 @@ import { didYouMean, refuseUnknownKeys } from './options.ts'
 import { Connection, resolveRedis, type RedisOption } from './redis/connection.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { faultOf } from './redis/faults.ts'
-import { readGroup, readStream, readStreams, type Backlog, type GroupSeen, type StreamSeen } from './redis/inspection.ts'
+import {
+  readGroup,
+  readStream,
+  readStreams,
+  type Backlog,
+  type GroupSeen,
+  type StreamSeen,
+} from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
 
 export interface InspectorOptions {
@@ -131,7 +138,8 @@ export class Inspector {
   }
 
   async #streamStats(stream: string, seen: StreamSeen & { kind: 'stream' }): Promise<StreamStats> {
-    const { nowMs, entries, oldestId, groups } = seen
+    const { nowMs, entries, oldestId, groups, more } = seen
+    if (more) this.#logger.warn({ stream, most: MOST_GROUPS }, 'the stream has more groups than are looked at')
     const asked = { nowMs, presentMs: PRESENT_MS, mostWorkers: MOST_WORKERS }
     const stats: GroupStats[] = []
     for (const group of [...groups].sort()) {
@@ -233,7 +241,8 @@ function otherType(stream: string, type: string): string {
 }
 
 function redisError(what: string, error: unknown): unknown {
-  if (!(error instanceof Error)) return error
+  // A fault of ours is no fault of Redis.
+  if (!(error instanceof Error) || error instanceof TypeError) return error
   const { kind } = faultOf(error)
   return kind === 'not-sent' || kind === 'unknown'
     ? new RedisError('ERR_REDIS_UNREACHABLE', `lost Redis while it was asked for ${what}: ${error.message}`, {

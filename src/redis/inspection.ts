@@ -34,11 +34,14 @@ export type StreamSeen =
       readonly nowMs: number
       readonly entries: number
       readonly oldestId: string | undefined
+      /** Names of groups, and whether there are others. */
       readonly groups: readonly string[]
+      readonly more: boolean
     }
 
 export async function readStream(client: Redis, stream: string, mostGroups: number): Promise<StreamSeen> {
-  const [type, nowMs, entries, oldestId, ...groups] = asArray(await look(client, inspectStream, [stream], [mostGroups]))
+  const reply = asArray(await look(client, inspectStream, [stream], [mostGroups]))
+  const [type, nowMs, entries, oldestId, count, ...groups] = reply
   if (type === 'none') return { kind: 'missing' }
   if (type !== 'stream') return { kind: 'other', type: asText(type) }
   return {
@@ -47,6 +50,7 @@ export async function readStream(client: Redis, stream: string, mostGroups: numb
     entries: asNumber(entries),
     oldestId: asOptionalId(oldestId),
     groups: groups.map(asText),
+    more: asNumber(count) > groups.length,
   }
 }
 

@@ -33,7 +33,7 @@ export async function join(
   wanted: { startAt: 'oldest' | 'now' | undefined; leaseMs: number; maxDeliveries: number },
 ): Promise<Joined> {
   const { stream, group } = member
-  const keys = [stream, sourceKey(member, 1), memberKeys.settings(member)]
+  const keys = [stream, sourceKey(member, 1), memberKeys.settings(member), memberKeys.info(member)]
   const args = [group, wanted.startAt ?? '', wanted.leaseMs, wanted.maxDeliveries]
   const [how, ...rest] = asArray(await run(client, joinGroup, keys, args)).map(asText)
   if (how === 'unknown') throw new UnknownGroupError(stream, group, rest, didYouMean(group, rest))

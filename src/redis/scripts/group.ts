@@ -11,9 +11,9 @@ import { script } from './script.ts'
  */
 export const joinGroup = script(
   'joinGroup',
-  `${FLOOR}
-  -- KEYS stream redelivery settings | ARGV group startAt leaseMs maxDeliveries
-  local stream, redelivery, settings = KEYS[1], KEYS[2], KEYS[3]
+  `${FLOOR}${NOW}
+  -- KEYS stream redelivery settings info | ARGV group startAt leaseMs maxDeliveries
+  local stream, redelivery, settings, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   local group, startAt = ARGV[1], ARGV[2]
   local floorField = 'group:' .. group .. ':floor'
   local found, names = groupsOf(stream)
@@ -32,6 +32,8 @@ export const joinGroup = script(
   if not groupsOf(redelivery)[group] then
     redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM')
   end
+  -- From here on the group counts as heard of: an outage before its first pulse must be seen as one.
+  redis.call('HSETNX', info, ':beat', now())
   local wanted = {leaseMs = ARGV[3], maxDeliveries = ARGV[4]}
   local kept = {}
   for name, value in pairs(wanted) do

@@ -8,7 +8,8 @@ import { script } from './script.ts'
 
 /**
  * What a stream holds. At most `most` group names come back.
- * Returns {kind} where the key is missing ('none') or no stream, else {'stream', now, entries, oldest id or '', group, …}.
+ * Returns {kind} where the key is missing ('none') or no stream, else {'stream', now, entries, oldest id or '', groups,
+ * name, …}.
  */
 export const inspectStream = script(
   'inspectStream',
@@ -19,7 +20,8 @@ export const inspectStream = script(
   if kind ~= 'stream' then return {kind} end
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   local found, names = groupsOf(stream)
-  return {kind, now(), redis.call('XLEN', stream), oldest and oldest[1] or '', unpack(names, 1, math.min(#names, most))}`,
+  local shown = math.min(#names, most)
+  return {kind, now(), redis.call('XLEN', stream), oldest and oldest[1] or '', #names, unpack(names, 1, shown)}`,
 )
 
 /**

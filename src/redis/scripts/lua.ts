@@ -71,7 +71,7 @@ export const FLOOR = `${GROUPS}
  */
 export const QUIET = `
   local function isQuiet(info, at, intervalMs, leaseMs)
-    local heard = tonumber(redis.call('HGET', info, ':beat') or at)
+    local heard = tonumber(redis.call('HGET', info, ':beat') or 0)
     local quietUntil = tonumber(redis.call('HGET', info, ':quiet') or 0)
     if at - heard > 3 * intervalMs or at < heard then
       quietUntil = at + leaseMs / 2

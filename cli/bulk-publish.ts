@@ -1,0 +1,175 @@
+import { defineJob, type JobDefinition, type Producer } from '../src/index.ts'
+import { codeOf } from './exit.ts'
+import { LineError, readLines, type Line } from './ndjson.ts'
+
+/**
+ * Publishes the jobs of an NDJSON stream: a line {"job":…,"data":…} is a job, a blank line is none. Reads no further ahead
+ * than what is in flight allows, so memory stays the same however long the input is. Stops reading at the first line or
+ * publish that fails, and at `stop()`; what is in flight then still gets its answer and is counted.
+ */
+
+const MAX_LINE_BYTES = 2 * 1024 * 1024
+const MOST_IN_FLIGHT = 1000
+const MOST_BYTES_IN_FLIGHT = 16 * 1024 * 1024
+/** The first publish tells whether Redis is there at all, which nobody should wait longer for. */
+const REACH_MS = 5000
+/** Job names that are remembered as checked; a file with more different ones is only slower. */
+const MOST_NAMES = 1000
+
+export interface BulkCounts {
+  published: number
+  /** Not in Redis. */
+  failed: number
+  /** In Redis or not. */
+  unknown: number
+  firstId: string | null
+  lastId: string | null
+}
+
+export class BulkPublish {
+  readonly counts: BulkCounts = { published: 0, failed: 0, unknown: 0, firstId: null, lastId: null }
+  /** The first thing that went wrong: a LineError, or the error of a publish. */
+  problem: Error | undefined
+  readBytes = 0
+  readonly #producer: Producer
+  readonly #stream: string
+  readonly #timeoutMs: number
+  readonly #told: () => void
+  readonly #jobs = new Map<string, JobDefinition>()
+  #isStopped = false
+  #inFlight = 0
+  #bytesInFlight = 0
+  #wake: (() => void) | undefined
+
+  /** @param told called whenever a job has got its answer. */
+  constructor(producer: Producer, stream: string, { timeoutMs, told }: { timeoutMs: number; told: () => void }) {
+    this.#producer = producer
+    this.#stream = stream
+    this.#timeoutMs = timeoutMs
+    this.#told = told
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Reads no further. */
+  stop(): void {
+    this.#isStopped = true
+    this.#wake?.()
+  }
+
+  /** Resolves when every job that was taken has its answer. An error of the input itself is thrown then. */
+  async run(input: AsyncIterable<Buffer>): Promise<void> {
+    try {
+      await this.#read(input)
+    } catch (error) {
+      if (error instanceof LineError) this.#fail(error)
+      else if (!this.#isStopped) throw error
+    } finally {
+      await this.#until(() => this.#inFlight === 0)
+    }
+  }
+
+  async #read(input: AsyncIterable<Buffer>): Promise<void> {
+    let isFirst = true
+    for await (const lines of readLines(input, MAX_LINE_BYTES)) {
+      for (const line of lines) {
+        this.readBytes += line.bytes
+        if (line.text.trim() === '') continue
+        const { job, data } = this.#parse(line)
+        if (this.#isFull()) await this.#until(() => !this.#isFull() || this.#isStopped)
+        if (this.#isStopped) return
+        this.#publish(line, job, data, isFirst)
+        if (isFirst) await this.#until(() => this.#inFlight === 0)
+        isFirst = false
+      }
+    }
+  }
+
+  #publish(line: Line, job: JobDefinition, data: unknown, isFirst: boolean): void {
+    this.#inFlight += 1
+    this.#bytesInFlight += line.bytes
+    const timeoutMs = isFirst ? Math.min(this.#timeoutMs, REACH_MS) : this.#timeoutMs
+    const answered = () => {
+      this.#inFlight -= 1
+      this.#bytesInFlight -= line.bytes
+      this.#wake?.()
+      this.#told()
+    }
+    this.#producer.publish(job, data, { stream: this.#stream, timeoutMs }).then(
+      ({ id }) => {
+        this.counts.published += 1
+        this.counts.firstId ??= id
+        this.counts.lastId = id
+        answered()
+      },
+      (error: unknown) => {
+        this.#refused(line, error)
+        answered()
+      },
+    )
+  }
+
+  #refused(line: Line, error: unknown): void {
+    if ((error as { published?: unknown }).published === 'unknown') this.counts.unknown += 1
+    else this.counts.failed += 1
+    const isLine = codeOf(error) === 'ERR_PAYLOAD'
+    const message = error instanceof Error ? error.message : String(error)
+    this.#fail(isLine ? new LineError(line.number, message) : error instanceof Error ? error : new Error(message))
+  }
+
+  #fail(problem: Error): void {
+    this.problem ??= problem
+    this.stop()
+  }
+
+  #isFull(): boolean {
+    return this.#inFlight >= MOST_IN_FLIGHT || this.#bytesInFlight >= MOST_BYTES_IN_FLIGHT
+  }
+
+  async #until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+    this.#wake = undefined
+  }
+
+  #parse({ number, text }: Line): { job: JobDefinition; data: unknown } {
+    const wanted = 'expected {"job":"send-receipt","data":…}'
+    let parsed: unknown
+    try {
+      parsed = JSON.parse(text)
+    } catch (error) {
+      throw new LineError(number, `${wanted}, got what is not JSON: ${(error as Error).message}`)
+    }
+    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+      throw new LineError(
+        number,
+        `${wanted}, got ${Array.isArray(parsed) ? 'an array' : JSON.stringify(parsed).slice(0, 60)}`,
+      )
+    }
+    const { job, data = null, ...others } = parsed as { job?: unknown; data?: unknown }
+    const [unknownKey] = Object.keys(others)
+    if (unknownKey !== undefined) {
+      throw new LineError(number, `unknown key ${JSON.stringify(unknownKey.slice(0, 60))} (known: job, data)`)
+    }
+    if (job === undefined) throw new LineError(number, `${wanted}, got no job`)
+    return { job: this.#jobNamed(number, job), data }
+  }
+
+  #jobNamed(number: number, name: unknown): JobDefinition {
+    const known = this.#jobs.get(name as string)
+    if (known !== undefined) return known
+    try {
+      const job = defineJob(name as string)
+      if (this.#jobs.size >= MOST_NAMES) this.#jobs.clear()
+      this.#jobs.set(job.name, job)
+      return job
+    } catch (error) {
+      throw new LineError(number, (error as Error).message)
+    }
+  }
+}

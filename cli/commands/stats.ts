@@ -1,0 +1,179 @@
+import type { Command } from 'commander'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { GroupStats, Inspector, StreamStats } from '../../src/index.ts'
+import type { CliContext } from '../context.ts'
+import { parseDuration } from '../duration.ts'
+import { EXIT, exitCodeOf } from '../exit.ts'
+import { countText, jsonLine, spanText, tableLines, type Column } from '../output.ts'
+import { Screen } from '../screen.ts'
+import { onInterrupt } from '../signals.ts'
+
+interface StatsFlags {
+  readonly watch?: number | true
+  readonly json?: boolean
+}
+
+const WATCH_MS = 2000
+
+const EXAMPLES = `
+lag         entries not yet delivered to the group; ? where Redis does not know (lag s is known always)
+lag s       seconds since the oldest of them was published
+pending     entries delivered and not settled; oldest is the age of the oldest of them
+slots busy  handlers that run, of those that could run at once, over the workers of the last 5 seconds
+jobs/s      jobs that these workers complete a second
+dead        dead letters of the group
+
+Examples:
+  $ millrace stats
+  $ millrace stats orders --watch
+  $ millrace stats --watch 10s
+  $ millrace stats orders --json | jq '.streams[].groups[] | {group, lag, pending}'`
+
+export function registerStats(program: Command, context: CliContext): void {
+  program
+    .command('stats')
+    .description('show how streams and groups stand')
+    .argument('[stream]', 'one stream only')
+    .option('--watch [interval]', 'go on until Ctrl-C, every 2s or as given', (text) =>
+      parseDuration('--watch', text, { minMs: 100 }),
+    )
+    .option('--json', 'print JSON; with --watch one line each time')
+    .addHelpText('after', EXAMPLES)
+    .action(async (stream: string | undefined, { watch, json }: StatsFlags) => {
+      const redis = context.redis()
+      const { Inspector } = await import('../../src/index.ts')
+      const inspector = new Inspector({ redis })
+      try {
+        const first = await inspector.stats(stream)
+        if (watch === undefined) printOnce(context, first, json === true)
+        else
+          await new Watch(context, inspector, { stream, json: json === true }).run(
+            first,
+            watch === true ? WATCH_MS : watch,
+          )
+      } finally {
+        inspector.close()
+      }
+    })
+}
+
+function printOnce(context: CliContext, streams: readonly StreamStats[], json: boolean): void {
+  if (json) context.stdout.write(documentOf(streams))
+  else if (streams.length === 0) context.say(NO_STREAMS)
+  else context.stdout.write(`${statsLines(streams).join('\n')}\n`)
+}
+
+/** Goes on until Ctrl-C, also while Redis is away: somebody who watches wants to see it come back. */
+class Watch {
+  readonly #context: CliContext
+  readonly #inspector: Inspector
+  readonly #asked: { readonly stream: string | undefined; readonly json: boolean }
+  #screen: Screen | undefined
+  #shown: string[] = []
+
+  constructor(context: CliContext, inspector: Inspector, asked: { stream: string | undefined; json: boolean }) {
+    this.#context = context
+    this.#inspector = inspector
+    this.#asked = asked
+  }
+
+  async run(first: readonly StreamStats[], everyMs: number): Promise<void> {
+    const ended = new AbortController()
+    const stopListening = onInterrupt(() => ended.abort(), ['SIGINT', 'SIGTERM'])
+    if (this.#context.stdout.isTTY && !this.#asked.json) this.#screen = new Screen(this.#context.stdout)
+    try {
+      this.#show(first)
+      while (!ended.signal.aborted) {
+        await sleep(everyMs, undefined, { signal: ended.signal }).catch(() => {})
+        if (!ended.signal.aborted) await Promise.race([this.#step(ended.signal), aborted(ended.signal)])
+      }
+    } finally {
+      stopListening()
+      this.#screen?.close()
+    }
+  }
+
+  async #step(signal: AbortSignal): Promise<void> {
+    try {
+      const streams = await this.#inspector.stats(this.#asked.stream)
+      if (!signal.aborted) this.#show(streams)
+    } catch (error) {
+      if (signal.aborted) return
+      // What Redis does may pass; that the stream is gone too, but then nothing is there to show.
+      if (exitCodeOf(error) !== EXIT.redis) throw error
+      this.#complain(`${(error as Error).message}; trying again`)
+    }
+  }
+
+  #show(streams: readonly StreamStats[]): void {
+    if (this.#asked.json) {
+      this.#context.stdout.write(documentOf(streams))
+      return
+    }
+    this.#shown = streams.length === 0 ? [NO_STREAMS] : statsLines(streams)
+    if (this.#screen === undefined) this.#context.stdout.write(`${this.#shown.join('\n')}\n\n`)
+    else this.#draw(`${new Date().toLocaleTimeString()}  Ctrl-C ends`)
+  }
+
+  #complain(message: string): void {
+    if (this.#screen === undefined) this.#context.say(message)
+    else this.#draw(message)
+  }
+
+  #draw(note: string): void {
+    const [titles = '', ...rows] = this.#shown
+    this.#screen?.draw([
+      { text: titles, style: 'bold' },
+      ...rows.map((text) => ({ text })),
+      { text: note, style: 'dim' },
+    ])
+  }
+}
+
+const NO_STREAMS = `no streams yet; publish a first job with: millrace publish orders send-receipt '{"order":42}'`
+
+const COLUMNS: readonly Column[] = [
+  { title: 'stream' },
+  { title: 'group' },
+  { title: 'lag', align: 'right' },
+  { title: 'lag s', align: 'right' },
+  { title: 'pending', align: 'right' },
+  { title: 'oldest', align: 'right' },
+  { title: 'workers', align: 'right' },
+  { title: 'slots busy', align: 'right' },
+  { title: 'jobs/s', align: 'right' },
+  { title: 'dead', align: 'right' },
+]
+
+function statsLines(streams: readonly StreamStats[]): string[] {
+  const rows = streams.flatMap(({ stream, entries, groups }) => {
+    if (groups.length > 0) return groups.map((group) => [stream, ...cellsOf(group)])
+    return [[stream, `(no group yet; ${entries === 1 ? '1 entry' : `${countText(entries)} entries`})`]]
+  })
+  return tableLines(COLUMNS, rows)
+}
+
+function cellsOf(stats: GroupStats): string[] {
+  return [
+    stats.group,
+    stats.lag === null ? '?' : String(stats.lag),
+    stats.lagSeconds.toFixed(1),
+    String(stats.pending),
+    stats.pending === 0 ? '-' : spanText(stats.oldestPendingSeconds),
+    String(stats.workers),
+    `${stats.running}/${stats.slots}`,
+    stats.perSecond.toFixed(1),
+    String(stats.dead),
+  ]
+}
+
+function documentOf(streams: readonly StreamStats[]): string {
+  return jsonLine({ at: new Date().toISOString(), streams })
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

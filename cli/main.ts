@@ -1,0 +1,107 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { createRequire } from 'node:module'
+import { registerPublish } from './commands/publish.ts'
+import { registerStats } from './commands/stats.ts'
+import type { CliContext } from './context.ts'
+import { EXIT, exitCodeOf, isExpected } from './exit.ts'
+import { printable, styled } from './output.ts'
+import { checkRedisUrl, DEFAULT_REDIS_URL, redact } from './redis-url.ts'
+
+/**
+ * The command line. This file alone knows the process: its arguments, its environment, its exit. The commands load what is
+ * heavy only when they run, so that help and usage errors come at once.
+ */
+
+const HELP = `
+Redis is where --redis says, else MILLRACE_REDIS_URL, else REDIS_URL, else ${DEFAULT_REDIS_URL}.
+Data goes to stdout, messages to stderr. NO_COLOR turns colours off.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 Redis unreachable or refused, 4 not found, 5 partly done, 130 interrupted.
+
+Examples:
+  $ millrace publish orders send-receipt '{"order":42}'
+  $ millrace stats --watch
+  $ millrace help publish`
+
+const { env, stdout, stderr } = process
+
+const program = new Command('millrace')
+  .description('A job system on Redis Streams: publish jobs, run workers, see what is going on.')
+  .version(versionOfPackage(), '--version', 'print the version')
+  .helpOption('-h, --help', 'show this help')
+  .option('--redis <url>', 'where Redis is')
+  .configureHelp({ showGlobalOptions: true })
+  .configureOutput({ outputError: (text, write) => write(errorLine(usageText(text))) })
+  .addHelpText('after', HELP)
+  .exitOverride()
+
+const context: CliContext = {
+  redis() {
+    const { url, origin } = chosenRedis()
+    return checkRedisUrl(url, origin)
+  },
+  env,
+  // Looked at only by whom needs it: opening it is work, and it may be closed.
+  get stdin() {
+    return process.stdin
+  },
+  stdout,
+  stderr,
+  say: (line) => void stderr.write(`${line}\n`),
+  finish(code) {
+    process.exitCode = code
+  },
+}
+
+registerPublish(program, context)
+registerStats(program, context)
+
+// Whoever read our output has seen enough (`millrace stats | head -1`).
+stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? (process.exitCode ?? EXIT.ok) : EXIT.failed)
+})
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = fail(error)
+}
+
+/** Says what went wrong, on one line, and what the exit code is. */
+function fail(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  const message = error instanceof Error ? error.message : String(error)
+  if (isExpected(error)) {
+    stderr.write(errorLine(message))
+  } else {
+    stderr.write(errorLine(`${message} (unexpected; MILLRACE_DEBUG=1 shows where it comes from)`))
+    if (env['MILLRACE_DEBUG'] && error instanceof Error)
+      stderr.write(`${redact(error.stack ?? '', chosenRedis().url)}\n`)
+  }
+  return exitCodeOf(error)
+}
+
+function errorLine(message: string): string {
+  return `${styled(stderr, 'red', 'error:')} ${printable(redact(message, chosenRedis().url)).trim()}\n`
+}
+
+/** A usage error of the parser: what is wrong and what may have been meant, or where it is told. */
+function usageText(text: string): string {
+  const line = text.replace(/^error: /, '').trim()
+  return line.includes('Did you mean') ? line : `${line} (see millrace --help)`
+}
+
+function chosenRedis(): { url: string; origin: string } {
+  const { redis } = program.opts<{ redis?: string }>()
+  if (redis !== undefined) return { url: redis, origin: '--redis' }
+  for (const origin of ['MILLRACE_REDIS_URL', 'REDIS_URL']) {
+    const url = env[origin]
+    if (url) return { url, origin }
+  }
+  return { url: DEFAULT_REDIS_URL, origin: 'the default' }
+}
+
+function versionOfPackage(): string {
+  const { version } = createRequire(import.meta.url)('millrace/package.json') as { version: string }
+  return version
+}

@@ -1,0 +1,12 @@
+/**
+ * Lets plain Node run this project's TypeScript: `node --import ./test/helpers/typescript.js file.ts`.
+ *
+ * The test runner translates what it imports itself, but the threads and processes that the code under test starts are
+ * plain Node. Threads inherit the option, child processes get it from `startChild`.
+ */
+import { register } from 'node:module'
+import process from 'node:process'
+
+register('./typescript-hooks.js', import.meta.url)
+// Traces then name the lines of the source.
+process.setSourceMapsEnabled(true)

@@ -1,0 +1,15 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    // Processes, not threads: tests start threads of their own, send signals and look at process-wide state. The option
+    // lets those threads run our TypeScript; they inherit it.
+    pool: 'forks',
+    execArgv: ['--import', new URL('test/helpers/typescript.js', import.meta.url).href],
+    // Each file may run a Redis, workers and child processes: more at once would measure the machine, not the code.
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+  },
+})
