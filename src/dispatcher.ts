@@ -30,7 +30,7 @@ const QUARANTINE_AFTER = 2
 export interface DispatcherDeps {
   readonly concurrency: number
   readonly holdings: Holdings
-  readonly executor: () => Executor
+  readonly executor: Executor
   readonly counts: WorkerCounts
   readonly begin: (source: Source, claimed: readonly { id: string; deliveries: number }[]) => Promise<Begun[]>
 }
@@ -127,7 +127,7 @@ export class Dispatcher {
   }
 
   /** The executor is done with a delivery's slot. */
-  ended(delivery: Delivery): void {
+  ended(): void {
     this.#running -= 1
     this.#ended += 1
     if (!this.#dispatching) this.dispatch()
@@ -163,7 +163,7 @@ export class Dispatcher {
   #start(delivery: Delivery): void {
     if (delivery.ended !== undefined) return this.#deps.holdings.release(delivery)
     this.#running += 1
-    this.#deps.executor().start(delivery)
+    this.#deps.executor.start(delivery)
   }
 
   #beginClaimed(): void {

@@ -27,7 +27,7 @@ export interface ExecutorDeps {
   /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
   readonly readRaw: (delivery: Delivery) => Promise<Buffer[] | undefined>
   /** The delivery needs its slot no more. */
-  readonly onEnded: (delivery: Delivery) => void
+  readonly onEnded: () => void
 }
 
 export class Executor {
@@ -131,7 +131,7 @@ export class Executor {
         settler.bury(delivery, outcome.reason, outcome.error)
         break
     }
-    onEnded(delivery)
+    onEnded()
   }
 
   async #startRaw(delivery: Delivery): Promise<void> {
@@ -148,7 +148,7 @@ export class Executor {
   /** Not ours any more, or not to be run now. */
   #dropped(delivery: Delivery): void {
     this.#deps.holdings.release(delivery)
-    this.#deps.onEnded(delivery)
+    this.#deps.onEnded()
   }
 
   #sayLeft(delivery: Delivery, run: Run): void {

@@ -5,6 +5,7 @@ import type { Logger } from './logger.ts'
 import { Connection, type RedisTarget } from './redis/connection.ts'
 import { faultOf } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
+import type { RawEntry } from './redis/replies.ts'
 import { readNew } from './redis/stream.ts'
 
 /**
@@ -29,12 +30,15 @@ export interface FetcherDeps {
 
 /** Beyond the block, for a server that is slow to answer. */
 const MARGIN_MS = 3000
+/** XREADGROUP has no bound in bytes: the count of a read follows from the size of the entries before. */
+const READ_BYTES = 1024 * 1024
 
 export class Fetcher {
   readonly #deps: FetcherDeps
   #connection: Connection
   #clientId: number | undefined
   #epoch = 0
+  #entryBytes = 2048
   #reading = false
   #loop: Promise<void> | undefined
   readonly #stopping = new AbortController()
@@ -67,8 +71,9 @@ export class Fetcher {
 
   /** Reads once. @returns how many entries came. */
   async runOnce(): Promise<{ delivered: number }> {
-    const count = this.#deps.dispatcher.fetchRoom
-    if (count <= 0) return { delivered: 0 }
+    const room = this.#deps.dispatcher.fetchRoom
+    if (room <= 0) return { delivered: 0 }
+    const count = Math.max(1, Math.min(room, Math.floor(READ_BYTES / this.#entryBytes)))
     await this.#identify()
     if (this.#stopping.signal.aborted) return { delivered: 0 }
     this.#reading = true
@@ -77,12 +82,26 @@ export class Fetcher {
       const { member, blockMs } = this.#deps
       const entries = await readNew(this.#connection.client, member, { count, blockMs })
       this.lastReadAtMs = monotonicMs()
-      if (entries[0].length + entries[1].length > 0) this.#deps.dispatcher.fetched(entries)
-      return { delivered: entries[0].length + entries[1].length }
+      const delivered = entries[0].length + entries[1].length
+      if (delivered === 0) return { delivered }
+      this.#weigh(entries[0], entries[1])
+      this.#deps.dispatcher.fetched(entries)
+      return { delivered }
     } finally {
       clearTimeout(watchdog)
       this.#reading = false
     }
+  }
+
+  /** Follows larger entries at once and smaller ones slowly, so that a read of large ones stays within its bytes. */
+  #weigh(...sources: readonly RawEntry[][]): void {
+    let [bytes, entries] = [0, 0]
+    for (const source of sources) {
+      entries += source.length
+      for (const { fields } of source) for (const field of fields) bytes += field.length
+    }
+    const mean = bytes / entries
+    this.#entryBytes = mean > this.#entryBytes ? mean : Math.max(64, this.#entryBytes * 0.9 + mean * 0.1)
   }
 
   async #run(): Promise<void> {

@@ -1,7 +1,7 @@
 export { Producer } from './producer.ts'
 export type { CloseResult, ProducerOptions, PublishOptions, PublishResult } from './producer.ts'
 export { Worker } from './worker.ts'
-export type { StopResult } from './worker.ts'
+export type { StopResult } from './drain.ts'
 export type { WorkerOptions } from './worker-options.ts'
 export type { WorkerCounts } from './counts.ts'
 export { Inspector } from './inspector.ts'

@@ -4,14 +4,7 @@ import { didYouMean, refuseUnknownKeys } from './options.ts'
 import { Connection, resolveRedis, type RedisOption } from './redis/connection.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { faultOf } from './redis/faults.ts'
-import {
-  readGroup,
-  readStream,
-  readStreams,
-  type Backlog,
-  type GroupSeen,
-  type StreamSeen,
-} from './redis/inspection.ts'
+import { readGroup, readStream, readStreams, type GroupSeen, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
 
 export interface InspectorOptions {

@@ -87,7 +87,8 @@ export class Producer {
       const timeoutMs =
         options.timeoutMs === undefined ? this.#timeoutMs : wholeNumber('timeoutMs', options.timeoutMs, { or: 1 })
       const item = this.#pack(name, data, monotonicMs() + timeoutMs)
-      item.settled = (id, error) => (id === undefined ? reject(error) : resolve({ id, outcome: 'added' }))
+      item.settled = (id, error) =>
+        id === undefined ? reject(error ?? closedError()) : resolve({ id, outcome: 'added' })
       this.#checkRoom(batcher)
       batcher.push(item)
     })

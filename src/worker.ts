@@ -1,21 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { Claimer } from './claimer.ts'
-import { monotonicMs, sleep } from './clock.ts'
-import { newCounts, type WorkerCounts } from './counts.ts'
-import type { Delivery } from './delivery.ts'
-import { Dispatcher } from './dispatcher.ts'
-import { LeaseLostError, messageOf, MillraceError, StoppingError } from './errors.ts'
-import { Executor } from './executor.ts'
-import { Fetcher } from './fetcher.ts'
-import { Holdings } from './holdings.ts'
+import { sleep } from './clock.ts'
+import type { WorkerCounts } from './counts.ts'
+import { drain, type StopResult } from './drain.ts'
+import { LeaseLostError, messageOf, MillraceError } from './errors.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
-import { Connection } from './redis/connection.ts'
-import { SOURCES, type Member } from './redis/member.ts'
-import { begin, handBackAll, join, leave, listStream, readRaw, type PulseReply } from './redis/stream.ts'
-import { Settler } from './settler.ts'
-import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
+import type { Member } from './redis/member.ts'
+import { join, listStream, type PulseReply } from './redis/stream.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
+import { assembleParts, type GroupSettings, type WorkerParts } from './worker-parts.ts'
 
 /**
  * One member of a group. It owns the parts and says when they begin and end:
@@ -23,35 +16,18 @@ import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type Work
  *   new ──start()──▶ running ──stop()──▶ draining ──▶ stopped
  *
  * - start: connect, join the group (or refuse a group nobody knows), then keep leases, read, claim, trim.
- * - draining: no new reads; what was only prefetched is handed back at once; what runs may finish within drainMs; then its
- *   signal aborts, and what still has not ended is handed back too, at no cost to its deliveries. Outcomes are settled, the
- *   worker leaves the group's list, and only then are the leases let go.
+ * - draining: what runs may finish, the rest is handed back (drain.ts); only then are the leases let go.
  *
  * A worker that is killed does none of this: its leases run out and the claimers of the others take over. Its consumer name
  * is new at every start, since the name is what ownership is checked against.
  */
 
-/** A read waits this long for entries; short enough for a connection that died in silence to be found soon. */
-const BLOCK_MS = 5000
-/** Between the abort of the running handlers and the hand-back of those that did not heed it. */
-const ABORT_GRACE_MS = 250
-/** How long outcomes may take to be settled at a stop, beyond the drain. */
-const SETTLE_MS = 5000
-
 export class Worker {
   readonly #options: ResolvedWorkerOptions
   readonly #member: Member
-  readonly #commands: Connection
-  readonly #holdings: Holdings
-  readonly #counts: WorkerCounts = newCounts()
-  readonly #settler: Settler
-  readonly #dispatcher: Dispatcher
-  readonly #executor: Executor
-  readonly #claimer: Claimer
-  readonly #fetcher: Fetcher
-  readonly #trimmer: Trimmer
+  readonly #parts: WorkerParts
   #keeper: KeeperHost | undefined
-  #group: { leaseMs: number; pulseMs: number; maxDeliveries: number }
+  #group: GroupSettings
   #reporting: NodeJS.Timeout | undefined
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
   #stopped: Promise<StopResult> | undefined
@@ -59,62 +35,15 @@ export class Worker {
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
   constructor(options: WorkerOptions) {
-    const own = resolveWorkerOptions(options)
-    this.#options = own
-    const { stream, group, leaseMs, maxDeliveries, concurrency, logger } = own
+    this.#options = resolveWorkerOptions(options)
+    const { stream, group, leaseMs, maxDeliveries } = this.#options
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
-    const consumer = `${host}:${process.pid}:${randomBytes(6).toString('hex')}`
-    const member = { stream, group, consumer }
-    this.#member = member
+    this.#member = { stream, group, consumer: `${host}:${process.pid}:${randomBytes(6).toString('hex')}` }
     this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
-    this.#commands = new Connection(own.target, { role: 'worker', socketTimeoutMs: 5000 })
-    this.#holdings = new Holdings(member, concurrency * 4 + 2048)
-    const [holdings, counts, connection] = [this.#holdings, this.#counts, this.#commands]
-    const settler = new Settler(
-      { connection, member },
-      { holdings, counts, logger, onSettled: () => this.#dispatcher.dispatch() },
-    )
-    this.#settler = settler
-    this.#dispatcher = new Dispatcher({
-      concurrency,
-      holdings,
-      counts,
-      executor: () => this.#executor,
-      begin: (source, claimed) => begin(connection.client, member, source, claimed),
-    })
-    const dispatcher = this.#dispatcher
-    this.#executor = new Executor({
-      handlers: own.handlers,
-      holdings,
-      settler,
-      counts,
-      logger,
-      timeoutMs: own.timeoutMs,
-      maxDeliveries: () => this.#group.maxDeliveries,
-      readRaw: ({ source, entryId }) => readRaw(connection.client, member, source, entryId),
-      onEnded: (delivery) => dispatcher.ended(delivery),
-    })
-    const executor = this.#executor
-    this.#claimer = new Claimer({
-      connection,
-      member,
-      holdings,
-      dispatcher,
-      executor,
-      counts,
-      logger,
+    this.#parts = assembleParts(this.#options, this.#member, {
       group: () => this.#group,
-    })
-    this.#fetcher = new Fetcher({
-      target: own.target,
-      commands: connection,
-      member,
-      dispatcher,
-      logger,
       rejoin: () => this.#rejoin(),
-      blockMs: BLOCK_MS,
     })
-    this.#trimmer = new Trimmer({ connection, member, retention: DEFAULT_RETENTION, counts, logger })
   }
 
   get stream(): string {
@@ -132,7 +61,7 @@ export class Worker {
 
   /** What this worker has done so far. */
   get counts(): Readonly<WorkerCounts> {
-    return { ...this.#counts }
+    return { ...this.#parts.counts }
   }
 
   /** What the group's workers follow: the lease and the deliveries that its first worker declared. */
@@ -151,27 +80,27 @@ export class Worker {
     }
     this.#state = 'running'
     try {
-      await this.#commands.ready(10_000)
+      await this.#parts.commands.ready(10_000)
       await this.#join(this.#options.startAt)
     } catch (error) {
       this.#state = 'stopped'
-      this.#commands.close()
+      this.#parts.commands.close()
       throw error
     }
-    void listStream(this.#commands.client, this.stream)
+    void listStream(this.#parts.commands.client, this.stream)
     this.#keeper = this.#newKeeper()
     this.#keeper.start()
     this.#reporting = setInterval(() => this.#report(), 100)
     this.#report()
-    this.#fetcher.start()
-    this.#trimmer.start()
+    this.#parts.fetcher.start()
+    this.#parts.trimmer.start()
   }
 
   /** Stops, finishing what runs within `drainMs`; see above. Calling it again waits for the same end. */
   async stop({ drainMs = this.#options.drainMs }: { drainMs?: number } = {}): Promise<StopResult> {
     if (this.#state === 'new') {
       this.#state = 'stopped'
-      this.#commands.close()
+      this.#parts.commands.close()
     }
     if (this.#state === 'stopped' && this.#stopped === undefined) return { handedBack: 0, unsettled: 0 }
     this.#stopped ??= this.#drain(drainMs)
@@ -200,54 +129,17 @@ export class Worker {
 
   async #drain(drainMs: number): Promise<StopResult> {
     this.#state = 'draining'
-    const untilMs = monotonicMs() + drainMs
-    await Promise.all([this.#fetcher.stop(), this.#claimer.stop(), this.#trimmer.stop()])
-    let handedBack = await this.#handBack(await this.#dispatcher.close(1000))
-    while (this.#dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)
-    if (this.#dispatcher.running > 0) {
-      for (const delivery of this.#holdings.running()) delivery.end(new StoppingError(this.stream, delivery.id))
-      const graceMs = monotonicMs() + ABORT_GRACE_MS
-      while (this.#dispatcher.running > 0 && monotonicMs() < graceMs) await sleep(5)
-    }
-    handedBack += await this.#handBack(this.#holdings.running())
-    const unsettled = await this.#settler.stop(SETTLE_MS)
-    if (this.#commands.isReady) await leave(this.#commands.client, this.#member).catch(() => {})
+    const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
-    this.#commands.close()
+    this.#parts.commands.close()
     this.#state = 'stopped'
-    return { handedBack, unsettled }
-  }
-
-  /** Gives back what did not run, or did not end; a delivery that was counted for it is taken off the count again. */
-  async #handBack(deliveries: Delivery[]): Promise<number> {
-    let handed = 0
-    for (const source of SOURCES) {
-      const held = deliveries
-        .filter((delivery) => delivery.source === source)
-        .map(({ entryId, deliveries: count, fields }) => ({
-          id: entryId,
-          deliveries: count,
-          newDeliveries: fields === undefined ? count : count - 1,
-        }))
-      if (held.length === 0) continue
-      handed += await handBackAll(this.#commands.client, this.#member, source, held).catch((error: unknown) => {
-        const where = { stream: this.stream, group: this.group, jobs: held.length, fault: messageOf(error) }
-        this.#options.logger.warn(where, 'could not hand back; these jobs are claimed when their lease is over')
-        return 0
-      })
-    }
-    for (const delivery of deliveries) {
-      delivery.end(new StoppingError(this.stream, delivery.id))
-      this.#holdings.abandon(delivery)
-    }
-    this.#counts.handedBack += handed
-    return handed
+    return result
   }
 
   async #join(startAt: 'oldest' | 'now' | undefined): Promise<void> {
     const { leaseMs, maxDeliveries, declared, logger } = this.#options
-    const joined = await join(this.#commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
+    const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
     const where = { stream: this.stream, group: this.group }
     if (joined.how === 'restored') {
       logger.warn(
@@ -296,14 +188,17 @@ export class Worker {
       pulse: (reply: PulseReply) => this.#pulsed(reply),
       lost: (rows: readonly { slot: number; generation: number }[]) => this.#lost(rows),
     }
-    return new KeeperHost({ target, commands: this.#commands }, this.#holdings.table, settings, { events, logger })
+    return new KeeperHost({ target, commands: this.#parts.commands }, this.#parts.holdings.table, settings, {
+      events,
+      logger,
+    })
   }
 
   #pulsed({ leaseMs, maxDeliveries, claimDue }: PulseReply): void {
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)
-    if (claimDue && this.#state === 'running') this.#claimer.start()
+    if (claimDue && this.#state === 'running') this.#parts.claimer.start()
   }
 
   #follow(leaseMs: number, maxDeliveries: number): void {
@@ -313,10 +208,10 @@ export class Worker {
 
   #lost(rows: readonly { slot: number; generation: number }[]): void {
     for (const row of rows) {
-      const delivery = this.#holdings.reported(row)
+      const delivery = this.#parts.holdings.reported(row)
       if (delivery === undefined || delivery.ended !== undefined) continue
-      this.#counts.leaseLost += 1
-      this.#holdings.abandon(delivery)
+      this.#parts.counts.leaseLost += 1
+      this.#parts.holdings.abandon(delivery)
       delivery.end(new LeaseLostError(this.stream, delivery.id))
       const { id, name } = delivery
       this.#options.logger.warn(
@@ -328,19 +223,11 @@ export class Worker {
 
   /** What the keeper's pulse tells, and the look at runs that are past their time. */
   #report(): void {
-    this.#holdings.table.report({
-      running: this.#dispatcher.running,
-      completed: this.#counts.completed,
-      claimRoom: this.#state === 'running' ? this.#dispatcher.claimRoom : 0,
+    this.#parts.holdings.table.report({
+      running: this.#parts.dispatcher.running,
+      completed: this.#parts.counts.completed,
+      claimRoom: this.#state === 'running' ? this.#parts.dispatcher.claimRoom : 0,
     })
-    this.#executor.endOverdue()
+    this.#parts.executor.endOverdue()
   }
-}
-
-/** What a stop left. */
-export interface StopResult {
-  /** Jobs that were given back to the group, at no cost to their deliveries. */
-  readonly handedBack: number
-  /** Outcomes that Redis would not take in time; these jobs run again. */
-  readonly unsettled: number
 }

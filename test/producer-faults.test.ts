@@ -193,7 +193,9 @@ describe('a Redis that refuses', () => {
 
   test('as long as it loads its data: tried until the time is up, and in Redis once it is loaded', async () => {
     // 300 ms for each of ten keys, large enough that commands are answered between them.
-    const server = await startServer({ args: ['--save', '900 1', '--rdbcompression', 'no', '--key-load-delay', '300000'] })
+    const server = await startServer({
+      args: ['--save', '900 1', '--rdbcompression', 'no', '--key-load-delay', '300000'],
+    })
     for (let key = 0; key < 10; key++) await connectTo(server.url).set(`key${key}`, Buffer.alloc(2_200_000, key))
     const producer = newProducer({ redis: server.url })
     const restarted = server.restart()

@@ -93,9 +93,7 @@ describe('batches', () => {
     await publish(producer, 0)
     await redis.client.config('RESETSTAT')
     const kibibytes = [600, 400, 600, 2000, 10]
-    await Promise.all(
-      kibibytes.map((size) => producer.publish('x', 'x'.repeat(size * 1024), { stream: 'orders' })),
-    )
+    await Promise.all(kibibytes.map((size) => producer.publish('x', 'x'.repeat(size * 1024), { stream: 'orders' })))
 
     expect(await scriptCalls(redis.client)).toBe(4)
     const entries = await redis.client.xrange('orders', '-', '+')

@@ -20,20 +20,27 @@ export function compareIds(a: string, b: string): number {
   return aMs.length - bMs.length || compareText(aMs, bMs) || aSeq.length - bSeq.length || compareText(aSeq, bSeq)
 }
 
-/** Where an id's job is counted: the hour as in 2026-11-21T03 and the minute in it. */
-export function tallySlot(id: string): { hour: string; minute: number } {
+/** Where a job is counted: by the hour, as in 2026-11-21T03, and minute of its id. `name` is both. */
+export interface TallySlot {
+  readonly name: string
+  readonly hour: string
+  readonly minute: number
+}
+
+/** The jobs of one moment share a minute, so the last one is kept. */
+export function tallySlot(id: string): TallySlot {
   const minutes = Math.floor(Math.min(timeOf(id), LAST_DATE_MS) / 60_000)
-  const hours = Math.floor(minutes / 60)
-  if (hours !== cachedHours) {
-    cachedHours = hours
-    cachedHour = new Date(hours * 3_600_000).toISOString().slice(0, -11)
+  if (minutes !== cachedMinutes) {
+    const name = new Date(minutes * 60_000).toISOString().slice(0, -8)
+    cachedMinutes = minutes
+    cached = { name, hour: name.slice(0, -3), minute: minutes % 60 }
   }
-  return { hour: cachedHour, minute: minutes % 60 }
+  return cached
 }
 
 const LAST_DATE_MS = 8_639_999_999_000_000
-let cachedHours = -1
-let cachedHour = ''
+let cachedMinutes = -1
+let cached: TallySlot = { name: '', hour: '', minute: 0 }
 
 function fits(half: string): boolean {
   return half.length < 20 || half <= '18446744073709551615'

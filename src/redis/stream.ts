@@ -175,13 +175,16 @@ export async function settle(
 ): Promise<{ late: number }> {
   const hours: string[] = []
   const buckets = new Map<string, { hour: number; minute: number; ids: string[] }>()
+  let last: { name: string; ids: string[] } | undefined
   for (const { id, jobId } of done) {
-    const { hour, minute } = tallySlot(jobId)
-    if (!hours.includes(hour)) hours.push(hour)
-    const name = `${hour}:${minute}`
-    const bucket = buckets.get(name)
-    if (bucket === undefined) buckets.set(name, { hour: hours.indexOf(hour) + 1, minute, ids: [id] })
-    else bucket.ids.push(id)
+    const { name, hour, minute } = tallySlot(jobId)
+    if (last?.name !== name) {
+      if (!hours.includes(hour)) hours.push(hour)
+      const bucket = buckets.get(name) ?? { hour: hours.indexOf(hour) + 1, minute, ids: [] }
+      buckets.set(name, bucket)
+      last = { name, ids: bucket.ids }
+    }
+    last.ids.push(id)
   }
   const keys = [
     sourceKey(member, source),

@@ -6,6 +6,7 @@ import { script } from './script.ts'
  * group's claim tick and claiming are one step, so that two workers never sweep at once and a sweep that was sent before
  * Redis went away does nothing when it comes to be executed after it.
  *
+ * XAUTOCLAIM looks at ten times COUNT entries, so 50 keeps a call within 500.
  * JUSTID throughout: a claim whose reply is lost has cost the job nothing. The delivery is counted by beginDeliveries.
  *
  * mode 'take' begins a pass and needs the tick; 'go' continues one. room bounds how many entries come back. XAUTOCLAIM
@@ -64,7 +65,7 @@ export const claim = script(
     if resumed == 'end' then
       ended[source] = true
     elseif room > 0 then
-      local reply = redis.call('XAUTOCLAIM', KEYS[source], group, me, leaseMs, resumed, 'COUNT', math.min(room, 100), 'JUSTID')
+      local reply = redis.call('XAUTOCLAIM', KEYS[source], group, me, leaseMs, resumed, 'COUNT', math.min(room, 50), 'JUSTID')
       cursors[source] = reply[1]
       if reply[1] == '0-0' then
         ended[source] = true

@@ -1,0 +1,186 @@
+import { Option, type Command } from 'commander'
+import type { CliContext } from '../context.ts'
+import { parseDuration } from '../duration.ts'
+import { CliError, EXIT } from '../exit.ts'
+import { plural, spanText } from '../output.ts'
+import type { Pool, PoolResult } from '../pool.ts'
+import type { WorkerOrders } from '../pool-messages.ts'
+import { onStopSignals } from '../stop-signals.ts'
+import { parseCount } from '../whole-number.ts'
+
+interface WorkerFlags {
+  readonly stream: string
+  readonly group: string
+  readonly start?: 'oldest' | 'now'
+  readonly concurrency: number
+  readonly processes: number
+  /** Undefined where the group's own counts: saying nothing and saying the default are not the same. */
+  readonly lease?: number
+  readonly maxDeliveries?: number
+  readonly timeout: number | false
+  readonly drain: number
+}
+
+/** A start that takes longer than this is said to wait for Redis. */
+const SLOW_START_MS = 2000
+
+const EXAMPLES = `
+The handlers file is TypeScript or JavaScript, without a build step. Its default export is a list of
+handle(job, function), or an object of functions by job name:
+
+  export default { 'send-receipt': async ({ order }, job) => { … } }
+
+A worker that crashes is replaced after a second; its jobs run elsewhere when their lease is over. SIGTERM or
+Ctrl-C lets running jobs finish and hands the others back; a second one ends at once.
+
+Examples:
+  $ millrace worker handlers.ts --stream orders
+  $ millrace worker handlers.ts --stream orders --group billing --start now --processes 4 --concurrency 50`
+
+export function registerWorker(program: Command, context: CliContext): void {
+  program
+    .command('worker')
+    .description('run a pool of workers on a stream')
+    .argument('<handlers>', 'the file with the handlers')
+    .requiredOption('--stream <name>', 'the stream to work on')
+    .option('--group <name>', 'the group to be members of', 'main')
+    .addOption(
+      new Option('--start <where>', "where a further group of the stream starts; its first starts at 'oldest'").choices([
+        'oldest',
+        'now',
+      ]),
+    )
+    .option('--concurrency <count>', 'jobs that one process runs at once', count('--concurrency', 10_000), 32)
+    .option('--processes <count>', 'worker processes', count('--processes', 256), 1)
+    .option('--lease <duration>', "how long a dead worker's jobs stay unclaimed (default: 10s)", (text) =>
+      parseDuration('--lease', text, { minMs: 500 }),
+    )
+    .option('--max-deliveries <count>', 'deliveries before a job is dead (default: 3)', count('--max-deliveries', 1000))
+    .option('--timeout <duration>', "how long one run may take, or 'none'", parseTimeout, 30 * 60_000)
+    .option('--drain <duration>', 'how long running jobs may go on at a stop', parseDrain, 25_000)
+    .addHelpText('after', EXAMPLES)
+    .action((handlers: string, flags: WorkerFlags) => superviseWorkers(context, handlers, flags))
+  program.command('worker-process', { hidden: true }).action(async () => {
+    const { runWorkerProcess } = await import('../worker-process.ts')
+    runWorkerProcess()
+  })
+}
+
+async function superviseWorkers(context: CliContext, handlers: string, flags: WorkerFlags): Promise<void> {
+  const redis = context.redis()
+  const { Pool } = await import('../pool.ts')
+  const { processes, drain: drainMs } = flags
+  const told = new Told(context, flags)
+  const options = { processes, orders: ordersOf(handlers, redis, flags), drainMs, output: 'inherit' as const }
+  const pool = new Pool(options, {
+    loaded: () => told.title(),
+    ready: ({ pid, leaseMs }) => told.ready(pid, leaseMs),
+    allReady: () => context.say('ready'),
+    replaced: ({ pid, why, delayMs }) =>
+      context.say(`worker ${pid} ended (${why}), a new one in ${wholeSeconds(delayMs)}`),
+    killed: (pid) => context.say(`worker ${pid} did not end in time and is killed; its jobs run elsewhere`),
+  })
+  const stopListening = onStopSignals(
+    (signal) => drain(context, pool, { signal, drainMs }),
+    (exitCode) => {
+      pool.kill()
+      process.exit(exitCode)
+    },
+  )
+  pool.start()
+  try {
+    context.finish(told.end(await pool.ended))
+  } finally {
+    stopListening()
+  }
+}
+
+function drain(context: CliContext, pool: Pool, { signal, drainMs }: { signal: string; drainMs: number }): void {
+  const time = drainMs === 0 ? 'running jobs are handed back' : `running jobs have ${wholeSeconds(drainMs)} to finish`
+  context.say(`${signal}: draining, ${time}; a second signal ends at once`)
+  pool.drain()
+}
+
+function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOrders {
+  const { stream, group, start, concurrency, lease, maxDeliveries, timeout, drain: drainMs } = flags
+  return {
+    handlers,
+    options: {
+      redis,
+      stream,
+      group,
+      concurrency,
+      timeoutMs: timeout,
+      drainMs,
+      ...(start === undefined ? {} : { startAt: start }),
+      ...(lease === undefined ? {} : { leaseMs: lease }),
+      ...(maxDeliveries === undefined ? {} : { maxDeliveries }),
+    },
+  }
+}
+
+/** What the supervisor says on the way. */
+class Told {
+  readonly #context: CliContext
+  readonly #flags: WorkerFlags
+  readonly #slowStart: NodeJS.Timeout
+  #isTitled = false
+  #isAnyReady = false
+
+  constructor(context: CliContext, flags: WorkerFlags) {
+    this.#context = context
+    this.#flags = flags
+    this.#slowStart = setTimeout(() => {
+      if (this.#isTitled) context.say('waiting for Redis, 10 s at most')
+    }, SLOW_START_MS)
+  }
+
+  /** Once, and not before the options are known to be right: what is wrong is told in one line. */
+  title(): void {
+    if (this.#isTitled) return
+    this.#isTitled = true
+    const { stream, group, processes, concurrency } = this.#flags
+    const size = `${processes} ${processes === 1 ? 'process' : 'processes'} x ${plural(concurrency, 'slot')}`
+    this.#context.say(`worker pool: stream ${stream}, group ${group}, ${size}`)
+  }
+
+  ready(pid: number, leaseMs: number): void {
+    this.#isAnyReady = true
+    clearTimeout(this.#slowStart)
+    const isOther = leaseMs !== (this.#flags.lease ?? 10_000)
+    this.#context.say(`worker ${pid} ready${isOther ? `, with the group's lease of ${spanText(leaseMs / 1000)}` : ''}`)
+  }
+
+  /** The summary and the exit code. @throws CliError where the pool ended by itself. */
+  end({ failure, done, replaced, lost }: PoolResult): number {
+    clearTimeout(this.#slowStart)
+    if (this.#isAnyReady) {
+      const facts = [`${plural(done.completed, 'job')} completed`]
+      if (done.failed > 0) facts.push(`${plural(done.failed, 'run')} failed`)
+      if (done.dead > 0) facts.push(`${plural(done.dead, 'job')} dead-lettered`)
+      if (done.handedBack > 0) facts.push(`${plural(done.handedBack, 'job')} handed back`)
+      if (done.unsettled > 0) facts.push(`${plural(done.unsettled, 'job')} to run again: Redis took no outcome of them`)
+      if (replaced > 0) facts.push(`${plural(replaced, 'worker')} replaced, whose jobs are not in these numbers`)
+      if (lost > 0) facts.push(`${plural(lost, 'worker')} did not drain, and what it ran runs elsewhere`)
+      this.#context.say(`worker pool ended: ${facts.join(', ')}`)
+    }
+    if (failure !== undefined) throw new CliError(failure.message, failure.exitCode)
+    return lost > 0 || done.unsettled > 0 ? EXIT.failed : EXIT.ok
+  }
+}
+
+function count(option: string, most: number): (text: string) => number {
+  return (text) => parseCount(option, text, { most })
+}
+
+function parseTimeout(text: string): number | false {
+  return text === 'none' ? false : parseDuration('--timeout', text)
+}
+
+function parseDrain(text: string): number {
+  return /^0(ms|s|m|h)?$/.test(text) ? 0 : parseDuration('--drain', text)
+}
+
+function wholeSeconds(ms: number): string {
+  return ms % 1000 === 0 ? `${ms / 1000} s` : `${ms} ms`
+}

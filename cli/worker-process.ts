@@ -1,0 +1,86 @@
+import { Worker } from '../src/index.ts'
+import { codeOf, EXIT, exitCodeOf, usageError } from './exit.ts'
+import { loadHandlers } from './handlers.ts'
+import type { StartFailure, SupervisorMessage, WorkerMessage, WorkerOrders } from './pool-messages.ts'
+
+/**
+ * One process of a worker pool: takes its orders from the supervisor, runs one worker, and drains when it is told to, when
+ * it gets a SIGTERM, or when the supervisor is gone, however that ended.
+ *
+ * A SIGINT is not for us: a Ctrl-C goes to every process of the terminal, and the supervisor tells us what it means.
+ */
+export function runWorkerProcess(): void {
+  if (process.send === undefined) throw usageError('a worker process is started by `millrace worker`, not by hand')
+  const worker = new WorkerProcess()
+  process.on('SIGINT', () => {})
+  process.on('SIGTERM', () => void worker.drain())
+  process.on('disconnect', () => void worker.drain())
+  process.on('message', (message: SupervisorMessage) => {
+    if (message.kind === 'start') void worker.start(message.orders)
+    if (message.kind === 'drain') void worker.drain()
+  })
+}
+
+class WorkerProcess {
+  #worker: Worker | undefined
+  #isReady = false
+  #isEnding = false
+
+  async start(orders: WorkerOrders): Promise<void> {
+    try {
+      const worker = await makeWorker(orders)
+      this.#worker = worker
+      void tell({ kind: 'loaded' })
+      await worker.start()
+      this.#isReady = true
+      void tell({ kind: 'ready', consumer: worker.consumer, leaseMs: worker.groupSettings.leaseMs })
+    } catch (error) {
+      if (this.#isEnding) return
+      this.#isEnding = true
+      const failure = failureOf(error)
+      await tell({ kind: 'failed', failure })
+      process.exit(failure.exitCode)
+    }
+  }
+
+  /** Ends the process, whatever the handlers have left open: database connections, timers. */
+  async drain(): Promise<void> {
+    if (this.#isEnding) return
+    this.#isEnding = true
+    // Before it is ready a worker holds nothing.
+    if (this.#worker === undefined || !this.#isReady) process.exit(EXIT.ok)
+    const { handedBack, unsettled } = await this.#worker.stop()
+    const { completed, failed, dead } = this.#worker.counts
+    await tell({ kind: 'ended', end: { completed, failed, dead, handedBack, unsettled } })
+    process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
+  }
+}
+
+async function makeWorker({ handlers: file, options }: WorkerOrders): Promise<Worker> {
+  const handlers = await loadHandlers(file)
+  try {
+    return new Worker({ ...options, handlers })
+  } catch (error) {
+    if (codeOf(error) !== 'ERR_HANDLERS') throw error
+    const { message } = error as Error
+    throw usageError(`${file}: ${message}`)
+  }
+}
+
+function failureOf(error: unknown): StartFailure {
+  const message = error instanceof Error ? error.message : String(error)
+  return {
+    // The library speaks of its option, and who reads this has typed a flag.
+    message: message.replace("startAt 'oldest' or 'now'", '--start oldest or --start now'),
+    exitCode: exitCodeOf(error),
+    mayPass: codeOf(error) === 'ERR_REDIS_UNREACHABLE',
+  }
+}
+
+/** Resolves when the message is on its way; a supervisor that is gone needs no message. */
+function tell(message: WorkerMessage): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.connected) process.send?.(message, undefined, undefined, () => resolve())
+    else resolve()
+  })
+}

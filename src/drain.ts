@@ -1,0 +1,76 @@
+import { monotonicMs, sleep } from './clock.ts'
+import type { Delivery } from './delivery.ts'
+import { messageOf, StoppingError } from './errors.ts'
+import type { Logger } from './logger.ts'
+import { SOURCES, type Member } from './redis/member.ts'
+import { handBackAll, leave } from './redis/stream.ts'
+import type { WorkerParts } from './worker-parts.ts'
+
+/** What a stop left. */
+export interface StopResult {
+  /** Jobs that were given back to the group, at no cost to their deliveries. */
+  readonly handedBack: number
+  /** Outcomes that Redis would not take in time; these jobs run again. */
+  readonly unsettled: number
+}
+
+/** Between the abort of the running handlers and the hand-back of those that did not heed it. */
+const ABORT_GRACE_MS = 250
+/** How long outcomes may take to be settled, beyond the drain. */
+const SETTLE_MS = 5000
+
+/**
+ * Ends a worker's work, step by step: no new reads; what was only prefetched is handed back at once; what runs may finish
+ * within `drainMs`; then its signal aborts, and what has not completed is handed back too. Outcomes are settled, and the
+ * worker leaves the group's list. Leases are kept all the while, by a keeper that the caller stops afterwards.
+ */
+export async function drain(
+  parts: WorkerParts,
+  member: Member,
+  { drainMs, logger }: { drainMs: number; logger: Logger },
+): Promise<StopResult> {
+  const { dispatcher, holdings, settler, commands } = parts
+  const untilMs = monotonicMs() + drainMs
+  await Promise.all([parts.fetcher.stop(), parts.claimer.stop(), parts.trimmer.stop()])
+  let handedBack = await handBack(parts, member, logger, await dispatcher.close(1000))
+  while (dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)
+  if (dispatcher.running > 0) {
+    for (const delivery of holdings.running()) delivery.end(new StoppingError(member.stream, delivery.id))
+    const graceMs = monotonicMs() + ABORT_GRACE_MS
+    while (dispatcher.running > 0 && monotonicMs() < graceMs) await sleep(5)
+  }
+  handedBack += await handBack(parts, member, logger, holdings.running())
+  const unsettled = await settler.stop(SETTLE_MS)
+  if (commands.isReady) await leave(commands.client, member).catch(() => {})
+  parts.counts.handedBack += handedBack
+  return { handedBack, unsettled }
+}
+
+/** Gives back what did not run, or did not end; a delivery that was counted for it is taken off the count again. */
+async function handBack(
+  { commands, holdings }: WorkerParts,
+  member: Member,
+  logger: Logger,
+  deliveries: readonly Delivery[],
+): Promise<number> {
+  let handed = 0
+  for (const source of SOURCES) {
+    const held = deliveries.filter((delivery) => delivery.source === source).map(asHeld)
+    if (held.length === 0) continue
+    handed += await handBackAll(commands.client, member, source, held).catch((error: unknown) => {
+      const { stream, group } = member
+      const where = { stream, group, jobs: held.length, fault: messageOf(error) }
+      logger.warn(where, 'could not hand back; these jobs are claimed when their lease is over')
+      return 0
+    })
+  }
+  for (const delivery of deliveries) {
+    delivery.end(new StoppingError(member.stream, delivery.id))
+    holdings.abandon(delivery)
+  }
+  return handed
+}
+
+function asHeld({ entryId, deliveries, fields }: Delivery): { id: string; deliveries: number; newDeliveries: number } {
+  return { id: entryId, deliveries, newDeliveries: fields === undefined ? deliveries : deliveries - 1 }
+}

@@ -1,0 +1,72 @@
+import { Claimer } from './claimer.ts'
+import { newCounts, type WorkerCounts } from './counts.ts'
+import { Dispatcher } from './dispatcher.ts'
+import { Executor } from './executor.ts'
+import { Fetcher } from './fetcher.ts'
+import { Holdings } from './holdings.ts'
+import { Connection } from './redis/connection.ts'
+import type { Member } from './redis/member.ts'
+import { begin, readRaw } from './redis/stream.ts'
+import { Settler } from './settler.ts'
+import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
+import type { ResolvedWorkerOptions } from './worker-options.ts'
+
+/** What all workers of a group follow. */
+export interface GroupSettings {
+  readonly leaseMs: number
+  readonly pulseMs: number
+  readonly maxDeliveries: number
+}
+
+/** The parts of a worker, each with one role, and who knows whom. */
+export interface WorkerParts {
+  /** The connection for everything but the blocked read and the keeper. */
+  readonly commands: Connection
+  readonly counts: WorkerCounts
+  readonly holdings: Holdings
+  readonly settler: Settler
+  readonly dispatcher: Dispatcher
+  readonly executor: Executor
+  readonly claimer: Claimer
+  readonly fetcher: Fetcher
+  readonly trimmer: Trimmer
+}
+
+/** A read waits this long for entries; short enough for a connection that died in silence to be found soon. */
+const BLOCK_MS = 5000
+
+/** Makes the parts of a worker and ties them together. Nothing is opened or started. */
+export function assembleParts(
+  options: ResolvedWorkerOptions,
+  member: Member,
+  { group, rejoin }: { group: () => GroupSettings; rejoin: () => Promise<void> },
+): WorkerParts {
+  const { target, concurrency, handlers, logger, timeoutMs } = options
+  const commands = new Connection(target, { role: 'worker', socketTimeoutMs: 5000 })
+  const counts = newCounts()
+  // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
+  const holdings = new Holdings(member, concurrency * 4 + 2048)
+  const own = { holdings, counts, logger }
+  const settler = new Settler({ connection: commands, member }, { ...own, onSettled: () => dispatcher.dispatch() })
+  const executor = new Executor({
+    ...own,
+    handlers,
+    settler,
+    timeoutMs,
+    maxDeliveries: () => group().maxDeliveries,
+    readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
+    onEnded: () => dispatcher.ended(),
+  })
+  const dispatcher = new Dispatcher({
+    ...own,
+    concurrency,
+    executor,
+    begin: (source, claimed) => begin(commands.client, member, source, claimed),
+  })
+  return {
+    ...{ commands, counts, holdings, settler, dispatcher, executor },
+    claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
+    fetcher: new Fetcher({ target, commands, member, dispatcher, logger, rejoin, blockMs: BLOCK_MS }),
+    trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
+  }
+}

@@ -1,0 +1,228 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { parseDuration } from '../../cli/duration.ts'
+import { readLines } from '../../cli/ndjson.ts'
+import { progressLine } from '../../cli/progress.ts'
+import { onEnd } from '../helpers/cleanup.ts'
+import { eventually } from '../helpers/eventually.ts'
+import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
+import { millrace, startMillrace } from './run.ts'
+
+const redis = withRedis()
+
+const cli = (args: readonly string[], stdin: string | Buffer = '') => millrace(args, { redis: redis.url, stdin })
+
+async function fileOf(text: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'millrace-test-'))
+  onEnd(() => rm(folder, { recursive: true, force: true }))
+  const path = join(folder, 'jobs.ndjson')
+  await writeFile(path, text)
+  return path
+}
+
+const jobLines = (count: number) =>
+  Array.from({ length: count }, (_, at) => `{"job":"mail","data":{"order":${at}}}\n`).join('')
+
+const idsOf = async (stream: string) => (await redis.client.xrange(stream, '-', '+')).map(([id]) => id)
+
+interface BulkDocument {
+  schemaVersion: number
+  stream: string
+  published: number
+  failed: number
+  unknown: number
+  firstId: string | null
+  lastId: string | null
+}
+
+describe('one job', () => {
+  test('is in Redis once its id, and nothing else, is on stdout', async () => {
+    const { code, stdout, stderr } = await cli(['publish', 'orders', 'mail', '{"order":42}'])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    const entries = await redis.client.xrange('orders', '-', '+')
+    expect(entries).toEqual([[stdout.trim(), ['job', 'mail', 'data', '{"order":42}']]])
+  })
+
+  test('without data has null as its payload', async () => {
+    expect(await cli(['publish', 'orders', 'mail'])).toMatchObject({ code: 0 })
+    const [entry] = await redis.client.xrange('orders', '-', '+')
+    expect(entry?.[1]).toEqual(['job', 'mail', 'data', 'null'])
+  })
+
+  test('is told as a document with --json', async () => {
+    const { code, stdout } = await cli(['publish', 'orders', 'mail', '--json'])
+    const [id] = await idsOf('orders')
+    const counts = { published: 1, failed: 0, unknown: 0, firstId: id, lastId: id }
+    expect([code, JSON.parse(stdout)]).toEqual([0, { schemaVersion: 1, stream: 'orders', ...counts }])
+  })
+
+  test('goes where --redis says, before the environment, and MILLRACE_REDIS_URL goes before REDIS_URL', async () => {
+    const nowhere = 'redis://127.0.0.1:1'
+    const args = ['publish', 'orders', 'mail']
+    const flag = await millrace([...args, '--redis', redis.url], { redis: nowhere })
+    const env = await millrace(args, { redis: redis.url, env: { REDIS_URL: nowhere } })
+    const fallback = await millrace(args, { env: { REDIS_URL: redis.url, MILLRACE_REDIS_URL: '' } })
+    expect([flag.code, env.code, fallback.code, (await idsOf('orders')).length]).toEqual([0, 0, 0, 3])
+  })
+})
+
+describe('a file of jobs', () => {
+  test('is published line by line, in its order, and the count is what Redis has', async () => {
+    const { code, stdout, stderr } = await cli(['publish', 'orders', '--file', await fileOf(jobLines(5000))])
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' })
+    expect(stderr).toMatch(/^published 5,000 jobs to orders in .+s \([\d,]+\/s\)\n$/)
+    const entries = await redis.client.xrange('orders', '-', '+')
+    expect(entries.map(([, fields]) => fields[3])).toEqual(
+      Array.from({ length: 5000 }, (_, at) => JSON.stringify({ order: at })),
+    )
+  })
+
+  test('may come from stdin, with blank lines, other line ends, a byte order mark and no newline at the end', async () => {
+    const text = '\uFEFF{"job":"a"}\r\n\r\n   \n{"data":[1],"job":"b"}\n\n{"job":"c","data":"ü"}'
+    const { code, stdout } = await cli(['publish', 'orders', '--file', '-', '--json'], text)
+    const ids = await idsOf('orders')
+    const counts = { published: 3, failed: 0, unknown: 0, firstId: ids[0], lastId: ids[2] }
+    expect([code, JSON.parse(stdout)]).toEqual([0, { schemaVersion: 1, stream: 'orders', ...counts }])
+    const fields = (await redis.client.xrange('orders', '-', '+')).map(([, values]) => [values[1], values[3]])
+    expect(fields).toEqual([['a', 'null'], ['b', '[1]'], ['c', '"ü"']]) // prettier-ignore
+  })
+
+  test('that is empty publishes nothing and is no error', async () => {
+    expect(await cli(['publish', 'orders', '--file', '-'])).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/^published 0 jobs to orders/) as string,
+    })
+  })
+
+  test.each([
+    ['{"job":"mail"', 'got what is not JSON'],
+    ['[]', 'expected {"job":"send-receipt","data":…}, got an array'],
+    ['7', 'expected {"job":"send-receipt","data":…}, got 7'],
+    ['{"data":1}', 'got no job'],
+    ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
+    ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
+    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data)'],
+    [Buffer.from([0x22, 0xff, 0x22]), 'expected UTF-8 text, got other bytes'],
+    [`{"job":"mail","data":"${'x'.repeat(1024 * 1024)}"}`, 'to be at most 1048576 bytes of JSON, got 1048578'],
+    ['x'.repeat(2 * 1024 * 1024 + 1), 'expected at most 2097152 bytes, got more'],
+  ])('stops at a bad line (case %#), says its number and why, and how much was published before', async (bad, why) => {
+    const input = Buffer.concat([Buffer.from(`${jobLines(2)}\n`), Buffer.from(bad), Buffer.from(`\n${jobLines(3)}`)])
+    const { code, stdout, stderr } = await cli(['publish', 'orders', '--file', '-', '--json'], input)
+    expect(stderr).toMatch(/^error: line 4: .+; 2 jobs were published.*\n$/)
+    expect(stderr).toContain(why)
+    expect(code).toBe(5)
+    expect((JSON.parse(stdout) as BulkDocument).published).toBe(2)
+    expect(await redis.client.xlen('orders')).toBe(2)
+  })
+
+  test('whose first line is bad has published nothing: exit code 1', async () => {
+    const { code, stderr } = await cli(['publish', 'orders', '--file', '-'], 'x\n')
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: line 1: .+; 0 jobs were published\n$/)])
+    expect(await redis.client.exists('orders')).toBe(0)
+  })
+
+  test('cannot be larger than memory lets it: no more is read than what is in flight', async () => {
+    const server = await startServer()
+    const { process: child } = startMillrace(['publish', 'orders', '--file', '-'], { redis: server.url })
+    const client = connectTo(server.url)
+    const line = `{"job":"mail","data":"${'x'.repeat(10_000)}"}\n`
+    child.stdin.write(line)
+    await eventually(async () => expect(await client.xlen('orders')).toBe(1))
+    server.stopProcess()
+    let written = 0
+    await new Promise<void>((resolve) => {
+      const isFull = () => (child.stdin.writableLength > 0 ? resolve() : setImmediate(write))
+      const write = () =>
+        child.stdin.write(line.repeat(100), () => (written += 100)) ? setImmediate(write) : setTimeout(isFull, 1000)
+      write()
+    })
+    expect(written).toBeLessThan(3000)
+    server.continueProcess()
+  })
+
+  test('ends at Ctrl-C with what is in flight published, counted exactly: exit code 130', async () => {
+    const { process: child, ended } = startMillrace(['publish', 'orders', '--file', '-', '--json'], {
+      redis: redis.url,
+    })
+    const feed = setInterval(() => void (child.stdin.writableLength < 1e6 && child.stdin.write(jobLines(1000))), 1)
+    onEnd(() => clearInterval(feed))
+    await eventually(async () => expect(await redis.client.xlen('orders')).toBeGreaterThan(2000))
+    child.kill('SIGINT')
+    const { code, stdout, stderr } = await ended
+    const { published, failed, unknown } = JSON.parse(stdout) as BulkDocument
+    expect({ code, failed, unknown }).toEqual({ code: 130, failed: 0, unknown: 0 })
+    expect(stderr).toMatch(/^interrupted: published [\d,]+ jobs to orders; the rest was not read\n$/)
+    expect(await redis.client.xlen('orders')).toBe(published)
+  })
+
+  test('that loses Redis in the middle is partly done, and the counts say what Redis may have', async () => {
+    const server = await startServer()
+    const args = ['publish', 'orders', '--file', '-', '--json', '--timeout', '1s']
+    const { process: child, ended } = startMillrace(args, { redis: server.url })
+    const feed = setInterval(() => void (child.stdin.writableLength < 1e6 && child.stdin.write(jobLines(1000))), 1)
+    onEnd(() => clearInterval(feed))
+    const client = connectTo(server.url)
+    await eventually(async () => expect(await client.xlen('orders')).toBeGreaterThan(2000))
+    server.stopProcess()
+    const { code, stdout, stderr } = await ended
+    server.continueProcess()
+    const { published, failed, unknown } = JSON.parse(stdout) as BulkDocument
+    expect(code).toBe(5)
+    expect(failed + unknown).toBeGreaterThan(0)
+    expect(stderr).toMatch(/^error: could not publish to orders: its time was up.+ jobs were published, .+\n$/)
+    await eventually(async () => {
+      const entries = await client.xlen('orders')
+      expect(entries).toBeGreaterThanOrEqual(published)
+      expect(entries).toBeLessThanOrEqual(published + unknown)
+    })
+  })
+})
+
+describe('lines', () => {
+  async function* chunksOf(text: string, size: number): AsyncGenerator<Buffer> {
+    const bytes = Buffer.from(text)
+    for (let from = 0; from < bytes.length; from += size) yield bytes.subarray(from, from + size)
+  }
+
+  test.each([1, 2, 3, 7, 1000])('are the same in chunks of %i bytes', async (size) => {
+    const lines: string[] = []
+    for await (const some of readLines(chunksOf('één\n\n2\nthree', size), 100)) {
+      lines.push(...some.map(({ number, text }) => `${number}:${text}`))
+    }
+    expect(lines).toEqual(['1:één', '2:', '3:2', '4:three'])
+  })
+
+  test('before a line that is too long are handed out first', async () => {
+    const lines: string[] = []
+    const read = async () => {
+      for await (const some of readLines(chunksOf('a\nb\n12345\nc', 1000), 4))
+        lines.push(...some.map(({ text }) => text))
+    }
+    await expect(read()).rejects.toMatchObject({ line: 3, message: 'line 3: expected at most 4 bytes, got more' })
+    expect(lines).toEqual(['a', 'b'])
+  })
+})
+
+describe('what people write and read', () => {
+  test.each([
+    ['500ms', 500],
+    ['1s', 1000],
+    ['1.5s', 1500],
+    ['2m', 120_000],
+    ['1h', 3_600_000],
+  ])('%s is %i ms', (text, ms) => expect(parseDuration('--timeout', text)).toBe(ms))
+
+  test.each(['', '5', '5 s', '0s', '-1s', '1d', '9999h', 's', '1e3s', '0.0001s'])('%j is no duration', (text) => {
+    expect(() => parseDuration('--timeout', text)).toThrow(
+      'expected `--timeout` to be a duration such as 500ms, 1s, 2m or 1h, got ',
+    )
+  })
+
+  test('progress has a bar and the time left only where the end is known', () => {
+    expect(progressLine(1234, 2, undefined)).toBe('1,234 jobs  617/s')
+    expect(progressLine(1000, 2, 0.5)).toBe('████████████░░░░░░░░░░░░ 50%  1,000 jobs  500/s  2.0s left')
+    expect(progressLine(0, 0, 0)).toBe('░░░░░░░░░░░░░░░░░░░░░░░░ 0%  0 jobs  0/s')
+  })
+})
