@@ -9,6 +9,8 @@ import { LineError, readLines, type Line } from './ndjson.ts'
  */
 
 const MAX_LINE_BYTES = 2 * 1024 * 1024
+/** Only lines from here on can be over the producer's limit, even if their numbers get longer when they are written out. */
+const LARGE_LINE_BYTES = 100_000
 const MOST_IN_FLIGHT = 1000
 const MOST_BYTES_IN_FLIGHT = 16 * 1024 * 1024
 /** The first publish tells whether Redis is there at all, which nobody should wait longer for. */
@@ -31,7 +33,7 @@ export class BulkPublish {
   /** The first thing that went wrong: a LineError, or the error of a publish. */
   problem: Error | undefined
   readBytes = 0
-  readonly #producer: Producer
+  readonly #producer: Pick<Producer, 'publish'>
   readonly #stream: string
   readonly #timeoutMs: number
   readonly #told: () => void
@@ -42,7 +44,11 @@ export class BulkPublish {
   #wake: (() => void) | undefined
 
   /** @param told called whenever a job has got its answer. */
-  constructor(producer: Producer, stream: string, { timeoutMs, told }: { timeoutMs: number; told: () => void }) {
+  constructor(
+    producer: Pick<Producer, 'publish'>,
+    stream: string,
+    { timeoutMs, told }: { timeoutMs: number; told: () => void },
+  ) {
     this.#producer = producer
     this.#stream = stream
     this.#timeoutMs = timeoutMs
@@ -82,6 +88,8 @@ export class BulkPublish {
         if (this.#isStopped) return
         this.#publish(line, job, data, isFirst)
         if (isFirst) await this.#until(() => this.#inFlight === 0)
+        // A payload that is too large is refused at once; here is when we hear of it, before another line is taken.
+        else if (line.bytes > LARGE_LINE_BYTES) await Promise.resolve()
         isFirst = false
       }
     }
@@ -112,11 +120,11 @@ export class BulkPublish {
   }
 
   #refused(line: Line, error: unknown): void {
-    if ((error as { published?: unknown }).published === 'unknown') this.counts.unknown += 1
+    const refusal = error instanceof Error ? error : new Error(String(error))
+    if (codeOf(refusal) === 'ERR_PAYLOAD') return this.#fail(new LineError(line.number, refusal.message))
+    if ((refusal as { published?: unknown }).published === 'unknown') this.counts.unknown += 1
     else this.counts.failed += 1
-    const isLine = codeOf(error) === 'ERR_PAYLOAD'
-    const message = error instanceof Error ? error.message : String(error)
-    this.#fail(isLine ? new LineError(line.number, message) : error instanceof Error ? error : new Error(message))
+    this.#fail(refusal)
   }
 
   #fail(problem: Error): void {

@@ -12,4 +12,6 @@ export interface CliContext {
   say(line: string): void
   /** Sets the exit code; the process ends when nothing is left to do. */
   finish(code: number): void
+  /** Ends the process at once: for a second Ctrl-C, and nothing else. */
+  exitNow(code: number): void
 }

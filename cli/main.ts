@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
+import { registerDemo } from './commands/demo.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerStats } from './commands/stats.ts'
+import { registerWorker } from './commands/worker.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
 import { printable, styled } from './output.ts'
@@ -19,6 +21,8 @@ Data goes to stdout, messages to stderr. NO_COLOR turns colours off.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 Redis unreachable or refused, 4 not found, 5 partly done, 130 interrupted.
 
 Examples:
+  $ millrace demo
+  $ millrace worker handlers.ts --stream orders
   $ millrace publish orders send-receipt '{"order":42}'
   $ millrace stats --watch
   $ millrace help publish`
@@ -51,8 +55,11 @@ const context: CliContext = {
   finish(code) {
     process.exitCode = code
   },
+  exitNow: (code) => process.exit(code),
 }
 
+registerDemo(program, context)
+registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
 
@@ -64,7 +71,9 @@ stdout.on('error', (error: NodeJS.ErrnoException) => {
 try {
   await program.parseAsync()
 } catch (error) {
-  process.exitCode = fail(error)
+  const code = fail(error)
+  // Not by itself: a connection that never came about holds the process for seconds. What was written is read first.
+  stdout.write('', () => stderr.write('', () => process.exit(code)))
 }
 
 /** Says what went wrong, on one line, and what the exit code is. */

@@ -10,10 +10,7 @@ export function exitCodeOfSignal(signal: NodeJS.Signals): number {
  * Calls `first` at the first SIGTERM or SIGINT, and `second` at every later one, with its exit code. Returns what ends the
  * listening.
  */
-export function onStopSignals(
-  first: (signal: NodeJS.Signals) => void,
-  second: (exitCode: number) => void,
-): () => void {
+export function onStopSignals(first: (signal: NodeJS.Signals) => void, second: (exitCode: number) => void): () => void {
   let firstMs: number | undefined
   const heard = (signal: NodeJS.Signals) => {
     const nowMs = performance.now()

@@ -187,3 +187,27 @@ test('a hundred bad entries between good ones cost none of the good ones', async
   expect(numbers.toSorted((a, b) => a - b)).toEqual(even)
   expect(await deadLetters()).toHaveLength(100)
 })
+
+describe('a handler that throws', () => {
+  test.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['an object without a text', Object.create(null)],
+    ['an error whose message is no text', Object.assign(new Error(), { message: undefined })],
+    ['an error whose name is no text', Object.assign(new Error('x'), { name: undefined })],
+    [
+      'an error that throws when it is read',
+      Object.defineProperty(new Error(), 'message', { get: () => JSON.parse('') as string }),
+    ],
+  ])('%s has its job dead-lettered, and the worker goes on', async (_what, thrown) => {
+    const ran: string[] = []
+    const bad = () => Promise.reject(thrown as Error)
+    const handlers = { bad, good: (_data: unknown, job: Job) => void ran.push(job.id) }
+    await startWorker({ redis: redis.url, maxDeliveries: 1, handlers })
+    await xadd(['job', 'bad'])
+    await eventually(async () => expect(await deadLetters()).toHaveLength(1))
+    const id = await xadd(['job', 'good'])
+
+    await eventually(() => expect(ran).toEqual([id]))
+    expect((await deadLetters())[0]?.provenance).toMatchObject({ 'dead-reason': 'deliveries' })
+  })
+})

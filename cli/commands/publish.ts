@@ -8,7 +8,7 @@ import { CliError, EXIT, exitCodeOf, usageError } from '../exit.ts'
 import { LineError } from '../ndjson.ts'
 import { countText, jsonLine, plural, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
-import { onInterrupt } from '../signals.ts'
+import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
 
 interface PublishFlags {
   readonly file?: string
@@ -101,17 +101,20 @@ async function publishFile(context: CliContext, stream: string, path: string, fl
     timeoutMs: flags.timeout ?? FILE_TIMEOUT_MS,
     told: () => progress.update(bulk.counts.published, size === undefined ? undefined : bulk.readBytes / size),
   })
-  let isInterrupted = false
+  let interruption: NodeJS.Signals | undefined
   let slowEnd: NodeJS.Timeout | undefined
-  const stopListening = onInterrupt(() => {
-    isInterrupted = true
-    bulk.stop()
-    input.destroy()
-    slowEnd = setTimeout(() => {
-      progress.end()
-      context.say(`waiting for Redis to confirm the last ${plural(bulk.inFlight, 'job')}; Ctrl-C again ends at once`)
-    }, 500)
-  })
+  const stopListening = onStopSignals(
+    (signal) => {
+      interruption = signal
+      bulk.stop()
+      input.destroy()
+      slowEnd = setTimeout(() => {
+        progress.end()
+        context.say(`waiting for Redis to confirm the last ${plural(bulk.inFlight, 'job')}; Ctrl-C again ends at once`)
+      }, 500)
+    },
+    (exitCode) => context.exitNow(exitCode),
+  )
   try {
     await bulk.run(input)
   } catch (error) {
@@ -123,18 +126,18 @@ async function publishFile(context: CliContext, stream: string, path: string, fl
     await producer.close({ timeoutMs: 0 })
     if (flags.json) context.stdout.write(jsonLine({ stream, ...bulk.counts }))
   }
-  report(context, { stream, bulk, isInterrupted, seconds: (performance.now() - startedMs) / 1000 })
+  report(context, { stream, bulk, interruption, seconds: (performance.now() - startedMs) / 1000 })
 }
 
 interface Report {
   readonly stream: string
   readonly bulk: BulkPublish
-  readonly isInterrupted: boolean
+  readonly interruption: NodeJS.Signals | undefined
   readonly seconds: number
 }
 
 /** Says what became of the jobs. @throws CliError if not all of them were published. */
-function report(context: CliContext, { stream, bulk, isInterrupted, seconds }: Report): void {
+function report(context: CliContext, { stream, bulk, interruption, seconds }: Report): void {
   const { counts, problem } = bulk
   const isBegun = counts.published > 0 || counts.unknown > 0
   if (problem instanceof LineError) {
@@ -145,9 +148,9 @@ function report(context: CliContext, { stream, bulk, isInterrupted, seconds }: R
     throw new CliError(told, isBegun ? EXIT.partly : exitCodeOf(problem))
   }
   const done = `published ${plural(counts.published, 'job')} to ${stream}`
-  if (isInterrupted) {
+  if (interruption !== undefined) {
     context.say(`interrupted: ${done}; the rest was not read`)
-    context.finish(EXIT.interrupted)
+    context.finish(exitCodeOfSignal(interruption))
     return
   }
   const rate = seconds > 0 ? ` (${countText(counts.published / seconds)}/s)` : ''

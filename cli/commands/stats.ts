@@ -6,7 +6,7 @@ import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
 import { countText, jsonLine, spanText, tableLines, type Column } from '../output.ts'
 import { Screen } from '../screen.ts'
-import { onInterrupt } from '../signals.ts'
+import { onStopSignals } from '../stop-signals.ts'
 
 interface StatsFlags {
   readonly watch?: number | true
@@ -79,7 +79,10 @@ class Watch {
 
   async run(first: readonly StreamStats[], everyMs: number): Promise<void> {
     const ended = new AbortController()
-    const stopListening = onInterrupt(() => ended.abort(), ['SIGINT', 'SIGTERM'])
+    const stopListening = onStopSignals(
+      () => ended.abort(),
+      (exitCode) => this.#context.exitNow(exitCode),
+    )
     if (this.#context.stdout.isTTY && !this.#asked.json) this.#screen = new Screen(this.#context.stdout)
     try {
       this.#show(first)

@@ -45,10 +45,9 @@ export function registerWorker(program: Command, context: CliContext): void {
     .requiredOption('--stream <name>', 'the stream to work on')
     .option('--group <name>', 'the group to be members of', 'main')
     .addOption(
-      new Option('--start <where>', "where a further group of the stream starts; its first starts at 'oldest'").choices([
-        'oldest',
-        'now',
-      ]),
+      new Option('--start <where>', "where a further group of the stream starts; the first starts at 'oldest'").choices(
+        ['oldest', 'now'],
+      ),
     )
     .option('--concurrency <count>', 'jobs that one process runs at once', count('--concurrency', 10_000), 32)
     .option('--processes <count>', 'worker processes', count('--processes', 256), 1)
@@ -56,8 +55,16 @@ export function registerWorker(program: Command, context: CliContext): void {
       parseDuration('--lease', text, { minMs: 500 }),
     )
     .option('--max-deliveries <count>', 'deliveries before a job is dead (default: 3)', count('--max-deliveries', 1000))
-    .option('--timeout <duration>', "how long one run may take, or 'none'", parseTimeout, 30 * 60_000)
-    .option('--drain <duration>', 'how long running jobs may go on at a stop', parseDrain, 25_000)
+    .addOption(
+      new Option('--timeout <duration>', "how long one run may take, or 'none'")
+        .argParser(parseTimeout)
+        .default(30 * 60_000, '30m'),
+    )
+    .addOption(
+      new Option('--drain <duration>', 'how long running jobs may go on at a stop')
+        .argParser(parseDrain)
+        .default(25_000, '25s'),
+    )
     .addHelpText('after', EXAMPLES)
     .action((handlers: string, flags: WorkerFlags) => superviseWorkers(context, handlers, flags))
   program.command('worker-process', { hidden: true }).action(async () => {

@@ -88,7 +88,7 @@ describe('without a Redis that takes us', () => {
     [['stats']],
     [['stats', 'orders', '--json']],
     [['stats', '--watch']],
-    [['publish', 'orders', 'mail', '--timeout', '300ms']],
+    [['publish', 'orders', 'mail', '--timeout', '2s']],
   ])('%j ends with 3, one line that says where it looked', async (args) => {
     const outcome = await millrace(args, { redis: nowhere })
     expectOneLine(outcome, /cannot reach Redis at 127\.0\.0\.1:1: connect ECONNREFUSED/)

@@ -1,0 +1,66 @@
+import type { Redis } from 'ioredis'
+import { tallySlot } from './entry-id.ts'
+import { withoutArguments } from './faults.ts'
+import {
+  deadKey,
+  indexKey,
+  redeliveryKey,
+  settingsKey,
+  STREAMS_KEY,
+  tallyKey,
+  workersInfoKey,
+  workersKey,
+} from './keys.ts'
+import { asArray, asFields, asText } from './replies.ts'
+
+/** Tallies live for seven days; a day more covers jobs that were published long before their tally was begun. */
+const TALLY_HOURS = 8 * 24
+/** Keys in one command. */
+const BATCH = 200
+
+/**
+ * Removes the keys of a stream, by name: its own, those of its groups, and its place in the list of streams. Nothing is
+ * searched for, so no other stream's key can be met. Returns how many keys there were. A producer's key ends by itself.
+ */
+export async function removeKeys(client: Redis, stream: string): Promise<number> {
+  try {
+    const [seconds] = await client.time()
+    const groups = await groupNames(client, stream)
+    // The groups' keys first: what is cut short in the middle still has the stream to find the groups by.
+    const keys = [...groups.flatMap((group) => groupKeys(stream, group, Number(seconds) * 1000)), stream]
+    let removed = 0
+    for (let from = 0; from < keys.length; from += BATCH) removed += await client.unlink(keys.slice(from, from + BATCH))
+    removed += await client.unlink(settingsKey(stream))
+    await client.srem(STREAMS_KEY, stream).catch(withoutArguments)
+    return removed
+  } catch (error) {
+    throw withoutArguments(error)
+  }
+}
+
+/** The groups that the stream has, and those that its settings tell of where the stream itself is gone. */
+async function groupNames(client: Redis, stream: string): Promise<string[]> {
+  const names = new Set<string>()
+  if ((await client.exists(stream)) === 1) {
+    for (const group of asArray(await client.xinfo('GROUPS', stream))) names.add(asText(asFields(group).get('name')))
+  }
+  for (const field of await client.hkeys(settingsKey(stream))) {
+    const name = /^group:([^:]+):/.exec(field)?.[1]
+    if (name !== undefined) names.add(name)
+  }
+  return [...names]
+}
+
+function groupKeys(stream: string, group: string, nowMs: number): string[] {
+  const hours = Array.from({ length: TALLY_HOURS + 2 }, (_, back) => {
+    return tallySlot(`${nowMs - (back - 1) * 3_600_000}-0`).hour
+  })
+  return [
+    redeliveryKey(stream, group),
+    deadKey(stream, group),
+    indexKey(stream, group),
+    workersKey(stream, group),
+    workersInfoKey(stream, group),
+    ...hours.map((hour) => tallyKey(stream, group, hour)),
+  ]
+}
