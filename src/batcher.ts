@@ -56,9 +56,9 @@ export class Batcher {
   #producerId: string | undefined
   #seq = 0
   #lastFault = ''
-  readonly #onProgress: () => void
+  readonly #onProgress: (appended: boolean) => void
 
-  constructor(stream: string, connection: Connection, logger: Logger, onProgress: () => void) {
+  constructor(stream: string, connection: Connection, logger: Logger, onProgress: (appended: boolean) => void) {
     this.#stream = stream
     this.#connection = connection
     this.#logger = logger
@@ -106,7 +106,7 @@ export class Batcher {
     clearInterval(this.#timer)
     this.#running = false
     this.#connection.hold(false)
-    this.#onProgress()
+    this.#onProgress(false)
   }
 
   /** Sends what is in flight, or the next batch; true if it was answered. */
@@ -139,7 +139,7 @@ export class Batcher {
       this.#seq += 1
       this.#inFlight = undefined
       batch.items.forEach((item, at) => this.#resolve(item, answer.ids[at]))
-      this.#onProgress()
+      this.#onProgress(true)
     } else if (answer.kind === 'behind') {
       this.#logger.warn(
         { stream: this.#stream, stored: answer.stored, sent: this.#seq + 1 },
@@ -181,7 +181,7 @@ export class Batcher {
     this.#head = 0
     this.#bytes = 0
     if (batch !== undefined && uncertain) this.#giveUp(batch, why)
-    this.#onProgress()
+    this.#onProgress(false)
   }
 
   /** A batch that was surely not executed returns to the head of the line, where items whose time is up leave as 'no'. */
@@ -217,13 +217,14 @@ export class Batcher {
     this.#inFlight = undefined
     this.#producerId = undefined
     for (const item of batch.items) this.#reject(item, 'unknown', reason)
-    this.#onProgress()
+    this.#onProgress(false)
   }
 
   #expire(): void {
     const nowMs = monotonicMs()
     const late = (item: Outgoing) => item.settled !== undefined && item.deadlineMs <= nowMs
-    const why = () => `its time was up${this.#lastFault === '' ? '' : `; the last fault was: ${this.#lastFault}`}`
+    const fault = () => this.#connection.lastError?.message || this.#lastFault
+    const why = () => `its time was up${fault() === '' ? '' : `; the last fault was: ${fault()}`}`
     for (let at = this.#head; at < this.#line.length; at++) {
       const item = this.#line[at]
       if (item !== undefined && late(item)) this.#reject(item, 'no', why())
@@ -246,7 +247,7 @@ export class Batcher {
   }
 
   #resolve(item: Outgoing, id: string | undefined): void {
-    if (id === undefined) return this.#reject(item, 'no', 'Redis refused to append it')
+    if (id === undefined) return this.#reject(item, 'no', 'Redis refused to append it', new Error('XADD failed'))
     item.settled?.(id)
     item.settled = undefined
   }

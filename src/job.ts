@@ -1,5 +1,6 @@
 import { OptionError } from './errors.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+import { checkStreamName } from './redis/keys.ts'
 
 /** What both sides share of a job: its name, its stream, and what the worker needs to know of it. */
 export interface JobDefinition<Data = unknown> {
@@ -52,6 +53,7 @@ export type Handlers = readonly Handler[] | Readonly<Record<string, HandlerFunct
 export function defineJob<Data = unknown>(name: string, options: JobOptions = {}): JobDefinition<Data> {
   checkJobName(name)
   refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs'])
+  if (options.stream !== undefined) checkStreamName(options.stream)
   return { name, stream: options.stream, timeoutMs: resolveTimeout(options.timeoutMs) }
 }
 

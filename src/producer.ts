@@ -184,9 +184,9 @@ export class Producer {
   #openStream(stream: string): Batcher {
     checkStreamName(stream)
     let listed = false
-    const batcher = new Batcher(stream, this.#connection, this.#logger, () => {
-      if (!listed) void listStream(this.#connection.client, stream).catch(() => {})
-      listed = true
+    const batcher = new Batcher(stream, this.#connection, this.#logger, (appended) => {
+      if (appended && !listed) void listStream(this.#connection.client, stream).catch(() => {})
+      listed ||= appended
       for (const told of this.#progress) told()
     })
     this.#batchers.set(stream, batcher)

@@ -42,6 +42,7 @@ export class Connection {
   /** Counts the times it became ready: who keeps something of a connection (its CLIENT ID) sees when it is another. */
   epoch = 0
   #lastError: Error | undefined
+  #errors = 0
   #held: boolean
   #closed = false
   readonly #waiting = new Set<() => void>()
@@ -60,6 +61,8 @@ export class Connection {
       enableAutoPipelining: false,
       connectTimeout: Math.min(target.options.connectTimeout ?? 5000, 5000, options.socketTimeoutMs),
       keepAlive: 15_000,
+      // How long a closed connection may linger, which would hold the process: nothing is left to be said on it.
+      disconnectTimeout: 200,
       socketTimeout: options.socketTimeoutMs,
       connectionName: `millrace:${options.role}:${process.pid}`,
       retryStrategy: (tries) => (this.#held && !this.#closed ? backoffMs(tries - 1, 50, capMs) : null),
@@ -92,8 +95,10 @@ export class Connection {
    */
   async ready(timeoutMs: number): Promise<void> {
     const untilMs = monotonicMs() + timeoutMs
+    const errorsBefore = this.#errors
     while (!this.isReady) {
-      const refused = this.#lastError !== undefined && faultOf(this.#lastError).kind === 'fatal'
+      // Only what this wait has seen: a password that was wrong a minute ago may be right now.
+      const refused = this.#errors > errorsBefore && faultOf(this.#lastError).kind === 'fatal'
       const leftMs = untilMs - monotonicMs()
       if (refused || leftMs <= 0 || this.#closed) throw this.#unready()
       if (this.client.status === 'wait' || this.client.status === 'end') this.client.connect().catch(() => {})
@@ -146,6 +151,7 @@ export class Connection {
 
   #note(error: Error): void {
     this.#lastError = withoutArguments(error)
+    this.#errors += 1
     this.#wake()
   }
 
@@ -176,13 +182,7 @@ export class Connection {
 /** Checks a `redis` option and takes from it what a connection needs. An instance is read, never used. */
 export function resolveRedis(given: RedisOption | undefined): RedisTarget {
   if (given === undefined) return { options: {} }
-  if (typeof given === 'string') {
-    if (!/^(rediss?:\/\/|unix:\/\/|\/)/.test(given)) {
-      // The text itself is not shown: it may hold a password.
-      throw new OptionError('expected `redis` to be a URL that starts with redis:// or rediss://, or a socket path')
-    }
-    return { url: given, options: {} }
-  }
+  if (typeof given === 'string') return targetOf(given)
   if (typeof given !== 'object' || given === null) {
     throw new OptionError(`expected \`redis\` to be a URL, ioredis options or an ioredis instance, got ${shown(given)}`)
   }
@@ -196,6 +196,28 @@ export function resolveRedis(given: RedisOption | undefined): RedisTarget {
     )
   }
   return { options: plainOf(options) as RedisOptions }
+}
+
+/** The text of a URL is never shown: it may hold a password. */
+function targetOf(url: string): RedisTarget {
+  if (/^(unix:\/)?\//.test(url)) return { url, options: {} }
+  if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) {
+    throw new OptionError('expected `redis` to be a URL that starts with redis:// or rediss://, or a socket path')
+  }
+  const parsed = new URL(url)
+  const options: RedisOptions = {}
+  for (const [name, value] of parsed.searchParams) {
+    // The client would let any other option in the URL win over ours, and some of ours keep a publish from being doubled.
+    if (name !== 'family' && name !== 'db') {
+      throw new OptionError(
+        `expected a Redis URL with no options but family and db, got ${shown(name)}; give an object`,
+      )
+    }
+    if (!/^\d{1,5}$/.test(value)) throw new OptionError(`expected \`${name}\` in the Redis URL to be a number`)
+    options[name] = Number(value)
+  }
+  parsed.search = ''
+  return { url: parsed.href, options }
 }
 
 /** The part of an options object that is plain data. The client keeps functions in its options, which no thread can be given. */

@@ -99,7 +99,7 @@ test('a worker stopped past its lease and continued fails late: the new run is n
   await waitFor(() => running.length === 1, { timeoutMs: 20_000, what: 'runs elsewhere' })
   stopped.signal('SIGCONT')
   await stopped.line(/^failed/)
-  await eventually(async () => expect((await countsOf(stopped)).failed).toBe(1))
+  await eventually(async () => expect((await countsOf(stopped))['failed']).toBe(1))
   const [row] = await pending(redis.client)
   expect(row).toMatchObject({ consumer: survivor.consumer, deliveries: 2 })
   finish()

@@ -1,0 +1,168 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import * as keys from '../src/redis/keys.ts'
+import { newProducer, publish } from './fixtures/producers.ts'
+import { eventually } from './helpers/eventually.ts'
+import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+import { pending, startWorker, tally } from './helpers/workers.ts'
+
+const redis = withRedis()
+
+/** Every key that belongs to a stream, by what it is for. */
+function keysOf(stream: string, { group = 'g', producer = 'p', hour = '2026-11-21T03' } = {}): Record<string, string> {
+  return {
+    stream,
+    settings: keys.settingsKey(stream),
+    producer: keys.producerKey(stream, producer),
+    redelivery: keys.redeliveryKey(stream, group),
+    dead: keys.deadKey(stream, group),
+    index: keys.indexKey(stream, group),
+    tally: keys.tallyKey(stream, group, hour),
+    workers: keys.workersKey(stream, group),
+    info: keys.workersInfoKey(stream, group),
+  }
+}
+
+const nameCharacter = fc.constantFrom(...'ab:.-_0')
+const plainName = fc.string({ unit: nameCharacter, minLength: 1, maxLength: 6 })
+const part = fc.string({ unit: nameCharacter, maxLength: 4 })
+const taggedName = fc.tuple(part, plainName, part).map(([before, tag, after]) => `${before}{${tag}}${after}`)
+/** Names that are taken. */
+const streamName = fc.oneof(plainName, taggedName).filter((name) => {
+  try {
+    return keys.checkStreamName(name) === name
+  } catch {
+    return false
+  }
+})
+const groupName = fc.string({ unit: fc.constantFrom(...'ab.-_0'), minLength: 1, maxLength: 4 })
+
+describe('the keys of a stream', () => {
+  test.each(['orders', 'a.b:c-d_e', '{acme}:orders', 'orders:{acme}', 'a{b}c', ':', 'x'.repeat(200)])(
+    'of %s share its slot',
+    async (stream) => {
+      const own = Object.values(keysOf(stream))
+      const slots = await Promise.all(own.map((key) => redis.client.cluster('KEYSLOT', key)))
+      expect(own.length).toBeGreaterThan(8)
+      expect(slots).toEqual(own.map(() => slots[0]))
+    },
+  )
+
+  test('of any name share its slot, whatever its group is called', async () => {
+    for (const [stream, group] of fc.sample(fc.tuple(streamName, groupName), 200)) {
+      const own = Object.values(keysOf(stream, { group }))
+      const slots = await Promise.all(own.map((key) => redis.client.cluster('KEYSLOT', key)))
+      expect([stream, new Set(slots).size]).toEqual([stream, 1])
+    }
+  })
+
+  test('start with its prefix, so that one ACL pattern covers them', () => {
+    for (const [kind, key] of Object.entries(keysOf('orders'))) {
+      if (kind !== 'stream') expect(key).toMatch(/^\{orders\}:/)
+    }
+    for (const key of Object.values(keysOf('{acme}:orders'))) expect(key).toMatch(/^\{acme\}:orders/)
+  })
+
+  test('are all different, and no key of another group, producer or hour', () => {
+    fc.assert(
+      fc.property(streamName, groupName, groupName, (stream, one, other) => {
+        fc.pre(one !== other)
+        const first = Object.values(keysOf(stream, { group: one, producer: one, hour: one }))
+        const second = Object.values(keysOf(stream, { group: other, producer: other, hour: other }))
+        expect(new Set([...first, ...second]).size).toBe(first.length * 2 - 2) // stream and settings are shared
+      }),
+    )
+  })
+
+  test('are no keys of another stream, nor another stream', () => {
+    fc.assert(
+      fc.property(streamName, streamName, groupName, (one, other, group) => {
+        fc.pre(one !== other)
+        const first = Object.values(keysOf(one, { group, producer: group, hour: group }))
+        const second = Object.values(keysOf(other, { group, producer: group, hour: group }))
+        expect(first.filter((key) => second.includes(key))).toEqual([])
+      }),
+      { numRuns: 5000, examples: [['orders', '{orders}', 'g']] },
+    )
+  })
+})
+
+describe('names', () => {
+  test.each(['main', 'a', 'A.b-c_9', 'g'.repeat(64)])('%s is a group', (name) => {
+    expect(keys.checkGroupName(name)).toBe(name)
+  })
+
+  test.each(['', 'a b', 'a:b', ':handback', '{a}', 'é', 'a\n', 'g'.repeat(65), 5, null, undefined])(
+    '%j is no group',
+    (name) => {
+      expect(() => keys.checkGroupName(name)).toThrow(/^expected a group name/)
+    },
+  )
+
+  test('no key of a stream is a stream name', () => {
+    fc.assert(
+      fc.property(streamName, groupName, (stream, group) => {
+        for (const [kind, key] of Object.entries(keysOf(stream, { group, producer: group }))) {
+          if (kind === 'stream') continue
+          expect(() => keys.checkStreamName(key), key).toThrow(/millrace's own|expected a stream name/)
+        }
+      }),
+    )
+  })
+})
+
+describe('users that may touch one stream and its keys', () => {
+  async function protectedServer(rules: readonly string[]) {
+    const server = await startServer()
+    const client = connectTo(server.url)
+    const keyPatterns = ['~orders', '~{orders}:*']
+    await client.acl('SETUSER', 'app', 'on', '>secret', 'resetkeys', 'resetchannels', ...keyPatterns, ...rules)
+    return { client, url: server.url.replace('//', '//app:secret@') }
+  }
+
+  test.each([
+    ['any command', ['+@all']],
+    ['no command that is dangerous but INFO', ['+@all', '-@dangerous', '+info']],
+    ['no command that is dangerous', ['+@all', '-@dangerous']],
+  ])('publish and work there with %s', async (_what, rules) => {
+    const { client, url } = await protectedServer(rules)
+    const ran: unknown[] = []
+    const worker = await startWorker({ redis: url, handlers: { x: (data) => void ran.push(data) } })
+    const producer = newProducer({ redis: url })
+    for (const n of [1, 2, 3]) await publish(producer, n)
+
+    await eventually(() => expect(ran).toEqual([1, 2, 3]))
+    await eventually(async () => expect(await tally(client)).toEqual({ completed: 3 }))
+    expect(await worker.stop()).toEqual({ handedBack: 0, unsettled: 0 })
+    expect(await pending(client)).toEqual([])
+    expect((await client.keys('*')).filter((key) => !/^(orders$|\{orders\}:)/.test(key))).toEqual([])
+  })
+
+  test('bury, hand back and claim there too', async () => {
+    const { client, url } = await protectedServer(['+@all'])
+    const ran: string[] = []
+    await client.xgroup('CREATE', 'orders', 'main', '0', 'MKSTREAM')
+    for (const fields of [
+      ['job', 'x'],
+      ['data', '{'],
+    ])
+      await client.xadd('orders', '*', ...fields)
+    await client.xreadgroup('GROUP', 'main', 'gone', 'STREAMS', 'orders', '>')
+    await startWorker({ redis: url, leaseMs: 500, handlers: { x: (_data, job) => void ran.push(job.id) } })
+
+    await eventually(async () => expect(await client.xlen('{orders}:group:main:dead')).toBe(1))
+    await eventually(() => expect(ran).toHaveLength(1))
+    await eventually(async () => expect(await pending(client)).toEqual([]))
+  })
+
+  test('cannot publish to another stream, and hear why', async () => {
+    const { client, url } = await protectedServer(['+@all'])
+    const producer = newProducer({ redis: url, timeoutMs: 300_000 })
+    await expect(producer.publish('x', 1, { stream: 'mails' })).rejects.toMatchObject({
+      code: 'ERR_PUBLISH_REFUSED',
+      published: 'no',
+      message: expect.stringContaining('NOPERM') as string,
+    })
+    expect(await client.keys('*')).toEqual([])
+  })
+})
