@@ -1,7 +1,6 @@
-import { fork, type ChildProcess } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { EXIT } from './exit.ts'
-import type { StartFailure, SupervisorMessage, WorkerEnd, WorkerMessage, WorkerOrders } from './pool-messages.ts'
+import type { StartFailure, WorkerEnd } from './pool-messages.ts'
+import { PoolProcess, type PoolWorker, type ProcessOptions } from './pool-process.ts'
 
 /**
  * A supervised worker pool: worker processes, each of which is replaced when it ends by itself.
@@ -25,26 +24,14 @@ const END_MS = 10_000
 /** The same for one that is not ready, and so holds nothing. */
 const UNREADY_END_MS = 2000
 
-export interface PoolOptions {
+export interface PoolOptions extends ProcessOptions {
   readonly processes: number
-  readonly orders: WorkerOrders
   readonly drainMs: number
-  /** What the processes print: goes where ours goes, or is told line by line. */
-  readonly output: 'inherit' | ((line: string) => void)
-  /** Added to the environment of the processes. */
-  readonly env?: NodeJS.ProcessEnv
-}
-
-/** What others may know of a process of the pool. */
-export interface PoolWorker {
-  readonly pid: number
-  readonly consumer: string
-  readonly leaseMs: number
 }
 
 export interface PoolEvents {
   /** A process has its handlers and its options, and goes to Redis. */
-  readonly loaded: () => void
+  readonly loaded?: () => void
   readonly ready: (worker: PoolWorker) => void
   /** All of them are ready for the first time. */
   readonly allReady: () => void
@@ -68,11 +55,7 @@ export interface PoolResult {
 
 /** A place in the pool: one process at a time. */
 interface Slot {
-  child: ChildProcess | undefined
-  worker: PoolWorker | undefined
-  failure: StartFailure | undefined
-  /** It has drained and said so. */
-  isDone: boolean
+  running: PoolProcess | undefined
   readyAtMs: number
   delayMs: number
   timer: NodeJS.Timeout | undefined
@@ -95,7 +78,9 @@ export class Pool {
   constructor(options: PoolOptions, events: PoolEvents) {
     this.#options = options
     this.#events = events
-    this.#slots = Array.from({ length: options.processes }, newSlot)
+    this.#slots = Array.from({ length: options.processes }, () => {
+      return { running: undefined, readyAtMs: 0, delayMs: 0, timer: undefined }
+    })
     let resolve: (result: PoolResult) => void = () => {}
     this.ended = new Promise((done) => (resolve = done))
     this.#resolve = resolve
@@ -103,7 +88,7 @@ export class Pool {
 
   /** Those that are ready now. */
   get workers(): PoolWorker[] {
-    return this.#slots.map(({ worker }) => worker).filter((worker) => worker !== undefined)
+    return this.#slots.map(({ running }) => running?.worker).filter((worker) => worker !== undefined)
   }
 
   start(): void {
@@ -116,11 +101,14 @@ export class Pool {
     this.#state = 'draining'
     for (const slot of this.#slots) {
       clearTimeout(slot.timer)
-      if (slot.child === undefined) continue
-      this.#tell(slot.child, { kind: 'drain' })
-      const { child, worker } = slot
-      const patienceMs = worker === undefined ? UNREADY_END_MS : this.#options.drainMs + END_MS
-      slot.timer = setTimeout(() => this.#giveUpOn(child), patienceMs)
+      const { running } = slot
+      if (running === undefined) continue
+      running.drain()
+      const patienceMs = running.worker === undefined ? UNREADY_END_MS : this.#options.drainMs + END_MS
+      slot.timer = setTimeout(() => {
+        this.#events.killed?.(running.pid)
+        running.kill()
+      }, patienceMs)
     }
     this.#endIfEmpty()
   }
@@ -128,76 +116,44 @@ export class Pool {
   /** Ends the pool now. */
   kill(): void {
     this.drain()
-    for (const { child } of this.#slots) child?.kill('SIGKILL')
+    for (const { running } of this.#slots) running?.kill()
   }
 
   /** Kills one process, as a crash would; it is replaced. */
   killWorker(pid: number): void {
-    this.#childOf(pid)?.kill('SIGKILL')
+    this.#find(pid)?.kill()
   }
 
   /** Sends a message to the handlers of one process. */
   send(pid: number, message: object): void {
-    const child = this.#childOf(pid)
-    if (child !== undefined) this.#tell(child, message)
+    this.#find(pid)?.send(message)
   }
 
   #launch(slot: Slot): void {
-    const { output, env } = this.#options
-    const sink = output === 'inherit' ? 'inherit' : 'pipe'
-    const child = fork(MAIN, ['worker-process'], {
-      stdio: ['ignore', sink, sink, 'ipc'],
-      env: { ...process.env, ...env },
+    const launched = new PoolProcess(this.#options, {
+      loaded: () => this.#events.loaded?.(),
+      ready: (worker) => this.#ready(slot, worker),
+      gone: (how) => this.#gone(slot, launched, how),
+      message: (message) => this.#events.message?.(launched.pid, message),
     })
-    Object.assign(slot, { child, failure: undefined, isDone: false })
-    if (output !== 'inherit') for (const stream of [child.stdout, child.stderr]) onLines(stream, output)
-    child.on('message', (message: WorkerMessage) => this.#heard(slot, child, message))
-    // What it has sent last may still be on its way when it has ended.
-    child.once('exit', (code, signal) => {
-      const gone = () => this.#gone(slot, child, signal ?? `exit code ${code}`)
-      if (child.connected) child.once('disconnect', () => setImmediate(gone))
-      else setImmediate(gone)
-    })
-    child.once('error', (error) => {
-      if (child.pid === undefined) this.#gone(slot, child, error.message)
-    })
-    this.#tell(child, { kind: 'start', orders: this.#options.orders } satisfies SupervisorMessage)
+    slot.running = launched
   }
 
-  #heard(slot: Slot, child: ChildProcess, message: WorkerMessage): void {
-    const pid = child.pid ?? 0
-    switch (message.kind) {
-      case 'loaded':
-        return this.#events.loaded()
-      case 'ready':
-        slot.worker = { pid, consumer: message.consumer, leaseMs: message.leaseMs }
-        slot.readyAtMs = performance.now()
-        this.#wasReady = true
-        this.#events.ready(slot.worker)
-        if (this.#wereAllReady || this.workers.length < this.#slots.length) return
-        this.#wereAllReady = true
-        return this.#events.allReady()
-      case 'failed':
-        slot.failure = message.failure
-        return
-      case 'ended':
-        slot.isDone = true
-        this.#done = sum(this.#done, message.end)
-        return
-      default:
-        this.#events.message?.(pid, message)
-    }
+  #ready(slot: Slot, worker: PoolWorker): void {
+    slot.readyAtMs = performance.now()
+    this.#wasReady = true
+    this.#events.ready(worker)
+    if (this.#wereAllReady || this.workers.length < this.#slots.length) return
+    this.#wereAllReady = true
+    this.#events.allReady()
   }
 
-  #gone(slot: Slot, child: ChildProcess, how: string): void {
-    if (slot.child !== child) return
-    const { worker, failure, isDone } = slot
-    const wasWell = worker !== undefined && performance.now() - slot.readyAtMs >= WELL_MS
-    slot.child = undefined
-    slot.worker = undefined
+  #gone(slot: Slot, { pid, worker, failure, end }: PoolProcess, how: string): void {
+    slot.running = undefined
     clearTimeout(slot.timer)
+    if (end !== undefined) this.#done = sum(this.#done, end)
     if (this.#state !== 'running') {
-      if (worker !== undefined && !isDone) this.#lost += 1
+      if (worker !== undefined && end === undefined) this.#lost += 1
       return this.#endIfEmpty()
     }
     const final = worker === undefined ? finalFailure(failure, how, this.#wasReady) : undefined
@@ -205,39 +161,23 @@ export class Pool {
       this.#failure = final
       return this.drain()
     }
+    const wasWell = worker !== undefined && performance.now() - slot.readyAtMs >= WELL_MS
     slot.delayMs = wasWell || slot.delayMs === 0 ? FIRST_DELAY_MS : Math.min(slot.delayMs * 2, MOST_DELAY_MS)
     slot.timer = setTimeout(() => this.#launch(slot), slot.delayMs)
     this.#replaced += 1
-    const why = failure?.message ?? (isDone ? 'drained' : how)
-    this.#events.replaced({ pid: child.pid ?? 0, why, delayMs: slot.delayMs })
-  }
-
-  #giveUpOn(child: ChildProcess): void {
-    this.#events.killed?.(child.pid ?? 0)
-    child.kill('SIGKILL')
+    const why = failure?.message ?? (end === undefined ? how : 'drained')
+    this.#events.replaced({ pid, why, delayMs: slot.delayMs })
   }
 
   #endIfEmpty(): void {
-    if (this.#state === 'ended' || this.#slots.some(({ child }) => child !== undefined)) return
+    if (this.#state === 'ended' || this.#slots.some(({ running }) => running !== undefined)) return
     this.#state = 'ended'
     this.#resolve({ failure: this.#failure, done: this.#done, replaced: this.#replaced, lost: this.#lost })
   }
 
-  #childOf(pid: number): ChildProcess | undefined {
-    return this.#slots.find(({ child }) => child?.pid === pid)?.child
+  #find(pid: number): PoolProcess | undefined {
+    return this.#slots.find(({ running }) => running?.pid === pid)?.running
   }
-
-  /** A process that has just ended needs no message; its end is told by 'exit'. */
-  #tell(child: ChildProcess, message: object): void {
-    if (child.connected) child.send(message, () => {})
-  }
-}
-
-const MAIN = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url))
-
-function newSlot(): Slot {
-  const [child, worker, failure, timer] = [undefined, undefined, undefined, undefined]
-  return { child, worker, failure, isDone: false, readyAtMs: 0, delayMs: 0, timer }
 }
 
 /** Why the pool must end, of a process that ended before it was ready; undefined if another try may well succeed. */
@@ -261,14 +201,4 @@ function sum(a: WorkerEnd, b: WorkerEnd): WorkerEnd {
     handedBack: a.handedBack + b.handedBack,
     unsettled: a.unsettled + b.unsettled,
   }
-}
-
-function onLines(stream: NodeJS.ReadableStream | null, told: (line: string) => void): void {
-  let rest = ''
-  stream?.setEncoding('utf8')
-  stream?.on('data', (text: string) => {
-    const lines = (rest + text).split('\n')
-    rest = (lines.pop() ?? '').slice(-10_000)
-    for (const line of lines) told(line)
-  })
 }

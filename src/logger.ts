@@ -23,7 +23,7 @@ export function resolveLogger(given: Logger | false | undefined): Logger {
   if (given === false) return silent
   if (given === undefined) return toStderr
   for (const level of ['debug', 'info', 'warn', 'error'] as const) {
-    if (typeof given[level] !== 'function') {
+    if (typeof (given as Partial<Logger> | null)?.[level] !== 'function') {
       throw new OptionError(`expected \`logger\` to have a method ${level}, as pino has, or to be false`)
     }
   }

@@ -8,7 +8,7 @@ import { OptionError } from './errors.ts'
 /** Refuses keys that nobody reads: a mistyped option would otherwise be ignored in silence. */
 export function refuseUnknownKeys(where: string, given: object, known: readonly string[]): void {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw new OptionError(`expected the options of ${where} to be an object, got ${shown(given)}`)
+    throw new OptionError(`expected the options of ${where} to be an object, got ${kindOf(given)}`)
   }
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
@@ -51,6 +51,11 @@ export function shown(value: unknown): string {
     : typeof value === 'function'
       ? 'a function'
       : `a value of type ${typeof value}`
+}
+
+/** What a value is, without showing it: it may be a URL with a password. */
+function kindOf(value: unknown): string {
+  return typeof value === 'string' ? 'a string' : shown(value)
 }
 
 /** The known word closest to a mistyped one, by edit distance, if it is close enough to be meant. */

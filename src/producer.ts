@@ -3,6 +3,7 @@ import { monotonicMs } from './clock.ts'
 import { messageOf, OptionError, PublishError } from './errors.ts'
 import { checkJobName, type JobDefinition } from './job.ts'
 import { resolveLogger, type Logger } from './logger.ts'
+import { publishEach } from './publish-many.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { Connection, resolveRedis, type RedisOption } from './redis/connection.ts'
 import { checkStreamName } from './redis/keys.ts'
@@ -43,10 +44,6 @@ export interface CloseResult {
   /** Jobs that are not in Redis, or may not be; their publishes were rejected. */
   readonly unpublished: number
 }
-
-/** publishMany takes from its iterable only while fewer than this many jobs wait: two batches, so one is always ready. */
-const MANY_AHEAD_JOBS = 1000
-const MANY_AHEAD_BYTES = 4 * 1024 * 1024
 
 /**
  * Publishes jobs. A publish that resolved is in Redis, once; one that rejected says whether it may be there all the same.
@@ -107,39 +104,13 @@ export class Producer {
   ): Promise<{ published: number }> {
     const { batcher, name } = this.#route(job, options)
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
-    let confirmed = 0
-    let waiting = 0
-    let failure: PublishError | undefined
-    const settled = (id: string | undefined, error?: PublishError) => {
-      waiting -= 1
-      if (id !== undefined) confirmed += 1
-      else if (failure === undefined || error?.published === 'unknown') failure = error
-    }
-    const push = (data: Data) => {
-      const item = this.#pack(name, data, monotonicMs() + timeoutMs)
-      item.settled = settled
-      waiting += 1
-      batcher.push(item)
-    }
-    const isFull = () => batcher.jobs >= MANY_AHEAD_JOBS || batcher.bytes >= MANY_AHEAD_BYTES
-    try {
-      if (Symbol.iterator in items) {
-        for (const data of items) {
-          while (isFull() && failure === undefined) await this.#progressed()
-          if (failure !== undefined || this.#closed) break
-          push(data)
-        }
-      } else {
-        for await (const data of items) {
-          while (isFull() && failure === undefined) await this.#progressed()
-          if (failure !== undefined || this.#closed) break
-          push(data)
-        }
-      }
-    } finally {
-      while (waiting > 0) await this.#progressed()
-    }
-    if (failure === undefined && this.#closed) failure = closedError()
+    const { confirmed, failure: failed } = await publishEach(items, {
+      batcher,
+      pack: (data) => this.#pack(name, data, monotonicMs() + timeoutMs),
+      progressed: () => this.#progressed(),
+      isClosed: () => this.#closed,
+    })
+    const failure = failed ?? (this.#closed ? closedError() : undefined)
     if (failure === undefined) return { published: confirmed }
     const { code, message, published, cause } = failure
     throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {

@@ -149,16 +149,26 @@ describe('a second thread', () => {
     early: string[]
   }
 
-  /** Refills the slots with ids whose halves are the same, and whose source says whether they are odd. */
-  async function watched(refills: number, between: (table: LeaseTable, slot: number) => void): Promise<Seen> {
-    const table = new LeaseTable(4)
+  /** For a moment that differs from turn to turn, so that the reader meets the writer at every point of its way. */
+  function linger(table: LeaseTable, turns: number): void {
+    for (let turn = 0; turn < turns; turn++) table.state(0)
+  }
+
+  /** Refills a slot with ids whose halves are the same, and whose source says whether they are odd. */
+  async function watched(values: readonly bigint[], refills: number): Promise<Seen> {
+    const table = new LeaseTable(1)
     const reader = startThread('lease-reader.ts', { shared: table.shared, flag: newFlag() })
     await reader.ready()
-    const values = [0n, 2n ** 64n - 1n, 2n ** 32n, 2n ** 32n - 1n, 1_700_000_000_001n, 2n ** 63n]
+    const jobs = values.map((value) => ({
+      source: value % 2n === 0n ? (0 as const) : (1 as const),
+      id: `${value}-${value}`,
+    }))
     for (let n = 0; n < refills; n++) {
-      const value = values[n % values.length] ?? 0n
-      const slot = table.fill(value % 2n === 0n ? 0 : 1, `${value}-${value}`, 1, true)
-      between(table, slot)
+      const { source, id } = jobs[n % jobs.length] ?? { source: 0, id: '' }
+      const slot = table.fill(source, id, 1, true)
+      linger(table, n % (n % 2 === 0 ? 61 : 251))
+      table.start(slot, 2, Infinity)
+      linger(table, n % 7)
       table.release(slot)
     }
     reader.let()
@@ -166,17 +176,18 @@ describe('a second thread', () => {
   }
 
   test('never reads an id that is made of two, nor one with the source of another', async () => {
-    const seen = await watched(1_000_000, () => {})
+    const values = [0n, 2n ** 64n - 1n, 2n ** 32n, 2n ** 32n - 1n, 1_700_000_000_001n, 2n ** 63n]
+    const seen = await watched(values, 1_500_000)
 
     expect(seen.mixed).toEqual([])
-    expect(seen.rows).toBeGreaterThan(1000)
+    expect(seen.rows).toBeGreaterThan(10_000)
   })
 
   test('never reads a running job with the delivery count of before its start', async () => {
-    const seen = await watched(1_000_000, (table, slot) => void table.start(slot, 2, Infinity))
+    const seen = await watched([1_700_000_000_001n], 3_000_000)
 
     expect(seen.early).toEqual([])
-    expect(seen.rows).toBeGreaterThan(1000)
+    expect(seen.rows).toBeGreaterThan(10_000)
   })
 })
 

@@ -80,7 +80,7 @@ async function superviseWorkers(context: CliContext, handlers: string, flags: Wo
   const told = new Told(context, flags)
   const options = { processes, orders: ordersOf(handlers, redis, flags), drainMs, output: 'inherit' as const }
   const pool = new Pool(options, {
-    loaded: () => told.title(),
+    loaded: () => told.loaded(),
     ready: ({ pid, leaseMs }) => told.ready(pid, leaseMs),
     allReady: () => context.say('ready'),
     replaced: ({ pid, why, delayMs }) =>
@@ -131,19 +131,32 @@ class Told {
   readonly #context: CliContext
   readonly #flags: WorkerFlags
   readonly #slowStart: NodeJS.Timeout
+  #isLoaded = false
   #isTitled = false
-  #isAnyReady = false
 
   constructor(context: CliContext, flags: WorkerFlags) {
     this.#context = context
     this.#flags = flags
     this.#slowStart = setTimeout(() => {
-      if (this.#isTitled) context.say('waiting for Redis, 10 s at most')
+      if (!this.#isLoaded) return
+      this.#title()
+      context.say('waiting for Redis, 10 s at most')
     }, SLOW_START_MS)
   }
 
-  /** Once, and not before the options are known to be right: what is wrong is told in one line. */
-  title(): void {
+  loaded(): void {
+    this.#isLoaded = true
+  }
+
+  ready(pid: number, leaseMs: number): void {
+    clearTimeout(this.#slowStart)
+    this.#title()
+    const isOther = leaseMs !== (this.#flags.lease ?? 10_000)
+    this.#context.say(`worker ${pid} ready${isOther ? `, with the group's lease of ${spanText(leaseMs / 1000)}` : ''}`)
+  }
+
+  /** Once, and not before it is known to be right: what is wrong is told in one line. */
+  #title(): void {
     if (this.#isTitled) return
     this.#isTitled = true
     const { stream, group, processes, concurrency } = this.#flags
@@ -151,17 +164,10 @@ class Told {
     this.#context.say(`worker pool: stream ${stream}, group ${group}, ${size}`)
   }
 
-  ready(pid: number, leaseMs: number): void {
-    this.#isAnyReady = true
-    clearTimeout(this.#slowStart)
-    const isOther = leaseMs !== (this.#flags.lease ?? 10_000)
-    this.#context.say(`worker ${pid} ready${isOther ? `, with the group's lease of ${spanText(leaseMs / 1000)}` : ''}`)
-  }
-
   /** The summary and the exit code. @throws CliError where the pool ended by itself. */
   end({ failure, done, replaced, lost }: PoolResult): number {
     clearTimeout(this.#slowStart)
-    if (this.#isAnyReady) {
+    if (this.#isTitled) {
       const facts = [`${plural(done.completed, 'job')} completed`]
       if (done.failed > 0) facts.push(`${plural(done.failed, 'run')} failed`)
       if (done.dead > 0) facts.push(`${plural(done.dead, 'job')} dead-lettered`)

@@ -125,7 +125,6 @@ export class Run {
         env: { MILLRACE_DEMO_FOLDER: folder, MILLRACE_DEMO_RESULTS: results },
       },
       {
-        loaded: () => {},
         ready: ({ pid }) =>
           this.#display.event(`worker ${pid} ready${this.crash === undefined ? '' : ' in its place'}`),
         allReady: () => (this.#isAllReady = true),

@@ -183,7 +183,7 @@ export class Connection {
 export function resolveRedis(given: RedisOption | undefined): RedisTarget {
   if (given === undefined) return { options: {} }
   if (typeof given === 'string') return targetOf(given)
-  if (typeof given !== 'object' || given === null) {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new OptionError(`expected \`redis\` to be a URL, ioredis options or an ioredis instance, got ${shown(given)}`)
   }
   if ('isCluster' in given && given.isCluster) {
@@ -198,22 +198,32 @@ export function resolveRedis(given: RedisOption | undefined): RedisTarget {
   return { options: plainOf(options) as RedisOptions }
 }
 
+const NO_PREFIX = 'expected `redis` without keyPrefix: scripts and consumer groups see other keys than commands'
+
+function isDecodable(url: string): boolean {
+  try {
+    decodeURIComponent(url)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** The text of a URL is never shown: it may hold a password. */
 function targetOf(url: string): RedisTarget {
   if (/^(unix:\/)?\//.test(url)) return { url, options: {} }
-  if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) {
+  if (!/^rediss?:\/\//.test(url) || !URL.canParse(url) || !isDecodable(url)) {
     throw new OptionError('expected `redis` to be a URL that starts with redis:// or rediss://, or a socket path')
   }
   const parsed = new URL(url)
   const options: RedisOptions = {}
   for (const [name, value] of parsed.searchParams) {
     // The client would let any other option in the URL win over ours, and some of ours keep a publish from being doubled.
+    if (name === 'keyPrefix') throw new OptionError(NO_PREFIX)
     if (name !== 'family' && name !== 'db') {
-      throw new OptionError(
-        `expected a Redis URL with no options but family and db, got ${shown(name)}; give an object`,
-      )
+      throw new OptionError(`expected \`redis\` to be a URL with no options but family and db, got ${shown(name)}`)
     }
-    if (!/^\d{1,5}$/.test(value)) throw new OptionError(`expected \`${name}\` in the Redis URL to be a number`)
+    if (!/^\d{1,5}$/.test(value)) throw new OptionError(`expected \`${name}\` in the URL of \`redis\` to be a number`)
     options[name] = Number(value)
   }
   parsed.search = ''

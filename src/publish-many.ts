@@ -1,0 +1,64 @@
+import type { Batcher, Outgoing } from './batcher.ts'
+import { PublishError } from './errors.ts'
+
+/**
+ * Publishes from an iterable in constant memory: takes from it only while fewer than two batches wait, so that one is always
+ * ready and no more. Stops at the first failure, and waits for what is on its way before it tells.
+ */
+export interface ManyDeps<Data> {
+  readonly batcher: Batcher
+  /** @throws PublishError for a payload that cannot be published. */
+  readonly pack: (data: Data) => Outgoing
+  /** Resolves when something was answered, or soon. */
+  readonly progressed: () => Promise<void>
+  readonly isClosed: () => boolean
+}
+
+const AHEAD_JOBS = 1000
+const AHEAD_BYTES = 4 * 1024 * 1024
+
+/** How many are certainly in Redis, and the failure that ended it. An error of the iterable is thrown as it is. */
+export async function publishEach<Data>(
+  items: Iterable<Data> | AsyncIterable<Data>,
+  { batcher, pack, progressed, isClosed }: ManyDeps<Data>,
+): Promise<{ confirmed: number; failure: PublishError | undefined }> {
+  let confirmed = 0
+  let waiting = 0
+  let failure: PublishError | undefined
+  const settled = (id: string | undefined, error?: PublishError) => {
+    waiting -= 1
+    if (id !== undefined) confirmed += 1
+    else if (failure === undefined || error?.published === 'unknown') failure = error
+  }
+  const isFull = () => batcher.jobs >= AHEAD_JOBS || batcher.bytes >= AHEAD_BYTES
+  const mayTake = () => failure === undefined && !isClosed()
+  const push = (data: Data) => {
+    try {
+      const item = pack(data)
+      item.settled = settled
+      waiting += 1
+      batcher.push(item)
+    } catch (error) {
+      if (!(error instanceof PublishError)) throw error
+      failure = error
+    }
+  }
+  try {
+    if (Symbol.iterator in items) {
+      for (const data of items) {
+        while (isFull() && mayTake()) await progressed()
+        if (!mayTake()) break
+        push(data)
+      }
+    } else {
+      for await (const data of items) {
+        while (isFull() && mayTake()) await progressed()
+        if (!mayTake()) break
+        push(data)
+      }
+    }
+  } finally {
+    while (waiting > 0) await progressed()
+  }
+  return { confirmed, failure }
+}
