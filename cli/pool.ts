@@ -37,6 +37,8 @@ export interface PoolEvents {
   readonly allReady: () => void
   /** A process ended by itself; another one follows after `delayMs`. */
   readonly replaced: (gone: { pid: number; why: string; delayMs: number }) => void
+  /** What a new process met ends the pool, in which others are ready. */
+  readonly failed?: () => void
   /** A process did not end in its time and is killed. */
   readonly killed?: (pid: number) => void
   /** Something that the handlers sent to us. */
@@ -159,6 +161,7 @@ export class Pool {
     const final = worker === undefined ? finalFailure(failure, how, this.#wasReady) : undefined
     if (final !== undefined) {
       this.#failure = final
+      if (this.workers.length > 0) this.#events.failed?.()
       return this.drain()
     }
     const wasWell = worker !== undefined && performance.now() - slot.readyAtMs >= WELL_MS

@@ -104,13 +104,13 @@ export class Producer {
   ): Promise<{ published: number }> {
     const { batcher, name } = this.#route(job, options)
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
-    const { confirmed, failure: failed } = await publishEach(items, {
+    const { confirmed, cut, ...ended } = await publishEach(items, {
       batcher,
       pack: (data) => this.#pack(name, data, monotonicMs() + timeoutMs),
       progressed: () => this.#progressed(),
       isClosed: () => this.#closed,
     })
-    const failure = failed ?? (this.#closed ? closedError() : undefined)
+    const failure = ended.failure ?? (cut ? closedError() : undefined)
     if (failure === undefined) return { published: confirmed }
     const { code, message, published, cause } = failure
     throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {

@@ -17,21 +17,28 @@ export interface ManyDeps<Data> {
 const AHEAD_JOBS = 1000
 const AHEAD_BYTES = 4 * 1024 * 1024
 
-/** How many are certainly in Redis, and the failure that ended it. An error of the iterable is thrown as it is. */
+/**
+ * How many are certainly in Redis, the failure that ended it, and whether a close cut it short. An error of the iterable is
+ * thrown as it is.
+ */
 export async function publishEach<Data>(
   items: Iterable<Data> | AsyncIterable<Data>,
   { batcher, pack, progressed, isClosed }: ManyDeps<Data>,
-): Promise<{ confirmed: number; failure: PublishError | undefined }> {
+): Promise<{ confirmed: number; failure: PublishError | undefined; cut: boolean }> {
   let confirmed = 0
   let waiting = 0
   let failure: PublishError | undefined
+  let cut = false
   const settled = (id: string | undefined, error?: PublishError) => {
     waiting -= 1
     if (id !== undefined) confirmed += 1
     else if (failure === undefined || error?.published === 'unknown') failure = error
   }
   const isFull = () => batcher.jobs >= AHEAD_JOBS || batcher.bytes >= AHEAD_BYTES
-  const mayTake = () => failure === undefined && !isClosed()
+  const mayTake = () => {
+    cut ||= failure === undefined && isClosed()
+    return failure === undefined && !cut
+  }
   const push = (data: Data) => {
     try {
       const item = pack(data)
@@ -60,5 +67,5 @@ export async function publishEach<Data>(
   } finally {
     while (waiting > 0) await progressed()
   }
-  return { confirmed, failure }
+  return { confirmed, failure, cut }
 }

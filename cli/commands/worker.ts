@@ -85,6 +85,7 @@ async function superviseWorkers(context: CliContext, handlers: string, flags: Wo
     allReady: () => context.say('ready'),
     replaced: ({ pid, why, delayMs }) =>
       context.say(`worker ${pid} ended (${why}), a new one in ${wholeSeconds(delayMs)}`),
+    failed: () => context.say('draining: a worker cannot start again'),
     killed: (pid) => context.say(`worker ${pid} did not end in time and is killed; its jobs run elsewhere`),
   })
   const stopListening = onStopSignals(
@@ -133,6 +134,7 @@ class Told {
   readonly #slowStart: NodeJS.Timeout
   #isLoaded = false
   #isTitled = false
+  #isAnyReady = false
 
   constructor(context: CliContext, flags: WorkerFlags) {
     this.#context = context
@@ -150,6 +152,7 @@ class Told {
 
   ready(pid: number, leaseMs: number): void {
     clearTimeout(this.#slowStart)
+    this.#isAnyReady = true
     this.#title()
     const isOther = leaseMs !== (this.#flags.lease ?? 10_000)
     this.#context.say(`worker ${pid} ready${isOther ? `, with the group's lease of ${spanText(leaseMs / 1000)}` : ''}`)
@@ -167,7 +170,7 @@ class Told {
   /** The summary and the exit code. @throws CliError where the pool ended by itself. */
   end({ failure, done, replaced, lost }: PoolResult): number {
     clearTimeout(this.#slowStart)
-    if (this.#isTitled) {
+    if (this.#isAnyReady) {
       const facts = [`${plural(done.completed, 'job')} completed`]
       if (done.failed > 0) facts.push(`${plural(done.failed, 'run')} failed`)
       if (done.dead > 0) facts.push(`${plural(done.dead, 'job')} dead-lettered`)

@@ -1,0 +1,80 @@
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { onEnd } from './cleanup.ts'
+import { eventually } from './eventually.ts'
+
+/** The built command line while it runs: without a loader, so that what it loads it loads by itself. */
+export interface Program {
+  readonly pid: number
+  readonly stdout: readonly string[]
+  readonly stderr: readonly string[]
+  /** The first line of stderr that matches, after the `skip` first ones. */
+  said(pattern: RegExp, options?: { skip?: number; timeoutMs?: number }): Promise<RegExpExecArray>
+  signal(name: NodeJS.Signals): void
+  /** To it and to all its children, as a terminal does. */
+  signalGroup(name: NodeJS.Signals): void
+  /** Resolves when it has ended; `closed` when its children have too, for they share its output. */
+  readonly exited: Promise<number | null>
+  readonly closed: Promise<void>
+}
+
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+
+/** Starts it in a process group of its own, all of which is killed at the end of the test. */
+export function startProgram(
+  args: readonly string[],
+  { env = {}, cwd }: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
+): Program {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_|MILLRACE_|REDIS_)/.test(name))
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd,
+    env: { ...Object.fromEntries(inherited), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  })
+  const pid = child.pid ?? 0
+  const stdout: string[] = []
+  const stderr: string[] = []
+  createInterface({ input: child.stdout }).on('line', (line) => stdout.push(line))
+  createInterface({ input: child.stderr }).on('line', (line) => stderr.push(line))
+  const exited = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)))
+  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  const signalGroup = (name: NodeJS.Signals) => {
+    try {
+      process.kill(-pid, name)
+    } catch {
+      // all of it is gone
+    }
+  }
+  onEnd(async () => {
+    signalGroup('SIGKILL')
+    await closed
+  })
+  return {
+    pid,
+    stdout,
+    stderr,
+    exited,
+    closed,
+    signal: (name) => void child.kill(name),
+    signalGroup,
+    said: (pattern, { skip = 0, timeoutMs = 15_000 } = {}) =>
+      eventually(
+        () => {
+          const match = stderr.map((line) => pattern.exec(line)).filter((found) => found !== null)[skip]
+          if (match === undefined) throw new Error(`no line ${String(pattern)}; it said:\n${stderr.join('\n')}`)
+          return match
+        },
+        { timeoutMs },
+      ),
+  }
+}
+
+export function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
