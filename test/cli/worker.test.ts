@@ -65,7 +65,7 @@ describe('a worker pool', () => {
   })
 
   test('runs an object of functions too, in JavaScript', async () => {
-    await startReady(fixture('object.mjs'))
+    await startReady(fixture('object.js'))
     await logged('ran', await add(redis.client, 'quick'))
   })
 
@@ -113,7 +113,7 @@ describe('a worker pool', () => {
   test('shows no password in the arguments of its processes', async () => {
     const server = await startServer({ args: ['--requirepass', 'sesame-street'] })
     const url = server.url.replace('//', '//:sesame-street@')
-    const pool = startProgram(['worker', fixture('object.mjs'), '--stream', 'orders'], { env: { REDIS_URL: url } })
+    const pool = startProgram(['worker', fixture('object.js'), '--stream', 'orders'], { env: { REDIS_URL: url } })
     const [, pid] = await pool.said(/^worker (\d+) ready/)
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toContain('sesame')
   })
@@ -243,19 +243,19 @@ describe('a worker pool that cannot start ends with one line and the exit code t
     [['--start', 'here'], 'Allowed choices are oldest, now'],
     [['--group', 'bad group'], 'expected a group name'],
   ])('options: %j', async (args, message) => {
-    await expectFailure(start(fixture('object.mjs'), ...args), 2, new RegExp(message.replace(/[`()]/g, '.')))
+    await expectFailure(start(fixture('object.js'), ...args), 2, new RegExp(message.replace(/[`()]/g, '.')))
   })
 
   test('an unknown group, with the one that was meant and how to start a further one', async () => {
     await redis.client.xgroup('CREATE', 'orders', 'billing', '0', 'MKSTREAM')
-    const pool = start(fixture('object.mjs'), '--group', 'biling', '--processes', '2')
+    const pool = start(fixture('object.js'), '--group', 'biling', '--processes', '2')
     await expectFailure(pool, 4, /did you mean billing\?\); to start .* --start oldest or --start now$/)
   })
 
   test('a Redis that refuses the password, which is not shown', async () => {
     const server = await startServer({ args: ['--requirepass', 'right-password'] })
     const url = server.url.replace('//', '//:wrong-password@')
-    const pool = startProgram(['worker', fixture('object.mjs'), '--stream', 'orders', '--redis', url])
+    const pool = startProgram(['worker', fixture('object.js'), '--stream', 'orders', '--redis', url])
     await expectFailure(pool, 3, /^error: Redis at 127.0.0.1:\d+ refused the connection: WRONGPASS/)
     expect(pool.stderr.join('\n')).not.toContain('wrong-password')
   })
@@ -263,7 +263,7 @@ describe('a worker pool that cannot start ends with one line and the exit code t
   test('a Redis that is away, after it has said that it waits', async () => {
     const server = await startServer()
     await server.kill()
-    const pool = startProgram(['worker', fixture('object.mjs'), '--stream', 'orders', '--redis', server.url])
+    const pool = startProgram(['worker', fixture('object.js'), '--stream', 'orders', '--redis', server.url])
     expect(await pool.exited).toBe(3)
     expect(pool.stderr).toEqual([
       'worker pool: stream orders, group main, 1 process x 32 slots',
