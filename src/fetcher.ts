@@ -30,6 +30,8 @@ export interface FetcherDeps {
 
 /** Beyond the block, for a server that is slow to answer. */
 const MARGIN_MS = 3000
+/** COUNT is per stream and a read names two: it may bring twice as many. */
+const READ_MOST = 250
 /** XREADGROUP has no bound in bytes: the count of a read follows from the size of the entries before. */
 const READ_BYTES = 1024 * 1024
 
@@ -73,7 +75,7 @@ export class Fetcher {
   async runOnce(): Promise<{ delivered: number }> {
     const room = this.#deps.dispatcher.fetchRoom
     if (room <= 0) return { delivered: 0 }
-    const count = Math.max(1, Math.min(room, Math.floor(READ_BYTES / this.#entryBytes)))
+    const count = Math.max(1, Math.min(room, READ_MOST, Math.floor(READ_BYTES / this.#entryBytes)))
     await this.#identify()
     if (this.#stopping.signal.aborted) return { delivered: 0 }
     this.#reading = true

@@ -24,25 +24,25 @@ export interface Place {
 
 /** @param given the user's Redis; without one a private server is started. */
 export async function openPlace(given: string | undefined, say: (line: string) => void): Promise<Place> {
-  const redis = given === undefined ? await openRedis({ say }) : await reach(given)
+  const server = given === undefined ? await openRedis({ say }) : await reach(given)
   // The folder of a private server is removed with it, even if we are killed.
-  const { dir } = redis
+  const { dir } = server
   const results = dir === undefined ? await mkdtemp(join(tmpdir(), 'millrace-demo-')) : join(dir, 'results')
   await mkdir(results, { recursive: true })
   const stream = `millrace-demo-${randomBytes(4).toString('hex')}`
   return {
-    url: redis.url,
-    origin: redis.origin,
+    url: server.url,
+    origin: server.origin,
     stream,
     results,
     folders: dir === undefined ? [results] : [dir, results],
     async close() {
-      if (redis.pid === undefined) {
-        await removeStream({ redis: redis.url }, stream).catch((error: Error) => {
+      if (server.pid === undefined) {
+        await removeStream({ redis: server.url }, stream).catch((error: Error) => {
           say(`the keys of stream ${stream} are left in Redis: ${error.message}`)
         })
       }
-      await redis.stop()
+      await server.stop()
       await rm(results, { recursive: true, force: true })
     },
     abandon: () => rmSync(results, { recursive: true, force: true }),

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { onEnd } from './cleanup.ts'
@@ -71,10 +72,12 @@ export function startProgram(
   }
 }
 
+/** Whether a process runs; one that has ended and that nobody has asked for its exit code does not. */
 export function isRunning(pid: number): boolean {
   try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
+    process.kill(pid, 0)
+    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).syscall === 'open' && process.platform !== 'linux'
   }
 }
