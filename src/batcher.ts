@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
-import { messageOf, PublishError, RedisError, type Published } from './errors.ts'
+import { PublishError, RedisError, type Published } from './errors.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf } from './redis/faults.ts'
+import { faultOf, faultText } from './redis/faults.ts'
 import { append, open, type Appended } from './redis/publishing.ts'
 
 /**
@@ -160,7 +160,7 @@ export class Batcher {
     const notReady = error instanceof RedisError
     const { kind } = faultOf(error)
     const batch = this.#inFlight
-    this.#lastFault = messageOf(error)
+    this.#lastFault = faultText(error)
     if (notReady ? error.code === 'ERR_REDIS_REFUSED' : kind === 'fatal') {
       this.#refuseAll(error)
     } else if (batch !== undefined && !notReady && kind === 'unknown') {
@@ -176,7 +176,7 @@ export class Batcher {
     const batch = this.#inFlight
     const uncertain = batch?.uncertain === true
     if (batch !== undefined && !uncertain) this.#putBack(batch)
-    const why = `Redis refuses it: ${messageOf(error)}`
+    const why = `Redis refuses it: ${faultText(error)}`
     for (const item of this.#line.splice(0).slice(this.#head)) this.#reject(item, 'no', why, error)
     this.#head = 0
     this.#bytes = 0
@@ -223,7 +223,7 @@ export class Batcher {
   #expire(): void {
     const nowMs = monotonicMs()
     const late = (item: Outgoing) => item.settled !== undefined && item.deadlineMs <= nowMs
-    const fault = () => this.#connection.lastError?.message || this.#lastFault
+    const fault = () => (this.#connection.isReady ? this.#lastFault : this.#connection.unready().message)
     const why = () => `its time was up${fault() === '' ? '' : `; the last fault was: ${fault()}`}`
     for (let at = this.#head; at < this.#line.length; at++) {
       const item = this.#line[at]

@@ -1,12 +1,11 @@
 import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { messageOf } from './errors.ts'
 import type { Executor } from './executor.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf } from './redis/faults.ts'
+import { faultOf, faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { claimStalled, forget, type Claimed, type SweepCursors } from './redis/stream.ts'
 
@@ -55,7 +54,7 @@ export class Claimer {
     void this.runOnce().catch((error: unknown) => {
       if (faultOf(error).kind !== 'fatal') return
       const { stream, group } = this.#deps.member
-      this.#deps.logger.error({ stream, group, fault: messageOf(error) }, 'cannot claim')
+      this.#deps.logger.error({ stream, group, fault: faultText(error) }, 'cannot claim')
     })
   }
 

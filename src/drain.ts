@@ -1,7 +1,8 @@
 import { monotonicMs, sleep } from './clock.ts'
 import type { Delivery } from './delivery.ts'
-import { messageOf, StoppingError } from './errors.ts'
+import { StoppingError } from './errors.ts'
 import type { Logger } from './logger.ts'
+import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member } from './redis/member.ts'
 import { handBackAll, leave } from './redis/stream.ts'
 import type { WorkerParts } from './worker-parts.ts'
@@ -59,7 +60,7 @@ async function handBack(
     if (held.length === 0) continue
     handed += await handBackAll(commands.client, member, source, held).catch((error: unknown) => {
       const { stream, group } = member
-      const where = { stream, group, jobs: held.length, fault: messageOf(error) }
+      const where = { stream, group, jobs: held.length, fault: faultText(error) }
       logger.warn(where, 'could not hand back; these jobs are claimed when their lease is over')
       return 0
     })

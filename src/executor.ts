@@ -113,7 +113,7 @@ export class Executor {
     const { settler, holdings, counts, maxDeliveries, onEnded } = this.#deps
     const ended = endOf(delivery.ended)
     const outcome = decide(run, { deliveries: delivery.deliveries, maxDeliveries: maxDeliveries(), ended })
-    if (run.kind === 'failed' || run.kind === 'unknown-job') {
+    if ((run.kind === 'failed' || run.kind === 'unknown-job') && outcome.kind !== 'handed-back') {
       counts.failed += 1
       if (outcome.kind === 'left' && ended === undefined) this.#sayLeft(delivery, run)
     }

@@ -1,9 +1,9 @@
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { messageOf, RedisError } from './errors.ts'
+import { RedisError } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { Connection, type RedisTarget } from './redis/connection.ts'
-import { faultOf } from './redis/faults.ts'
+import { faultOf, faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import type { RawEntry } from './redis/replies.ts'
 import { readNew } from './redis/stream.ts'
@@ -134,7 +134,7 @@ export class Fetcher {
     } else if (tries === 0) {
       const level = kind === 'fatal' ? 'error' : 'warn'
       this.#deps.logger[level](
-        { stream: this.#deps.member.stream, group: this.#deps.member.group, fault: messageOf(error) },
+        { stream: this.#deps.member.stream, group: this.#deps.member.group, fault: faultText(error) },
         'cannot read from Redis now; the worker goes on trying',
       )
     }

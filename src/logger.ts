@@ -49,7 +49,7 @@ function contained(write: Write): Write {
 
 function writeLine(level: string, fields: object, message: string): void {
   const told = Object.entries(fields).map(([name, value]) => `${name}=${oneLine(value)}`)
-  process.stderr.write(`millrace ${level}: ${[message, ...told].join(' ')}\n`)
+  process.stderr.write(`millrace[${process.pid}] ${level}: ${[message, ...told].join(' ')}\n`)
 }
 
 function oneLine(value: unknown): string {

@@ -6,7 +6,7 @@ import { messageOf } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf } from './redis/faults.ts'
+import { faultOf, faultText } from './redis/faults.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
 import { bury, settle } from './redis/stream.ts'
 
@@ -162,7 +162,7 @@ export class Settler {
         uncertain ||= kind === 'unknown' && (error as { code?: string }).code !== 'ERR_REDIS_UNREACHABLE'
         if (kind === 'lost-group') return 'stale' as Reply
         if (tries === 0) {
-          this.#logger.warn({ ...this.#where(), fault: messageOf(error) }, `cannot ${what} now; the outcome is kept`)
+          this.#logger.warn({ ...this.#where(), fault: faultText(error) }, `cannot ${what} now; the outcome is kept`)
         }
         await sleep(backoffMs(tries, 50, 1000), this.#stopped.signal)
       }

@@ -1,9 +1,8 @@
 import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
-import { messageOf } from './errors.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf } from './redis/faults.ts'
+import { faultOf, faultText } from './redis/faults.ts'
 import { sourceKey, type Member } from './redis/member.ts'
 import { trimStep } from './redis/stream.ts'
 
@@ -83,7 +82,7 @@ export class Trimmer {
       await this.runOnce().catch((error: unknown) => {
         if (faultOf(error).kind !== 'fatal') return
         const { stream, group } = this.#deps.member
-        this.#deps.logger.warn({ stream, group, fault: messageOf(error) }, 'cannot trim')
+        this.#deps.logger.warn({ stream, group, fault: faultText(error) }, 'cannot trim')
       })
     }
   }

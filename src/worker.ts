@@ -3,8 +3,9 @@ import { hostname } from 'node:os'
 import { sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, type StopResult } from './drain.ts'
-import { LeaseLostError, messageOf, MillraceError } from './errors.ts'
+import { LeaseLostError, MillraceError } from './errors.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
+import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { join, listStream, type PulseReply } from './redis/stream.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
@@ -13,7 +14,7 @@ import { assembleParts, type GroupSettings, type WorkerParts } from './worker-pa
 /**
  * One member of a group. It owns the parts and says when they begin and end:
  *
- *   new ──start()──▶ running ──stop()──▶ draining ──▶ stopped
+ *   new ──start()──▶ starting ──▶ running ──stop()──▶ draining ──▶ stopped
  *
  * - start: connect, join the group (or refuse a group nobody knows), then keep leases, read, claim, trim.
  * - draining: what runs may finish, the rest is handed back (drain.ts); only then are the leases let go.
@@ -29,7 +30,8 @@ export class Worker {
   #keeper: KeeperHost | undefined
   #group: GroupSettings
   #reporting: NodeJS.Timeout | undefined
-  #state: 'new' | 'running' | 'draining' | 'stopped' = 'new'
+  #state: 'new' | 'starting' | 'running' | 'draining' | 'stopped' = 'new'
+  #started: Promise<void> | undefined
   #stopped: Promise<StopResult> | undefined
   #rejoining: Promise<void> | undefined
 
@@ -78,26 +80,14 @@ export class Worker {
     if (this.#state !== 'new') {
       throw new MillraceError('ERR_WORKER_STATE', `this worker is ${this.#state}; make a new one to start again`)
     }
-    this.#state = 'running'
-    try {
-      await this.#parts.commands.ready(10_000)
-      await this.#join(this.#options.startAt)
-    } catch (error) {
-      this.#state = 'stopped'
-      this.#parts.commands.close()
-      throw error
-    }
-    void listStream(this.#parts.commands.client, this.stream)
-    this.#keeper = this.#newKeeper()
-    this.#keeper.start()
-    this.#reporting = setInterval(() => this.#report(), 100)
-    this.#report()
-    this.#parts.fetcher.start()
-    this.#parts.trimmer.start()
+    this.#state = 'starting'
+    this.#started = this.#begin()
+    await this.#started
   }
 
   /** Stops, finishing what runs within `drainMs`; see above. Calling it again waits for the same end. */
   async stop({ drainMs = this.#options.drainMs }: { drainMs?: number } = {}): Promise<StopResult> {
+    await this.#started?.catch(() => {})
     if (this.#state === 'new') {
       this.#state = 'stopped'
       this.#parts.commands.close()
@@ -107,24 +97,42 @@ export class Worker {
     return this.#stopped
   }
 
-  /** Works until SIGTERM or SIGINT, then drains. A second signal ends the process now. */
+  /** Starts and works until SIGTERM or SIGINT, then drains. A second signal ends the process now. */
   async run(): Promise<StopResult> {
-    await this.start()
-    return new Promise((resolve, reject) => {
-      let asked = false
-      const onSignal = (signal: NodeJS.Signals) => {
-        if (asked) process.exit(signal === 'SIGINT' ? 130 : 143)
-        asked = true
-        this.stop()
-          .then(resolve, reject)
-          .finally(() => {
-            process.off('SIGTERM', onSignal)
-            process.off('SIGINT', onSignal)
-          })
-      }
-      process.on('SIGTERM', onSignal)
-      process.on('SIGINT', onSignal)
-    })
+    let asked = false
+    let stopped: (result: Promise<StopResult>) => void = () => {}
+    const result = new Promise<StopResult>((resolve) => (stopped = resolve))
+    const onSignal = (signal: NodeJS.Signals) => {
+      if (asked) process.exit(signal === 'SIGINT' ? 130 : 143)
+      asked = true
+      stopped(this.stop())
+    }
+    process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
+    try {
+      await this.start()
+      return await result
+    } finally {
+      process.off('SIGTERM', onSignal).off('SIGINT', onSignal)
+    }
+  }
+
+  async #begin(): Promise<void> {
+    try {
+      await this.#parts.commands.ready(10_000)
+      await this.#join(this.#options.startAt)
+    } catch (error) {
+      this.#state = 'stopped'
+      this.#parts.commands.close()
+      throw error
+    }
+    this.#state = 'running'
+    void listStream(this.#parts.commands.client, this.stream)
+    this.#keeper = this.#newKeeper()
+    this.#keeper.start()
+    this.#reporting = setInterval(() => this.#report(), 100)
+    this.#report()
+    this.#parts.fetcher.start()
+    this.#parts.trimmer.start()
   }
 
   async #drain(drainMs: number): Promise<StopResult> {
@@ -162,7 +170,7 @@ export class Worker {
     this.#rejoining ??= this.#join(this.#options.startAt ?? 'oldest')
       .catch(async (error: unknown) => {
         this.#options.logger.error(
-          { stream: this.stream, group: this.group, fault: messageOf(error) },
+          { stream: this.stream, group: this.group, fault: faultText(error) },
           'cannot join the group',
         )
         await sleep(500)

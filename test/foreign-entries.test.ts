@@ -189,9 +189,9 @@ test('a hundred bad entries between good ones cost none of the good ones', async
 })
 
 describe('a handler that throws', () => {
-  test.each<[string, unknown]>([
-    ['nothing', undefined],
-    ['an object without a text', Object.create(null)],
+  test.each<[string, Error]>([
+    ['nothing', undefined as unknown as Error],
+    ['an object without a text', Object.create(null) as Error],
     ['an error whose message is no text', Object.assign(new Error(), { message: undefined })],
     ['an error whose name is no text', Object.assign(new Error('x'), { name: undefined })],
     [
@@ -200,7 +200,7 @@ describe('a handler that throws', () => {
     ],
   ])('%s has its job dead-lettered, and the worker goes on', async (_what, thrown) => {
     const ran: string[] = []
-    const bad = () => Promise.reject(thrown as Error)
+    const bad = () => Promise.reject(thrown)
     const handlers = { bad, good: (_data: unknown, job: Job) => void ran.push(job.id) }
     await startWorker({ redis: redis.url, maxDeliveries: 1, handlers })
     await xadd(['job', 'bad'])

@@ -184,14 +184,14 @@ describe('a second thread', () => {
     const seen = await watched(values, 1_500_000)
 
     expect(seen.mixed).toEqual([])
-    expect(seen.rows).toBeGreaterThan(10_000)
+    expect(seen.rows).toBeGreaterThan(1000)
   })
 
   test('never reads a running job with the delivery count of before its start', async () => {
     const seen = await watched([1_700_000_000_001n], 3_000_000)
 
     expect(seen.early).toEqual([])
-    expect(seen.rows).toBeGreaterThan(10_000)
+    expect(seen.rows).toBeGreaterThan(1000)
   })
 })
 

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path'
+import { relative, resolve } from 'node:path'
 import type { CliContext } from '../context.ts'
 import { usageError } from '../exit.ts'
 import { plural, printable } from '../output.ts'
@@ -73,12 +73,18 @@ function introduction(
 ): string[] {
   const first = more ? 'the first ' : ''
   const lines = [
-    `  ${first}${plural(files.length, 'file')} below ${printable(folder)}, one job each: its SHA-256`,
+    `  ${first}${plural(files.length, 'file')} below ${printable(shortened(folder))}, one job each: its SHA-256`,
     `  ${plural(processes, 'worker')} with a lease of ${LEASE_MS / 1000} s, one of them to be killed`,
     `  ${origin}`,
   ]
   if (unreadable > 0) lines.push(`  ${plural(unreadable, 'folder')} that cannot be read left out`)
   return lines
+}
+
+/** A folder within the current one by its short name. */
+function shortened(folder: string): string {
+  const within = relative(process.cwd(), folder)
+  return within === '' ? '.' : within.startsWith('..') ? folder : within
 }
 
 /** Hashes all files again and compares with what the workers found. */

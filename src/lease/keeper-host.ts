@@ -2,7 +2,8 @@ import { Worker as Thread } from 'node:worker_threads'
 import { backoffMs } from '../clock.ts'
 import type { Logger } from '../logger.ts'
 import type { Connection, RedisTarget } from '../redis/connection.ts'
-import { faultText, Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
+import { faultText } from '../redis/faults.ts'
+import { Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
 import type { KeeperNews, KeeperOrder, KeeperThreadData } from './keeper-thread.ts'
 import type { LeaseTable } from './table.ts'
 
@@ -127,7 +128,7 @@ export class KeeperHost {
         )
         break
       case 'fault':
-        this.#sayFault(`${news.name}: ${news.message}`, news.what)
+        this.#sayFault(news.fault, news.what)
         break
       case 'stopped':
         break

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { messageOf } from '../errors.ts'
 import { Connection, type RedisTarget } from '../redis/connection.ts'
+import { faultText } from '../redis/faults.ts'
 import type { PulseReply } from '../redis/stream.ts'
 import { Keeper, type KeeperSettings } from './keeper.ts'
 import { LeaseTable } from './table.ts'
@@ -22,7 +22,7 @@ export type KeeperNews =
   | { kind: 'pulse'; reply: PulseReply }
   | { kind: 'lost'; rows: readonly { slot: number; generation: number }[] }
   | { kind: 'returned'; slots: number }
-  | { kind: 'fault'; what: 'renew' | 'pulse'; message: string; name: string }
+  | { kind: 'fault'; what: 'renew' | 'pulse'; fault: string }
   | { kind: 'stopped' }
 
 /** Short enough that a silent connection is found and made anew well within a lease. */
@@ -42,8 +42,7 @@ function main(port: NonNullable<typeof parentPort>): void {
     pulse: (reply) => tell({ kind: 'pulse', reply }),
     lost: (rows) => tell({ kind: 'lost', rows }),
     returned: (slots) => tell({ kind: 'returned', slots }),
-    fault: (error, what) =>
-      tell({ kind: 'fault', what, message: messageOf(error), name: error instanceof Error ? error.name : 'Error' }),
+    fault: (error, what) => tell({ kind: 'fault', what, fault: faultText(error) }),
   })
   port.on('message', (order: KeeperOrder) => {
     if (order.kind === 'follow') {

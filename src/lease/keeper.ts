@@ -1,8 +1,6 @@
 import { monotonicMs, sleep } from '../clock.ts'
-import { messageOf } from '../errors.ts'
 import type { Connection } from '../redis/connection.ts'
 import { compareIds } from '../redis/entry-id.ts'
-import { faultOf } from '../redis/faults.ts'
 import { SOURCES, type Member } from '../redis/member.ts'
 import { handBackAll, renew, sendPulse, type PulseReply } from '../redis/stream.ts'
 import { PREFETCHED, RUNNING, UNSETTLED, type HeldRow, type LeaseTable } from './table.ts'
@@ -196,9 +194,4 @@ export class Keeper {
     if (given.length > 0) this.#reports.returned(given.length)
     return given.length
   }
-}
-
-/** How a keeper's fault is told: once per kind, not once per try. */
-export function faultText(error: unknown): string {
-  return `${faultOf(error).word}: ${messageOf(error)}`
 }

@@ -84,11 +84,6 @@ export class Connection {
     return this.client.status === 'ready'
   }
 
-  /** What went wrong last on the way to Redis, or undefined while all is well. */
-  get lastError(): Error | undefined {
-    return this.#lastError
-  }
-
   /**
    * Resolves once commands can be sent.
    * @throws RedisError `ERR_REDIS_UNREACHABLE` when `timeoutMs` is over, `ERR_REDIS_REFUSED` at once on a wrong password.
@@ -100,7 +95,7 @@ export class Connection {
       // Only what this wait has seen: a password that was wrong a minute ago may be right now.
       const refused = this.#errors > errorsBefore && faultOf(this.#lastError).kind === 'fatal'
       const leftMs = untilMs - monotonicMs()
-      if (refused || leftMs <= 0 || this.#closed) throw this.#unready()
+      if (refused || leftMs <= 0 || this.#closed) throw this.unready()
       if (this.client.status === 'wait' || this.client.status === 'end') this.client.connect().catch(() => {})
       await this.#changed(leftMs)
     }
@@ -133,7 +128,8 @@ export class Connection {
     this.#wake()
   }
 
-  #unready(): RedisError {
+  /** What keeps it from being ready, as an error that says where Redis was looked for. */
+  unready(): RedisError {
     const { host, port, path } = this.client.options
     const where = path ?? `${host ?? 'localhost'}:${port ?? 6379}`
     const cause = this.#lastError

@@ -1,3 +1,5 @@
+import { messageOf } from '../errors.ts'
+
 /**
  * What an error of the client means for the command that met it:
  *
@@ -39,4 +41,10 @@ export function withoutArguments<Thrown>(error: Thrown): Thrown {
     if (carrier.command !== undefined) carrier.command = { name: carrier.command.name ?? '' }
   }
   return error
+}
+
+/** A fault as a log or an error tells it. The client's own words for a lost connection speak of its options. */
+export function faultText(error: unknown): string {
+  if (error instanceof Error && error.name === 'MaxRetriesPerRequestError') return 'the connection to Redis was lost'
+  return messageOf(error)
 }

@@ -75,7 +75,7 @@ test('leases hold while the thread that keeps them is killed again and again', a
     const known = threads.length
     await thread.terminate()
     await waitFor(() => threads.length > known, { what: 'another thread is started' })
-    own.push(threads.at(-1) as Thread)
+    own.push(threads.at(-1))
   }
   await waitFor(() => other.counts.claimPasses + keeping.counts.claimPasses > passes + 3, { timeoutMs: 30_000 })
   open()
