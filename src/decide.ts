@@ -1,3 +1,4 @@
+import { messageOf, textOf } from './errors.ts'
 import type { Malformed } from './wire.ts'
 
 /** The reasons for which a job is dead, one list everywhere. */
@@ -57,7 +58,9 @@ export function provenanceOf(
   delivery: { id: string; entryId: string; source: 0 | 1; attempt: number; deliveries: number },
   worker: string,
 ): string[] {
-  const error = dead.error instanceof Error ? dead.error : new Error(String(dead.error))
+  const error: unknown = dead.error
+  const [name, stack] =
+    error instanceof Error ? [() => error.name, () => error.stack ?? ''] : [() => typeof error, () => '']
   return [
     ...['dead-reason', dead.reason],
     ...['dead-id', delivery.id],
@@ -66,9 +69,9 @@ export function provenanceOf(
     ...['dead-attempts', String(delivery.attempt)],
     ...['dead-deliveries', String(delivery.deliveries)],
     ...['dead-worker', worker],
-    ...['dead-error', clipped(error.name, 100)],
-    ...['dead-message', clipped(error.message, 1000)],
-    ...['dead-stack', clipped(error.stack ?? '', 4000)],
+    ...['dead-error', clipped(textOf(name), 100)],
+    ...['dead-message', clipped(messageOf(error), 1000)],
+    ...['dead-stack', clipped(textOf(stack), 4000)],
   ]
 }
 

@@ -113,5 +113,14 @@ export class StoppingError extends MillraceError {
 
 /** The text of anything thrown, for logs and provenance. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return textOf(() => (error instanceof Error ? error.message : error))
+}
+
+/** Handlers can throw what has no text: an object without a prototype, an error whose getters throw. This never throws. */
+export function textOf(read: () => unknown): string {
+  try {
+    return String(read())
+  } catch {
+    return '(what was thrown has no text)'
+  }
 }

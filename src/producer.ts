@@ -80,9 +80,7 @@ export class Producer {
    */
   publish<Data>(job: JobDefinition<Data> | string, data: Data, options = NO_OPTIONS): Promise<PublishResult> {
     return new Promise((resolve, reject) => {
-      const { batcher, name } = this.#route(job, options)
-      const timeoutMs =
-        options.timeoutMs === undefined ? this.#timeoutMs : wholeNumber('timeoutMs', options.timeoutMs, { or: 1 })
+      const { batcher, name, timeoutMs } = this.#route(job, options)
       const item = this.#pack(name, data, monotonicMs() + timeoutMs)
       item.settled = (id, error) =>
         id === undefined ? reject(error ?? closedError()) : resolve({ id, outcome: 'added' })
@@ -102,8 +100,8 @@ export class Producer {
     items: Iterable<Data> | AsyncIterable<Data>,
     options: PublishOptions = {},
   ): Promise<{ published: number }> {
-    const { batcher, name } = this.#route(job, options)
-    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
+    const { batcher, name, timeoutMs } = this.#route(job, options)
+    checkIterable(items)
     const { confirmed, cut, ...ended } = await publishEach(items, {
       batcher,
       pack: (data) => this.#pack(name, data, monotonicMs() + timeoutMs),
@@ -138,7 +136,7 @@ export class Producer {
   #route(
     job: Pick<JobDefinition, 'name' | 'stream'> | string,
     options: PublishOptions,
-  ): { batcher: Batcher; name: string } {
+  ): { batcher: Batcher; name: string; timeoutMs: number } {
     if (this.#closed) throw closedError()
     try {
       if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, ['stream', 'timeoutMs'])
@@ -146,7 +144,8 @@ export class Producer {
       if (!this.#names.has(name)) this.#rememberName(checkJobName(name))
       const stream = options.stream ?? (typeof job === 'string' ? undefined : job.stream)
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
-      return { batcher: this.#batchers.get(stream) ?? this.#openStream(stream), name }
+      const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
+      return { batcher: this.#batchers.get(stream) ?? this.#openStream(stream), name, timeoutMs }
     } catch (error) {
       throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
     }
@@ -221,6 +220,13 @@ export class Producer {
 
 const KNOWN = ['redis', 'timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes', 'logger']
 const NO_OPTIONS: PublishOptions = {}
+
+/** A text is iterable too, but nobody means to publish its letters. */
+function checkIterable(items: unknown): void {
+  const given = typeof items === 'object' && items !== null ? items : {}
+  if (Symbol.iterator in given || Symbol.asyncIterator in given) return
+  throw new PublishError('ERR_OPTION', `expected the items of publishMany to be an iterable, got ${shown(items)}`)
+}
 
 function closedError(): PublishError {
   return new PublishError('ERR_PRODUCER_CLOSED', 'the producer is closed; the job is not in Redis', { published: 'no' })

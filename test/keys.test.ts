@@ -87,15 +87,28 @@ describe('the keys of a stream', () => {
   test('are no keys of another stream, nor another stream', () => {
     fc.assert(
       fc.property(streamName, streamName, groupName, (one, other, group) => {
-        fc.pre(one !== other)
+        fc.pre(one !== other && isAccepted(one) && isAccepted(other))
         const first = Object.values(keysOf(one, { group, producer: group, hour: group }))
         const second = Object.values(keysOf(other, { group, producer: group, hour: group }))
         expect(first.filter((key) => second.includes(key))).toEqual([])
       }),
-      { numRuns: 5000, examples: [['orders', '{orders}', 'g']] },
+      { numRuns: 5000 },
     )
   })
+
+  test('are not shared with the stream that is named like their tag, for there is none', () => {
+    expect(isAccepted('orders')).toBe(true)
+    expect(isAccepted('{orders}')).toBe(false)
+  })
 })
+
+function isAccepted(name: string): boolean {
+  try {
+    return keys.checkStreamName(name) === name
+  } catch {
+    return false
+  }
+}
 
 describe('names', () => {
   test.each(['main', 'a', 'A.b-c_9', 'g'.repeat(64)])('%s is a group', (name) => {

@@ -173,14 +173,16 @@ export class LeaseTable {
     for (let tries = 0; tries < 1000; tries++) {
       const generation = Atomics.load(words, row + GENERATION)
       if (generation % 2 !== 0) continue
+      // Before the count: a row that is seen running has the count that it was started with.
+      const state = this.state(slot)
       const read: HeldRow = {
         slot,
         generation,
+        state,
         id: `${this.#readHalf(row + MS)}-${this.#readHalf(row + SEQ)}`,
         deliveries: Atomics.load(words, row + DELIVERIES),
         source: Atomics.load(words, row + SOURCE) === 0 ? 0 : 1,
         claimed: Atomics.load(words, row + CLAIMED) === 1,
-        state: Atomics.load(words, row + STATE),
       }
       if (Atomics.load(words, row + GENERATION) === generation) return read
     }

@@ -1,7 +1,7 @@
 import { Redis, type RedisOptions } from 'ioredis'
 import { backoffMs, monotonicMs } from '../clock.ts'
 import { OptionError, RedisError } from '../errors.ts'
-import { shown } from '../options.ts'
+import { refuseUnknownKeys, shown } from '../options.ts'
 import { faultOf, withoutArguments } from './faults.ts'
 
 /**
@@ -116,7 +116,7 @@ export class Connection {
   /** Wakes another connection's blocked read, which then returns without entries. False where Redis does not let us. */
   async unblock(clientId: number): Promise<boolean> {
     return this.client.client('UNBLOCK', clientId).then(
-      (woken) => woken === 1,
+      (woken) => Number(woken) === 1,
       () => false,
     )
   }
@@ -169,6 +169,8 @@ export class Connection {
   }
 
   #refSocket(): void {
+    // A socket that is not connected yet would collect a listener for every call; its 'connect' brings us here again.
+    if (this.client.status !== 'connect' && this.client.status !== 'ready') return
     const socket = this.client.stream as { ref?: () => void; unref?: () => void } | undefined
     if (this.#held) socket?.ref?.()
     else socket?.unref?.()
@@ -191,8 +193,34 @@ export function resolveRedis(given: RedisOption | undefined): RedisTarget {
       'expected `redis` without keyPrefix: scripts and consumer groups see other keys than commands',
     )
   }
-  return { options: plainOf(options) as RedisOptions }
+  if (options === given) refuseUnknownKeys('redis', given, [...TAKEN, ...OURS])
+  const taken = TAKEN.map((name) => [name, plainOf((options as Record<string, unknown>)[name])] as const)
+  return { options: Object.fromEntries(taken.filter(([, value]) => value !== undefined)) }
 }
+
+/** What says where Redis is and how to be let in. The rest of the client's options is ours to set, see above. */
+const TAKEN = [
+  ...['host', 'port', 'path', 'family', 'db', 'username', 'password', 'tls', 'protocol', 'connectTimeout', 'noDelay'],
+  ...['name', 'role', 'sentinels', 'sentinelUsername', 'sentinelPassword', 'sentinelTLS', 'enableTLSForSentinelMode'],
+  ...['natMap', 'disableClientInfo', 'enableReadyCheck'],
+]
+/** Options of the client that may be there, for other uses of the same object, and mean nothing here. */
+const OURS = [
+  ...['retryStrategy', 'reconnectOnError', 'maxRetriesPerRequest', 'lazyConnect', 'enableOfflineQueue', 'keepAlive'],
+  ...['autoResendUnfulfilledCommands', 'autoResubscribe', 'enableAutoPipelining', 'autoPipeliningIgnoredCommands'],
+  ...['commandTimeout', 'socketTimeout', 'blockingTimeout', 'blockingTimeoutGrace', 'disconnectTimeout', 'readOnly'],
+  ...['connectionName', 'clientInfoTag', 'keyPrefix', 'stringNumbers', 'replyMapping', 'showFriendlyErrorStack'],
+  ...['sentinelRetryStrategy', 'sentinelReconnectStrategy', 'sentinelCommandTimeout', 'sentinelMaxConnections'],
+  ...[
+    'preferredSlaves',
+    'updateSentinels',
+    'failoverDetector',
+    'maxLoadingRetryTime',
+    'monitor',
+    'scripts',
+    'Connector',
+  ],
+]
 
 const NO_PREFIX = 'expected `redis` without keyPrefix: scripts and consumer groups see other keys than commands'
 
@@ -235,7 +263,7 @@ function plainOf(value: unknown): unknown {
   const plain: Record<string, unknown> = {}
   for (const [key, item] of Object.entries(value)) {
     const kept = plainOf(item)
-    if (kept !== undefined && key !== 'retryStrategy') plain[key] = kept
+    if (kept !== undefined) plain[key] = kept
   }
   return plain
 }

@@ -31,6 +31,7 @@ export function faultOf(error: unknown): Fault {
   const word = /^ERR Error running script.*?-([A-Z]+) /.exec(message)?.[1] ?? /^-?([A-Z]+)/.exec(message)?.[1] ?? 'ERR'
   const gone = message.includes('key no longer exists') || message.includes('no such key')
   if (word === 'NOGROUP' || gone) return { kind: 'lost-group', word }
+  if (message.includes('max number of clients')) return { kind: 'refused', word }
   return LATER.has(word) ? { kind: 'refused', word } : { kind: 'fatal', word }
 }
 

@@ -58,6 +58,13 @@ export function checkStreamName(name: unknown): string {
     )
   }
   const reserved = /^[^{]*\{[^}]+\}.*:(settings|scheduled|cron|producer|unique|cancelled|replays?|group)(:|$)/
+  if (/^\{[^}]*\}$/.test(name)) {
+    const plain = name.slice(1, -1)
+    throw new OptionError(
+      `expected a stream name that is more than a tag, got ${shown(name)}: ${plain} has its keys`,
+      'ERR_NAME',
+    )
+  }
   if (name === STREAMS_KEY || reserved.test(name)) {
     throw new OptionError(
       `expected a stream name, got ${shown(name)}, which is the name of a key of millrace's own`,

@@ -104,7 +104,7 @@ export async function sendPulse(
     nowMs: asNumber(nowMs),
     leaseMs: asOptionalNumber(lease),
     maxDeliveries: asOptionalNumber(most),
-    claimDue: claimDue === 1,
+    claimDue: asNumber(claimDue) === 1,
   }
 }
 
@@ -260,7 +260,7 @@ export async function trimStep(
   { maxAgeMs, maxBytes, limit }: { maxAgeMs: number; maxBytes: number; limit: number },
 ): Promise<Trimmed> {
   const [removed, watermark, more] = asArray(await run(client, trim, [key], [maxAgeMs, maxBytes, limit]))
-  return { removed: asNumber(removed), watermark: asText(watermark), more: more === 1 }
+  return { removed: asNumber(removed), watermark: asText(watermark), more: asNumber(more) === 1 }
 }
 
 /** Takes a worker off the list; its consumers are deleted if they hold nothing. Returns how many entries they hold. */

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import type { Worker as Thread } from 'node:worker_threads'
+import type * as threading from 'node:worker_threads'
 import { beginDeliveries, settleCompleted } from '../../src/redis/scripts/delivery.ts'
 import { begin, bury, handBackAll, renew, settle } from '../../src/redis/stream.ts'
 import { eventually, waitFor } from '../helpers/eventually.ts'
@@ -10,11 +10,11 @@ import { add, gate, LEASE_MS, pending, startWorker, startWorkerProcess, tally } 
 /** Leases: kept through blocked loops and dead threads, fenced by owner and delivery count. */
 
 const redis = withRedis()
-const threads: Thread[] = []
+const threads: threading.Worker[] = []
 
 // The real threads, only remembered: a test must be able to kill one.
 vi.mock('node:worker_threads', async (original) => {
-  const real = await original<typeof import('node:worker_threads')>()
+  const real = await original<typeof threading>()
   class Remembered extends real.Worker {
     constructor(...args: ConstructorParameters<typeof real.Worker>) {
       super(...args)
@@ -71,7 +71,7 @@ test('leases hold while the thread that keeps them is killed again and again', a
   const passes = other.counts.claimPasses
   const own = [threads[0]]
   for (let killed = 0; killed < 4; killed++) {
-    const thread = own.at(-1) as Thread
+    const thread = own.at(-1) as threading.Worker
     const known = threads.length
     await thread.terminate()
     await waitFor(() => threads.length > known, { what: 'another thread is started' })

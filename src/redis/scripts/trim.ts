@@ -8,7 +8,7 @@ import { script } from './script.ts'
  * trimmed: nobody has read it.
  *
  * MEMORY USAGE counts a pending entry with about 1 000 bytes too many (measured on 7.0), which is taken off again. XTRIM
- * with LIMIT removes whole nodes only, and none if LIMIT is smaller than a node, so a node's rest goes by an exact trim.
+ * with LIMIT removes whole nodes only, and none if LIMIT is smaller than a node, so a node's rest goes by an exact trim of as many.
  *
  * Returns {removed, watermark, more}: more = 1 if a further call would remove something again.
  */
@@ -38,5 +38,8 @@ export const trim = script(
   if not less(oldest[1], target) then return {0, watermark, 0} end
   local removed = redis.call('XTRIM', stream, 'MINID', '~', target, 'LIMIT', limit)
   if removed > 0 then return {removed, watermark, 1} end
-  return {redis.call('XTRIM', stream, 'MINID', '=', target), watermark, 0}`,
+  local rest = redis.call('XRANGE', stream, '-', '(' .. target, 'COUNT', limit + 1)
+  local more = #rest > limit
+  if more then target = rest[#rest][1] end
+  return {redis.call('XTRIM', stream, 'MINID', '=', target), watermark, more and 1 or 0}`,
 )
