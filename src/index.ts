@@ -12,7 +12,7 @@ export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
 export type { DeadReason } from './decide.ts'
 export type { Logger } from './logger.ts'
-export type { RedisOption } from './redis/connection.ts'
+export type { RedisOption } from './redis/target.ts'
 export {
   JobTimeoutError,
   LeaseLostError,

@@ -1,6 +1,7 @@
 import { MillraceError, RedisError } from './errors.ts'
 import { refuseUnknownKeys } from './options.ts'
-import { Connection, resolveRedis, type RedisOption } from './redis/connection.ts'
+import { Connection } from './redis/connection.ts'
+import { resolveRedis, type RedisOption } from './redis/target.ts'
 import { faultOf } from './redis/faults.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { removeKeys } from './redis/removal.ts'

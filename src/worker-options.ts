@@ -2,7 +2,7 @@ import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
 import { resolveLogger, type Logger } from './logger.ts'
 import { oneOf, refuseUnknownKeys, wholeNumber } from './options.ts'
-import { resolveRedis, type RedisOption, type RedisTarget } from './redis/connection.ts'
+import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
 
 export interface WorkerOptions {

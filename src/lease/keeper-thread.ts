@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { Connection, type RedisTarget } from '../redis/connection.ts'
+import { Connection } from '../redis/connection.ts'
+import type { RedisTarget } from '../redis/target.ts'
 import { faultText } from '../redis/faults.ts'
 import type { PulseReply } from '../redis/stream.ts'
 import { Keeper, type KeeperSettings } from './keeper.ts'
