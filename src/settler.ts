@@ -2,7 +2,7 @@ import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { provenanceOf, type DeadReason } from './decide.ts'
 import type { Delivery } from './delivery.ts'
-import { messageOf } from './errors.ts'
+import { messageOf, RedisError } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
@@ -93,6 +93,10 @@ export class Settler {
   #wake(): void {
     this.#running = new Promise<void>((resolve) => setImmediate(resolve))
       .then(() => this.#settleAll())
+      .catch((error: unknown) => {
+        // Never expected; an outcome that cannot be written must not end the process, and its lease lets it run again.
+        this.#logger.error({ ...this.#where(), fault: faultText(error) }, 'an outcome could not be settled')
+      })
       .finally(() => {
         this.#running = undefined
         if (this.#unsettled > 0 && !this.#stopped.signal.aborted) this.#wake()
@@ -113,11 +117,10 @@ export class Settler {
 
   async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
     const done = batch.map(({ entryId, id }) => ({ id: entryId, jobId: id }))
-    let resent = false
-    const reply = await this.#persist('settle completed jobs', (uncertain) => {
-      resent = uncertain
-      return settle(this.#connection.client, this.#member, { source, done, resent })
-    })
+    // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
+    const reply = await this.#persist('settle completed jobs', { late: 0 }, (uncertain) =>
+      settle(this.#connection.client, this.#member, { source, done, resent: uncertain }),
+    )
     if (reply === undefined) return
     this.#counts.completed += batch.length - reply.late
     this.#counts.late += reply.late
@@ -134,7 +137,7 @@ export class Settler {
   async #buryOne({ delivery, reason, error }: Dead): Promise<void> {
     const { source, entryId, deliveries, id } = delivery
     const provenance = provenanceOf({ reason, error }, delivery, this.#member.consumer)
-    const reply = await this.#persist('dead-letter a job', () =>
+    const reply = await this.#persist<'dead' | 'stale' | 'gone'>('dead-letter a job', 'stale', () =>
       bury(this.#connection.client, this.#member, { source, id: entryId, deliveries, jobId: id }, provenance),
     )
     if (reply === undefined) return
@@ -151,7 +154,11 @@ export class Settler {
   }
 
   /** Tries until Redis has answered. `uncertain` tells a try that an earlier one may have been executed. */
-  async #persist<Reply>(what: string, write: (uncertain: boolean) => Promise<Reply>): Promise<Reply | undefined> {
+  async #persist<Reply>(
+    what: string,
+    ifGroupIsGone: Reply,
+    write: (uncertain: boolean) => Promise<Reply>,
+  ): Promise<Reply | undefined> {
     let uncertain = false
     for (let tries = 0; !this.#stopped.signal.aborted; tries++) {
       try {
@@ -159,8 +166,8 @@ export class Settler {
         return await write(uncertain)
       } catch (error) {
         const { kind } = faultOf(error)
-        uncertain ||= kind === 'unknown' && (error as { code?: string }).code !== 'ERR_REDIS_UNREACHABLE'
-        if (kind === 'lost-group') return 'stale' as Reply
+        uncertain ||= kind === 'unknown' && !(error instanceof RedisError)
+        if (kind === 'lost-group') return ifGroupIsGone
         if (tries === 0) {
           this.#logger.warn({ ...this.#where(), fault: faultText(error) }, `cannot ${what} now; the outcome is kept`)
         }
