@@ -97,7 +97,8 @@ export class Executor {
     try {
       const result = handler.run(data, delivery)
       if (isThenable(result)) {
-        result.then(
+        // A promise settles once; what merely looks like one may not.
+        Promise.resolve(result).then(
           () => this.#ended(delivery, COMPLETED),
           (error: unknown) => this.#ended(delivery, { kind: 'failed', error }),
         )

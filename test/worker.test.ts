@@ -128,6 +128,21 @@ test('a job that fails at every delivery ends as a dead letter with its raw fiel
   expect(await pending(redis.client)).toEqual([])
 })
 
+test('a handler whose thenable settles twice ends its job once', async () => {
+  const twice = {
+    then(resolve: () => void, reject: (error: Error) => void) {
+      resolve()
+      reject(new Error('too much'))
+      resolve()
+    },
+  }
+  const worker = await startWorker({ redis: redis.url, concurrency: 1, handlers: { x: () => twice } })
+  for (let n = 0; n < 10; n++) await add(redis.client, 'x')
+
+  await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 10 }))
+  expect(worker.counts).toMatchObject({ completed: 10, failed: 0, late: 0 })
+})
+
 test('a job that no handler is there for waits for a worker that knows it, and is dead when none came', async () => {
   await startWorker({ redis: redis.url, leaseMs: 500, handlers: { other() {} } })
   const seen: string[] = []

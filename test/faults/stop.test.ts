@@ -108,6 +108,23 @@ test('a handler that does not heed the stop is handed back, and its late complet
   await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1 }))
 })
 
+test('a stop that comes during the start waits for it, and leaves neither worker nor entry behind', async () => {
+  const id = await add(redis.client, 'x')
+  const worker = new Worker({ redis: redis.url, stream: 'orders', handlers: { x() {} }, logger: false })
+  const started = worker.start()
+  const stopped = worker.stop()
+  await started
+  await stopped
+
+  const orphans = await pending(redis.client, 'orders', 'main', worker.consumer)
+  expect(orphans).toEqual([])
+  expect(await redis.client.zcard('{orders}:group:main:workers')).toBe(0)
+  const ran: string[] = []
+  await startWorker({ redis: redis.url, handlers: { x: (_data, job) => void ran.push(job.id) } })
+  await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1 }))
+  expect(ran.length === 0 || ran[0] === id).toBe(true)
+})
+
 test('stopping twice, or before the start, is fine', async () => {
   const worker = new Worker({
     redis: redis.url,
