@@ -100,6 +100,7 @@ export class Claimer {
     if (rows.length === 0) return { claimed: 0, dead: 0 }
     const { maxDeliveries } = this.#deps.group()
     // A sweep also finds what we hold ourselves, if renewals did not get through: it is renewed by that, and goes on.
+    holdings.releaseReturned()
     const held = new Set(holdings.all().map(({ source, entryId }) => `${source} ${entryId}`))
     let [claimed, dead] = [0, 0]
     for (const { source, id, deliveries } of rows) {

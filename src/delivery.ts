@@ -17,6 +17,9 @@ export class Delivery implements Job {
   name = ''
   attempt = 1
   handler: Handler | undefined
+  /** When this worker took it, by the monotonic clock. */
+  heldAtMs = 0
+  /** When its handler was called; 0 before. */
   startedAtMs = 0
   timeoutMs = Infinity
   /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */

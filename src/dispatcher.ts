@@ -21,10 +21,7 @@ import type { Begun } from './redis/stream.ts'
 
 const PREFETCH_MS = 10
 const PREFETCH_MOST = 500
-/** Claimed jobs that may wait here per slot; at least CLAIM_LEAST, as claims are cheap to hold and cheap to give back. */
-const CLAIM_PER_SLOT = 2
-const CLAIM_LEAST = 64
-/** Deliveries after which a job is begun in quarantine. */
+/** Workers that a job may take down before it is begun in quarantine. */
 const QUARANTINE_AFTER = 2
 
 export interface DispatcherDeps {
@@ -32,6 +29,7 @@ export interface DispatcherDeps {
   readonly holdings: Holdings
   readonly executor: Executor
   readonly counts: WorkerCounts
+  readonly maxDeliveries: () => number
   readonly begin: (source: Source, claimed: readonly { id: string; deliveries: number }[]) => Promise<Begun[]>
 }
 
@@ -77,13 +75,16 @@ export class Dispatcher {
   /** How many entries a claim may bring. */
   get claimRoom(): number {
     if (this.#closed) return 0
-    const most = Math.max(CLAIM_LEAST, this.#deps.concurrency * CLAIM_PER_SLOT)
-    return Math.min(most - this.#claimed.length - this.#quarantined.length, this.#deps.holdings.free)
+    // As many as there are slots may wait, also while all slots are taken: a backlog must not keep claims out. Those that
+    // wait too long move on, see takeOverdue.
+    const { concurrency, holdings } = this.#deps
+    return Math.min(concurrency - this.#claimed.length - this.#quarantined.length, holdings.free)
   }
 
   /** Takes entries as they were read. Stream and redelivery stream share the slots in turn. */
   fetched(entries: readonly [RawEntry[], RawEntry[]]): void {
     this.#measure()
+    const heldAtMs = monotonicMs()
     const [stream, redelivery] = entries
     const most = Math.max(stream.length, redelivery.length)
     for (let at = 0; at < most; at++) {
@@ -92,7 +93,9 @@ export class Dispatcher {
         if (entry === undefined) continue
         const delivery = this.#deps.holdings.adopt(source, { entryId: entry.id, deliveries: 1, fields: entry.fields })
         // Without a row it cannot be renewed, so it is not held: it is claimed, by us or others, when its lease is over.
-        if (delivery !== undefined) this.#fetched.push(delivery)
+        if (delivery === undefined) continue
+        delivery.heldAtMs = heldAtMs
+        this.#fetched.push(delivery)
       }
     }
     this.#deps.counts.delivered += stream.length + redelivery.length
@@ -100,8 +103,32 @@ export class Dispatcher {
   }
 
   claimed(delivery: Delivery): void {
-    if (delivery.deliveries >= QUARANTINE_AFTER) this.#quarantined.push(delivery)
+    delivery.heldAtMs = monotonicMs()
+    const after = Math.max(1, Math.min(QUARANTINE_AFTER, this.#deps.maxDeliveries() - 1))
+    if (delivery.deliveries >= after) this.#quarantined.push(delivery)
     else this.#claimed.push(delivery)
+  }
+
+  /**
+   * Takes out of the queue what has waited for `mostMs`: other workers may be idle, and here the slots are held by long jobs,
+   * or by handlers that hang. It is for the caller to hand back.
+   */
+  takeOverdue(mostMs: number): Delivery[] {
+    const sinceMs = monotonicMs() - mostMs
+    const isOverdue = ({ heldAtMs }: Delivery) => heldAtMs < sinceMs
+    const oldest = this.#fetched[this.#head]
+    const waiting = this.#claimed.length + this.#quarantined.length
+    if (this.#closed || (waiting === 0 && (oldest === undefined || !isOverdue(oldest)))) return []
+    const queues = [this.#fetched.slice(this.#head), this.#claimed, this.#quarantined]
+    const [fetched = [], claimed = [], quarantined = []] = queues.map((queue) => queue.filter((one) => !isOverdue(one)))
+    this.#fetched = fetched
+    this.#head = 0
+    this.#claimed = claimed
+    this.#quarantined = quarantined
+    const { holdings } = this.#deps
+    const overdue = queues.flatMap((queue) => queue.filter(isOverdue))
+    for (const one of overdue) if (!holdings.awaits(one)) holdings.release(one)
+    return overdue.filter((one) => holdings.awaits(one))
   }
 
   /** Fills free slots from the head of the queue. */
@@ -169,7 +196,9 @@ export class Dispatcher {
   #beginClaimed(): void {
     const free = () => this.#deps.concurrency - this.#running - this.#beginning
     const last = this.#inQuarantine
-    if (free() > 0 && (last === undefined || !this.#deps.holdings.holds(last))) {
+    // A run that was ended (its time was over) no longer counts as one that may take us down: others must not wait for it.
+    const isFree = last === undefined || last.ended !== undefined || !this.#deps.holdings.holds(last)
+    if (free() > 0 && isFree) {
       const delivery = this.#quarantined.shift()
       if (delivery !== undefined) {
         this.#inQuarantine = delivery
@@ -189,6 +218,11 @@ export class Dispatcher {
     this.#beginning += batch.length
     let left = batch
     for (let tries = 0; left.length > 0 && !this.#closed;) {
+      // What the keeper has handed back meanwhile must not be begun: that would charge it a delivery without a run.
+      const gone = left.filter((one) => !this.#deps.holdings.awaits(one))
+      left = left.filter((one) => !gone.includes(one))
+      for (const one of gone) this.#begun(one, { state: 'lost', fields: [] })
+      if (left.length === 0) return
       try {
         const claimed = left.map(({ entryId, deliveries }) => ({ id: entryId, deliveries }))
         const begun = await this.#deps.begin(left[0]?.source ?? 0, claimed)
@@ -209,6 +243,8 @@ export class Dispatcher {
     if (state === 'ok') {
       delivery.deliveries += 1
       delivery.fields = fields
+      // The keeper gave it up while it was begun. Its hand-back came too late for the fence, so it is ours: start it anew.
+      if (!this.#closed && !this.#deps.holdings.awaits(delivery)) return this.#restart(delivery)
       if (this.#closed) this.#unstarted.push(delivery)
       else this.#start(delivery)
       return
@@ -216,6 +252,12 @@ export class Dispatcher {
     if (state === 'gone') this.#deps.counts.gone += 1
     this.#deps.holdings.release(delivery)
     this.dispatch()
+  }
+
+  #restart({ source, entryId, deliveries, fields = [] }: Delivery): void {
+    this.#deps.holdings.releaseReturned()
+    const again = this.#deps.holdings.adopt(source, { entryId, deliveries, fields })
+    if (again !== undefined) this.#start(again)
   }
 
   #measure(): void {

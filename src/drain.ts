@@ -43,13 +43,12 @@ export async function drain(
   handedBack += await handBack(parts, member, logger, holdings.running())
   const unsettled = await settler.stop(SETTLE_MS)
   if (commands.isReady) await leave(commands.client, member).catch(() => {})
-  parts.counts.handedBack += handedBack
   return { handedBack, unsettled }
 }
 
 /** Gives back what did not run, or did not end; a delivery that was counted for it is taken off the count again. */
-async function handBack(
-  { commands, holdings }: WorkerParts,
+export async function handBack(
+  { commands, holdings, counts }: WorkerParts,
   member: Member,
   logger: Logger,
   deliveries: readonly Delivery[],
@@ -67,8 +66,10 @@ async function handBack(
   }
   for (const delivery of deliveries) {
     delivery.end(new StoppingError(member.stream, delivery.id))
-    holdings.abandon(delivery)
+    if (delivery.startedAtMs === 0) holdings.release(delivery)
+    else holdings.abandon(delivery)
   }
+  counts.handedBack += handed
   return handed
 }
 

@@ -1,5 +1,5 @@
 import { Delivery } from './delivery.ts'
-import { ABANDONED, LeaseTable, RUNNING, UNSETTLED } from './lease/table.ts'
+import { ABANDONED, LeaseTable, PREFETCHED, RETURNED, RUNNING, UNSETTLED } from './lease/table.ts'
 import type { Member, Source } from './redis/member.ts'
 
 /**
@@ -58,6 +58,16 @@ export class Holdings {
   /** Whether a delivery's outcome is still open, here or in Redis. */
   holds(delivery: Delivery): boolean {
     return this.#bySlot[delivery.slot] === delivery
+  }
+
+  /** Whether a delivery still waits here to be started: not lost, and not handed back by the keeper. */
+  awaits(delivery: Delivery): boolean {
+    return this.holds(delivery) && this.table.state(delivery.slot) === PREFETCHED
+  }
+
+  /** Lets go of what the keeper has handed back while the event loop stood still. */
+  releaseReturned(): void {
+    for (const delivery of this.all()) if (this.table.state(delivery.slot) === RETURNED) this.release(delivery)
   }
 
   /** The delivery that a keeper's report is about, unless the slot holds another by now or its run is over. */

@@ -19,7 +19,7 @@ import { bury, settle } from './redis/stream.ts'
 /** Entries per call of the settle script. */
 const SETTLE_BATCH = 500
 /** Dead letters on their way at once. */
-const BURY_BATCH = 50
+const BURY_MOST = 50
 
 interface Dead {
   readonly delivery: Delivery
@@ -36,6 +36,7 @@ export class Settler {
   readonly #onSettled: () => void
   #done: [Delivery[], Delivery[]] = [[], []]
   #dead: Dead[] = []
+  #burying = 0
   #unsettled = 0
   #running: Promise<void> | undefined
   readonly #stopped = new AbortController()
@@ -83,8 +84,8 @@ export class Settler {
   async stop(timeoutMs: number): Promise<number> {
     const untilMs = monotonicMs() + timeoutMs
     while (this.#unsettled > 0 && monotonicMs() < untilMs) {
-      if (this.#running === undefined) this.#wake()
-      await Promise.race([this.#running, sleep(untilMs - monotonicMs(), this.#stopped.signal)])
+      if (this.#running === undefined && this.#isWaiting()) this.#wake()
+      await sleep(5)
     }
     this.#stopped.abort()
     return this.#unsettled
@@ -99,19 +100,30 @@ export class Settler {
       })
       .finally(() => {
         this.#running = undefined
-        if (this.#unsettled > 0 && !this.#stopped.signal.aborted) this.#wake()
+        if (this.#isWaiting() && !this.#stopped.signal.aborted) this.#wake()
       })
   }
 
+  #isWaiting(): boolean {
+    return this.#done[0].length > 0 || this.#done[1].length > 0 || (this.#dead.length > 0 && this.#burying < BURY_MOST)
+  }
+
+  /** Completions in batches, one after the other. Burials go on their own: one that Redis refuses holds up nothing else. */
   async #settleAll(): Promise<void> {
+    while (this.#burying < BURY_MOST && !this.#stopped.signal.aborted) {
+      const dead = this.#dead.shift()
+      if (dead === undefined) break
+      this.#burying += 1
+      void this.#buryOne(dead).finally(() => {
+        this.#burying -= 1
+        if (this.#running === undefined && this.#isWaiting() && !this.#stopped.signal.aborted) this.#wake()
+      })
+    }
     for (const source of SOURCES) {
       while (this.#done[source].length > 0 && !this.#stopped.signal.aborted) {
         const batch = this.#done[source].splice(0, SETTLE_BATCH)
         await this.#settleBatch(source, batch)
       }
-    }
-    while (this.#dead.length > 0 && !this.#stopped.signal.aborted) {
-      await Promise.all(this.#dead.splice(0, BURY_BATCH).map((dead) => this.#buryOne(dead)))
     }
   }
 

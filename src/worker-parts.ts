@@ -61,6 +61,7 @@ export function assembleParts(
     ...own,
     concurrency,
     executor,
+    maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
-import { drain, type StopResult } from './drain.ts'
+import { drain, handBack, type StopResult } from './drain.ts'
 import { LeaseLostError, MillraceError } from './errors.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import { faultText } from './redis/faults.ts'
@@ -34,6 +34,8 @@ export class Worker {
   #started: Promise<void> | undefined
   #stopped: Promise<StopResult> | undefined
   #rejoining: Promise<void> | undefined
+  /** Tells run(), whoever stopped the worker. */
+  #onStopped: (result: Promise<StopResult>) => void = () => {}
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
   constructor(options: WorkerOptions) {
@@ -92,20 +94,20 @@ export class Worker {
       this.#state = 'stopped'
       this.#parts.commands.close()
     }
-    if (this.#state === 'stopped' && this.#stopped === undefined) return { handedBack: 0, unsettled: 0 }
+    if (this.#state === 'stopped') this.#stopped ??= Promise.resolve({ handedBack: 0, unsettled: 0 })
     this.#stopped ??= this.#drain(drainMs)
+    this.#onStopped(this.#stopped)
     return this.#stopped
   }
 
   /** Starts and works until SIGTERM or SIGINT, then drains. A second signal ends the process now. */
   async run(): Promise<StopResult> {
     let asked = false
-    let stopped: (result: Promise<StopResult>) => void = () => {}
-    const result = new Promise<StopResult>((resolve) => (stopped = resolve))
+    const result = new Promise<StopResult>((resolve) => (this.#onStopped = resolve))
     const onSignal = (signal: NodeJS.Signals) => {
       if (asked) process.exit(signal === 'SIGINT' ? 130 : 143)
       asked = true
-      stopped(this.stop())
+      void this.stop()
     }
     process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
     try {
@@ -167,7 +169,8 @@ export class Worker {
 
   /** The group vanished under us (DESTROY, DEL, FLUSHALL): it is made again, once, however many parts noticed. */
   #rejoin(): Promise<void> {
-    this.#rejoining ??= this.#join(this.#options.startAt ?? 'oldest')
+    // Wherever it first began: what was published while it was gone is not to be missed.
+    this.#rejoining ??= this.#join('oldest')
       .catch(async (error: unknown) => {
         this.#options.logger.error(
           { stream: this.stream, group: this.group, fault: faultText(error) },
@@ -237,5 +240,7 @@ export class Worker {
       claimRoom: this.#state === 'running' ? this.#parts.dispatcher.claimRoom : 0,
     })
     this.#parts.executor.endOverdue()
+    const overdue = this.#parts.dispatcher.takeOverdue(2 * this.#group.pulseMs)
+    if (overdue.length > 0) void handBack(this.#parts, this.#member, this.#options.logger, overdue)
   }
 }

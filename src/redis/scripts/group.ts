@@ -14,6 +14,7 @@ export const joinGroup = script(
   `${FLOOR}${NOW}
   -- KEYS stream redelivery settings info | ARGV group startAt leaseMs maxDeliveries
   local stream, redelivery, settings, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+  redis.call('XACK', stream, ARGV[1], '0-1') -- under OOM a first harmless write lets the others pass
   local group, startAt = ARGV[1], ARGV[2]
   local floorField = 'group:' .. group .. ':floor'
   local found, names = groupsOf(stream)
