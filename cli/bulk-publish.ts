@@ -37,22 +37,24 @@ export class BulkPublish {
   readonly #stream: string
   readonly #timeoutMs: number
   readonly #told: () => void
+  readonly #failed: () => void
   readonly #jobs = new Map<string, JobDefinition>()
   #isStopped = false
   #inFlight = 0
   #bytesInFlight = 0
   #wake: (() => void) | undefined
 
-  /** @param told called whenever a job has got its answer. */
+  /** `told` is called whenever a job has got its answer, `failed` when nothing more is to be read. */
   constructor(
     producer: Pick<Producer, 'publish'>,
     stream: string,
-    { timeoutMs, told }: { timeoutMs: number; told: () => void },
+    { timeoutMs, told, failed }: { timeoutMs: number; told: () => void; failed: () => void },
   ) {
     this.#producer = producer
     this.#stream = stream
     this.#timeoutMs = timeoutMs
     this.#told = told
+    this.#failed = failed
   }
 
   get inFlight(): number {
@@ -130,6 +132,7 @@ export class BulkPublish {
   #fail(problem: Error): void {
     this.problem ??= problem
     this.stop()
+    this.#failed()
   }
 
   #isFull(): boolean {
@@ -151,13 +154,12 @@ export class BulkPublish {
     try {
       parsed = JSON.parse(text)
     } catch (error) {
-      throw new LineError(number, `${wanted}, got what is not JSON: ${(error as Error).message}`)
+      // Without the parser's own words, which quote the line: it may be a payload.
+      const position = /position \d+/.exec((error as Error).message)?.[0]
+      throw new LineError(number, `${wanted}, got what is not JSON${position === undefined ? '' : ` at ${position}`}`)
     }
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
-      throw new LineError(
-        number,
-        `${wanted}, got ${Array.isArray(parsed) ? 'an array' : JSON.stringify(parsed).slice(0, 60)}`,
-      )
+      throw new LineError(number, `${wanted}, got ${Array.isArray(parsed) ? 'an array' : `a ${typeof parsed}`}`)
     }
     const { job, data = null, ...others } = parsed as { job?: unknown; data?: unknown }
     const [unknownKey] = Object.keys(others)

@@ -56,6 +56,7 @@ export class Batcher {
   #producerId: string | undefined
   #seq = 0
   #lastFault = ''
+  #rejected = 0
   readonly #onProgress: (appended: boolean) => void
 
   constructor(stream: string, connection: Connection, logger: Logger, onProgress: (appended: boolean) => void) {
@@ -73,6 +74,11 @@ export class Batcher {
   /** Bytes that wait in the line. */
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** Jobs whose publish has failed so far. */
+  get rejected(): number {
+    return this.#rejected
   }
 
   push(item: Outgoing): void {
@@ -137,6 +143,7 @@ export class Batcher {
   #answered(batch: Batch, answer: Appended): void {
     if (answer.kind === 'done') {
       this.#seq += 1
+      this.#lastFault = ''
       this.#inFlight = undefined
       batch.items.forEach((item, at) => this.#resolve(item, answer.ids[at]))
       this.#onProgress(true)
@@ -223,27 +230,30 @@ export class Batcher {
   #expire(): void {
     const nowMs = monotonicMs()
     const late = (item: Outgoing) => item.settled !== undefined && item.deadlineMs <= nowMs
-    const fault = () => (this.#connection.isReady ? this.#lastFault : this.#connection.unready().message)
+    const fault = () =>
+      this.#lastFault === '' || this.#connection.isFailing ? this.#faultOfConnection() : this.#lastFault
     const why = () => `its time was up${fault() === '' ? '' : `; the last fault was: ${fault()}`}`
+    const rejectedBefore = this.#rejected
     for (let at = this.#head; at < this.#line.length; at++) {
       const item = this.#line[at]
       if (item !== undefined && late(item)) this.#reject(item, 'no', why())
     }
-    this.#dropSettled()
+    if (this.#rejected > rejectedBefore) this.#dropSettled()
     const batch = this.#inFlight
     if (batch === undefined) return
     for (const item of batch.items) if (late(item)) this.#reject(item, 'unknown', why())
     if (batch.uncertain && batch.items.every((item) => item.settled === undefined)) this.#giveUp(batch, why())
   }
 
-  /** Items at the head that were rejected already must not keep the batcher, and with it the process, running. */
+  #faultOfConnection(): string {
+    return this.#connection.isReady ? '' : this.#connection.unready().message
+  }
+
+  /** Lets go of items that were rejected: their payloads, and the work that they kept the process running for. */
   #dropSettled(): void {
-    for (;;) {
-      const item = this.#line[this.#head]
-      if (item === undefined || item.settled !== undefined) return
-      this.#head += 1
-      this.#bytes -= item.bytes
-    }
+    this.#line = this.#line.slice(this.#head).filter((item) => item.settled !== undefined)
+    this.#head = 0
+    this.#bytes = this.#line.reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   #resolve(item: Outgoing, id: string | undefined): void {
@@ -256,6 +266,7 @@ export class Batcher {
     const told = item.settled
     item.settled = undefined
     if (told === undefined) return
+    this.#rejected += 1
     const fate = published === 'no' ? 'the job is not in Redis' : 'the job may be in Redis or not'
     const code = cause === undefined ? 'ERR_PUBLISH_TIMEOUT' : 'ERR_PUBLISH_REFUSED'
     told(

@@ -43,7 +43,10 @@ export class OptionError extends MillraceError {
   }
 }
 
-/** Whether a job of a failed publish is in Redis. `unknown` only for a batch that was on its way when its time was up. */
+/**
+ * Whether a job of a failed publish is in Redis. `unknown` only for a batch that was on its way and got no answer: its time
+ * was up, the producer was closed, or Redis no longer knows.
+ */
 export type Published = 'no' | 'unknown'
 
 /** A publish did not succeed. `published` says whether the job may be in Redis all the same. */

@@ -33,7 +33,6 @@ const AT_ONCE = 20
 export class Inspector {
   readonly #connection: Connection
   readonly #logger: Logger
-  #calls = 0
 
   constructor(options: InspectorOptions = {}) {
     refuseUnknownKeys('Inspector', options, ['redis', 'logger'])
@@ -108,7 +107,6 @@ export class Inspector {
 
   /** The connection is kept up while there are calls, and every fault of it comes out as a RedisError. */
   async #asking<Told>(what: string, ask: () => Promise<Told>): Promise<Told> {
-    this.#calls += 1
     this.#connection.hold(true)
     try {
       await this.#connection.ready(REACH_MS)
@@ -116,8 +114,7 @@ export class Inspector {
     } catch (error) {
       throw error instanceof MillraceError ? error : redisError(what, error)
     } finally {
-      this.#calls -= 1
-      if (this.#calls === 0) this.#connection.hold(false)
+      this.#connection.hold(false)
     }
   }
 }

@@ -126,12 +126,14 @@ export class Producer {
   async close({ timeoutMs }: { timeoutMs?: number } = {}): Promise<CloseResult> {
     const untilMs = monotonicMs() + wholeNumber('timeoutMs', timeoutMs, { or: 5000, min: 0 })
     this.#closed = true
-    const left = () => [...this.#batchers.values()].reduce((sum, batcher) => sum + batcher.jobs, 0)
+    const batchers = [...this.#batchers.values()]
+    const left = () => batchers.reduce((sum, batcher) => sum + batcher.jobs, 0)
+    const rejected = () => batchers.reduce((sum, batcher) => sum + batcher.rejected, 0)
+    const before = rejected()
     while (left() > 0 && monotonicMs() < untilMs) await this.#progressed()
-    const unpublished = left()
-    for (const batcher of this.#batchers.values()) batcher.abandon('the producer was closed')
+    for (const batcher of batchers) batcher.abandon('the producer was closed')
     this.#connection.close()
-    return { unpublished }
+    return { unpublished: rejected() - before }
   }
 
   #route(
@@ -156,7 +158,7 @@ export class Producer {
     checkStreamName(stream)
     let listed = false
     const batcher = new Batcher(stream, this.#connection, this.#logger, (appended) => {
-      if (appended && !listed) void listStream(this.#connection.client, stream).catch(() => {})
+      if (appended && !listed) void listStream(this.#connection.client, stream)
       listed ||= appended
       for (const told of this.#progress) told()
     })

@@ -29,10 +29,14 @@ export async function publishEach<Data>(
   let waiting = 0
   let failure: PublishError | undefined
   let cut = false
+  let onFailure = () => {}
   const settled = (id: string | undefined, error?: PublishError) => {
     waiting -= 1
     if (id !== undefined) confirmed += 1
-    else if (failure === undefined || error?.published === 'unknown') failure = error
+    else {
+      if (failure === undefined || error?.published === 'unknown') failure = error
+      onFailure()
+    }
   }
   const isFull = () => batcher.jobs >= AHEAD_JOBS || batcher.bytes >= AHEAD_BYTES
   const mayTake = () => {
@@ -58,11 +62,21 @@ export async function publishEach<Data>(
         push(data)
       }
     } else {
-      for await (const data of items) {
+      const iterator = items[Symbol.asyncIterator]()
+      for (;;) {
         while (isFull() && mayTake()) await progressed()
         if (!mayTake()) break
-        push(data)
+        // A source that yields nothing for long must not keep a failure from being told.
+        const next = iterator.next()
+        const taken = await new Promise<IteratorResult<Data> | undefined>((resolve, reject) => {
+          onFailure = () => resolve(undefined)
+          next.then(resolve, reject)
+        })
+        if (taken === undefined || taken.done === true) break
+        push(taken.value)
       }
+      // Not awaited: a generator answers only when what it waits for itself has come.
+      if (!mayTake()) iterator.return?.().catch(() => {})
     }
   } finally {
     while (waiting > 0) await progressed()

@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
-import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import type { BulkPublish } from '../bulk-publish.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
@@ -82,8 +81,7 @@ function parseData(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    const got = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
-    throw usageError(`expected the data to be JSON, such as '{"order":42}' or '"text"', got ${got}`)
+    throw usageError(`expected the data to be JSON, such as '{"order":42}' or '"text"'; check the shell's quotes`)
   }
 }
 
@@ -99,6 +97,8 @@ async function publishFile(context: CliContext, stream: string, path: string, fl
   const startedMs = performance.now()
   const bulk = new BulkPublish(producer, stream, {
     timeoutMs: flags.timeout ?? FILE_TIMEOUT_MS,
+    // The next line may never come (`tail -f`): what failed is to be told now.
+    failed: () => input.destroy(),
     told: () => progress.update(bulk.counts.published, size === undefined ? undefined : bulk.readBytes / size),
   })
   let interruption: NodeJS.Signals | undefined
@@ -174,9 +174,14 @@ async function openInput(
     return { input: stdin, size: undefined }
   }
   try {
-    const found = await stat(path)
-    if (found.isDirectory()) throw new Error('it is a directory')
-    return { input: createReadStream(path), size: found.isFile() ? found.size : undefined }
+    // Opened here and not by the stream: its error would come when nobody listens yet.
+    const file = await open(path)
+    const found = await file.stat()
+    if (found.isDirectory()) {
+      await file.close()
+      throw new Error('it is a directory')
+    }
+    return { input: file.createReadStream(), size: found.isFile() ? found.size : undefined }
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
     throw usageError(`cannot read ${path}: ${isMissing ? 'there is no such file' : (error as Error).message}`)

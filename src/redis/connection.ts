@@ -34,13 +34,14 @@ export class Connection {
   epoch = 0
   #lastError: Error | undefined
   #errors = 0
-  #held: boolean
+  /** How many users have work for it; one that is not on demand is its own user. */
+  #holders: number
   #closed = false
   readonly #waiting = new Set<() => void>()
 
   constructor(target: RedisTarget, options: ConnectionOptions) {
     const capMs = options.reconnectCapMs ?? 1000
-    this.#held = options.onDemand !== true
+    this.#holders = options.onDemand === true ? 0 : 1
     const ours: RedisOptions & { replyMapping: 'legacy' } = {
       protocol: 2,
       ...target.options,
@@ -56,8 +57,8 @@ export class Connection {
       disconnectTimeout: 200,
       socketTimeout: options.socketTimeoutMs,
       connectionName: `millrace:${options.role}:${process.pid}`,
-      retryStrategy: (tries) => (this.#held && !this.#closed ? backoffMs(tries - 1, 50, capMs) : null),
-      reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
+      retryStrategy: (tries) => (this.#holders > 0 && !this.#closed ? backoffMs(tries - 1, 50, capMs) : null),
+      reconnectOnError: (error) => (faultOf(error).word === 'READONLY' ? 1 : false),
     }
     delete ours.commandTimeout
     delete ours.blockingTimeout
@@ -92,10 +93,9 @@ export class Connection {
     }
   }
 
-  /** For an on-demand connection: whether its user has work, and so whether it may keep the process running. */
+  /** For an on-demand connection: a user says that it has work, or has it no more. While one has, the process is kept. */
   hold(held: boolean): void {
-    if (this.#held === held) return
-    this.#held = held
+    this.#holders += held ? 1 : -1
     this.#refSocket()
   }
 
@@ -117,6 +117,11 @@ export class Connection {
     this.#closed = true
     this.client.disconnect(false)
     this.#wake()
+  }
+
+  /** Whether the last try to connect failed. Not while it reconnects by itself, as it does when a server turned read-only. */
+  get isFailing(): boolean {
+    return this.#lastError !== undefined
   }
 
   /** What keeps it from being ready, as an error that says where Redis was looked for. */
@@ -163,7 +168,7 @@ export class Connection {
     // A socket that is not connected yet would collect a listener for every call; its 'connect' brings us here again.
     if (this.client.status !== 'connect' && this.client.status !== 'ready') return
     const socket = this.client.stream as { ref?: () => void; unref?: () => void } | undefined
-    if (this.#held) socket?.ref?.()
+    if (this.#holders > 0) socket?.ref?.()
     else socket?.unref?.()
   }
 }

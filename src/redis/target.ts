@@ -74,7 +74,11 @@ function isDecodable(url: string): boolean {
 
 /** The text of a URL is never shown: it may hold a password. */
 function targetOf(url: string): RedisTarget {
-  if (/^(unix:\/)?\//.test(url)) return { url, options: {} }
+  const socket = /^(?:unix:\/\/)?(\/[^?]*)(\?.*)?$/.exec(url)
+  if (socket !== null) {
+    if (socket[2] === undefined) return { options: { path: socket[1] ?? '' } }
+    throw new OptionError('expected `redis` to be a socket path without options; give ioredis options as an object')
+  }
   if (!/^rediss?:\/\//.test(url) || !URL.canParse(url) || !isDecodable(url)) {
     throw new OptionError('expected `redis` to be a URL that starts with redis:// or rediss://, or a socket path')
   }

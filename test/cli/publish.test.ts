@@ -101,7 +101,7 @@ describe('a file of jobs', () => {
   test.each([
     ['{"job":"mail"', 'got what is not JSON'],
     ['[]', 'expected {"job":"send-receipt","data":…}, got an array'],
-    ['7', 'expected {"job":"send-receipt","data":…}, got 7'],
+    ['7', 'expected {"job":"send-receipt","data":…}, got a number'],
     ['{"data":1}', 'got no job'],
     ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
@@ -132,7 +132,11 @@ describe('a file of jobs', () => {
     let answered = 0
     const published = () =>
       answered++ === 0 ? Promise.resolve({ id: '1-0', outcome: 'added' as const }) : new Promise<never>(() => {})
-    const bulk = new BulkPublish({ publish: published }, 'orders', { timeoutMs: 1000, told: () => {} })
+    const bulk = new BulkPublish({ publish: published }, 'orders', {
+      timeoutMs: 1000,
+      told: () => {},
+      failed: () => {},
+    })
     let pulled = 0
     async function* input(): AsyncGenerator<Buffer> {
       for (; pulled < lines; pulled++) yield Buffer.from(`{"job":"mail","data":"${'x'.repeat(bytes - 24)}"}\n`)
