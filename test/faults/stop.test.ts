@@ -52,8 +52,8 @@ test('a long job that is drained three times in a row is still at its first deli
   for (let drain = 1; drain <= 3; drain++) {
     const next = await begin(drain)
     workers.push(next)
-    const before = next.counts.claimPasses
     await workers[drain - 1]?.stop({ drainMs: 0 })
+    const before = next.counts.claimPasses
     await eventually(() => expect(started).toHaveLength(drain + 1))
     passes.push(next.counts.claimPasses - before)
   }
