@@ -73,6 +73,8 @@ export async function publishEach<Data>(
           next.then(resolve, reject)
         })
         if (taken === undefined || taken.done === true) break
+        // Closed, or failed, while it was waited for: nobody would send it any more.
+        if (!mayTake()) break
         push(taken.value)
       }
       // Not awaited: a generator answers only when what it waits for itself has come.

@@ -5,6 +5,7 @@ import { failureOf, isBatch, loadScripts, newProducer, publish, storedNumbers } 
 import { eventually } from './helpers/eventually.ts'
 import { startProxy } from './helpers/proxy.ts'
 import { withRedis } from './helpers/redis.ts'
+import { gate } from './helpers/workers.ts'
 
 const redis = withRedis()
 
@@ -87,6 +88,23 @@ describe('memory', () => {
     expect(await failure).toMatchObject({ code: 'ERR_PRODUCER_CLOSED', published: 'no' })
     expect((await failure).confirmed).toBe(await redis.client.xlen('orders'))
     expect(farthest).toBeLessThanOrEqual(AHEAD + 1)
+  })
+
+  test('what an iterable yields after the producer was closed is not waited for', async () => {
+    const producer = newProducer({ redis: redis.url })
+    const hold = gate()
+    async function* held(): AsyncGenerator<number> {
+      yield 0
+      await hold.wait()
+      yield 1
+    }
+    const failure = failureOf(publishMany(producer, held(), 3_600_000))
+    await eventually(async () => expect(await numbersIn()).toEqual([0]))
+    await producer.close()
+    hold.open()
+
+    expect(await failure).toMatchObject({ code: 'ERR_PRODUCER_CLOSED', published: 'no', confirmed: 1 })
+    expect(await numbersIn()).toEqual([0])
   })
 
   test('large jobs wait by their bytes: at most 4 MiB and one job', async () => {
