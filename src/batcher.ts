@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import { PublishError, RedisError, type Published } from './errors.ts'
 import type { Logger } from './logger.ts'
+import type { ProducerNumbers, PublishNumbers } from './metrics/producer-numbers.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf, faultText } from './redis/faults.ts'
+import { faultText } from './redis/faults.ts'
 import { append, open, type Appended } from './redis/publishing.ts'
 
 /**
@@ -27,6 +28,10 @@ import { append, open, type Appended } from './redis/publishing.ts'
 export interface Outgoing {
   readonly fields: readonly string[]
   readonly bytes: number
+  /** Where it is counted. */
+  readonly numbers: PublishNumbers
+  /** When it was published, by the monotonic clock. */
+  readonly publishedAtMs: number
   /** When its time is up, by the monotonic clock. */
   readonly deadlineMs: number
   /** Called once: with the id, or with the error. */
@@ -46,6 +51,7 @@ export class Batcher {
   readonly #stream: string
   readonly #connection: Connection
   readonly #logger: Logger
+  readonly #numbers: ProducerNumbers
   /** The line; items before `#head` are gone, so that taking a batch costs no shifting. */
   #line: Outgoing[] = []
   #head = 0
@@ -59,11 +65,20 @@ export class Batcher {
   #rejected = 0
   readonly #onProgress: (appended: boolean) => void
 
-  constructor(stream: string, connection: Connection, logger: Logger, onProgress: (appended: boolean) => void) {
-    this.#stream = stream
+  constructor(
+    connection: Connection,
+    numbers: ProducerNumbers,
+    { logger, onProgress }: { logger: Logger; onProgress: (appended: boolean) => void },
+  ) {
+    this.#stream = numbers.stream
     this.#connection = connection
     this.#logger = logger
+    this.#numbers = numbers
     this.#onProgress = onProgress
+  }
+
+  get numbers(): ProducerNumbers {
+    return this.#numbers
   }
 
   /** Jobs without an answer. */
@@ -145,7 +160,8 @@ export class Batcher {
       this.#seq += 1
       this.#lastFault = ''
       this.#inFlight = undefined
-      batch.items.forEach((item, at) => this.#resolve(item, answer.ids[at]))
+      const nowMs = monotonicMs()
+      batch.items.forEach((item, at) => this.#resolve(item, answer.ids[at], nowMs))
       this.#onProgress(true)
     } else if (answer.kind === 'behind') {
       this.#logger.warn(
@@ -165,7 +181,7 @@ export class Batcher {
   /** What an error means for the batch in flight. Always "not moved". */
   #failed(error: unknown): boolean {
     const notReady = error instanceof RedisError
-    const { kind } = faultOf(error)
+    const { kind } = this.#connection.fault(error)
     const batch = this.#inFlight
     this.#lastFault = faultText(error)
     if (notReady ? error.code === 'ERR_REDIS_REFUSED' : kind === 'fatal') {
@@ -256,9 +272,12 @@ export class Batcher {
     this.#bytes = this.#line.reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
-  #resolve(item: Outgoing, id: string | undefined): void {
+  #resolve(item: Outgoing, id: string | undefined, nowMs: number): void {
     if (id === undefined) return this.#reject(item, 'no', 'Redis refused to append it', new Error('XADD failed'))
-    item.settled?.(id)
+    if (item.settled === undefined) return
+    item.numbers.ok += 1
+    this.#numbers.duration.observe((nowMs - item.publishedAtMs) / 1000)
+    item.settled(id)
     item.settled = undefined
   }
 
@@ -267,6 +286,7 @@ export class Batcher {
     item.settled = undefined
     if (told === undefined) return
     this.#rejected += 1
+    item.numbers[published === 'no' ? 'rejected' : 'unknown'] += 1
     const fate = published === 'no' ? 'the job is not in Redis' : 'the job may be in Redis or not'
     const code = cause === undefined ? 'ERR_PUBLISH_TIMEOUT' : 'ERR_PUBLISH_REFUSED'
     told(

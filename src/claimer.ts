@@ -5,7 +5,7 @@ import type { Executor } from './executor.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf, faultText } from './redis/faults.ts'
+import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { claimStalled, forget, type Claimed, type SweepCursors } from './redis/stream.ts'
 
@@ -52,7 +52,7 @@ export class Claimer {
   start(): void {
     if (this.#stopped || this.#pass !== undefined) return
     void this.runOnce().catch((error: unknown) => {
-      if (faultOf(error).kind !== 'fatal') return
+      if (this.#deps.connection.fault(error).kind !== 'fatal') return
       const { stream, group } = this.#deps.member
       this.#deps.logger.error({ stream, group, fault: faultText(error) }, 'cannot claim')
     })

@@ -2,6 +2,8 @@
 export interface WorkerCounts {
   /** Entries read from the stream and the redelivery stream. */
   delivered: number
+  /** Those of them that were in the redelivery stream. */
+  redelivered: number
   /** Entries taken over from workers that went away or handed them back. */
   claimed: number
   completed: number
@@ -23,6 +25,7 @@ export interface WorkerCounts {
 export function newCounts(): WorkerCounts {
   return {
     delivered: 0,
+    redelivered: 0,
     claimed: 0,
     completed: 0,
     failed: 0,

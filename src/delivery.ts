@@ -1,5 +1,6 @@
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
+import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
 
 /**
  * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
@@ -22,6 +23,11 @@ export class Delivery implements Job {
   /** When its handler was called; 0 before. */
   startedAtMs = 0
   timeoutMs = Infinity
+  /** When the job was first published, in ms since the epoch by the time of Redis. */
+  publishedMs = 0
+  /** Where its job name is counted; undefined until its entry was read. */
+  numbers: JobNumbers | undefined
+  #isCounted = false
   /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */
   ended: Error | undefined
   readonly #member: Member
@@ -61,6 +67,13 @@ export class Delivery implements Job {
       if (this.ended !== undefined) this.#controller.abort(this.ended)
     }
     return this.#controller.signal
+  }
+
+  /** Counts what ended this run; only the first one counts. */
+  count(outcome: Outcome): void {
+    if (this.#isCounted || this.numbers === undefined) return
+    this.#isCounted = true
+    this.numbers.outcomes[outcome] += 1
   }
 
   /** The first reason counts; a handler that never looked at its signal costs nothing. */

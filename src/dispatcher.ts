@@ -99,6 +99,7 @@ export class Dispatcher {
       }
     }
     this.#deps.counts.delivered += stream.length + redelivery.length
+    this.#deps.counts.redelivered += redelivery.length
     this.dispatch()
   }
 

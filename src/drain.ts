@@ -33,15 +33,18 @@ export async function drain(
   const { dispatcher, holdings, settler, commands } = parts
   const untilMs = monotonicMs() + drainMs
   await Promise.all([parts.fetcher.stop(), parts.claimer.stop(), parts.trimmer.stop()])
-  let handedBack = await handBack(parts, member, logger, await dispatcher.close(1000))
+  const unstarted = await dispatcher.close(1000)
+  let handedBack = await handBack(parts, member, logger, unstarted)
   while (dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)
   if (dispatcher.running > 0) {
     for (const delivery of holdings.running()) delivery.end(new StoppingError(member.stream, delivery.id))
     const graceMs = monotonicMs() + ABORT_GRACE_MS
     while (dispatcher.running > 0 && monotonicMs() < graceMs) await sleep(5)
   }
-  handedBack += await handBack(parts, member, logger, holdings.running())
+  const unended = holdings.running()
+  handedBack += await handBack(parts, member, logger, unended)
   const unsettled = await settler.stop(SETTLE_MS)
+  parts.numbers.abandoned += unstarted.length + unended.length - handedBack + unsettled
   if (commands.isReady) await leave(commands.client, member).catch(() => {})
   return { handedBack, unsettled }
 }
@@ -65,6 +68,7 @@ export async function handBack(
     })
   }
   for (const delivery of deliveries) {
+    if (delivery.startedAtMs > 0) delivery.count('handed_back')
     delivery.end(new StoppingError(member.stream, delivery.id))
     if (delivery.startedAtMs === 0) holdings.release(delivery)
     else holdings.abandon(delivery)

@@ -6,6 +6,10 @@ import { JobTimeoutError, messageOf, StoppingError } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
 import type { Logger } from './logger.ts'
+import { NO_JOB } from './metrics/job-names.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
+import { timeOf } from './redis/entry-id.ts'
+import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
@@ -21,6 +25,8 @@ export interface ExecutorDeps {
   readonly holdings: Holdings
   readonly settler: Settler
   readonly counts: WorkerCounts
+  readonly numbers: WorkerNumbers
+  readonly clock: ServerClock
   readonly logger: Logger
   readonly timeoutMs: number | false
   readonly maxDeliveries: () => number
@@ -46,9 +52,16 @@ export class Executor {
 
   /** Dead-letters a claimed delivery that has used up its deliveries, without running it. */
   async buryUnrun(delivery: Delivery): Promise<void> {
-    const raw = await this.#deps.readRaw(delivery)
-    const fields = (raw ?? []).map((field) => field.toString())
-    delivery.id = jobIdOf(delivery.entryId, fields)
+    const raw = (await this.#deps.readRaw(delivery)) ?? []
+    const decoded = decodeRaw(delivery.entryId, raw)
+    if (decoded.kind === 'job') delivery.name = decoded.name
+    this.#identify(
+      delivery,
+      jobIdOf(
+        delivery.entryId,
+        raw.map((field) => field.toString()),
+      ),
+    )
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
     this.#deps.settler.bury(delivery, 'deliveries', new Error(why))
   }
@@ -59,6 +72,7 @@ export class Executor {
     for (const delivery of this.#deps.holdings.running()) {
       if (nowMs - delivery.startedAtMs < delivery.timeoutMs) continue
       this.#deps.counts.timedOut += 1
+      delivery.count('timed_out')
       this.#deps.holdings.abandon(delivery)
       delivery.end(new JobTimeoutError(delivery.stream, delivery.id, delivery.timeoutMs))
       this.#deps.logger.warn(
@@ -77,12 +91,12 @@ export class Executor {
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
     delivery.startedAtMs = monotonicMs()
     if (decoded.kind !== 'job') {
-      delivery.id = jobIdOf(delivery.entryId, delivery.fields ?? [])
+      this.#identify(delivery, jobIdOf(delivery.entryId, delivery.fields ?? []))
       if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
       return this.#ended(delivery, { kind: 'malformed', malformed: decoded })
     }
-    delivery.id = decoded.id
     delivery.name = decoded.name
+    this.#identify(delivery, decoded.id)
     delivery.attempt = decoded.failed + 1
     const handler = this.#deps.handlers.get(decoded.name)
     const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
@@ -94,26 +108,48 @@ export class Executor {
 
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
+    this.#began(delivery)
     try {
       const result = handler.run(data, delivery)
       if (isThenable(result)) {
         // A promise settles once; what merely looks like one may not.
         Promise.resolve(result).then(
-          () => this.#ended(delivery, COMPLETED),
-          (error: unknown) => this.#ended(delivery, { kind: 'failed', error }),
+          () => this.#returned(delivery, COMPLETED),
+          (error: unknown) => this.#returned(delivery, { kind: 'failed', error }),
         )
       } else {
-        this.#ended(delivery, COMPLETED)
+        this.#returned(delivery, COMPLETED)
       }
     } catch (error) {
-      this.#ended(delivery, { kind: 'failed', error })
+      this.#returned(delivery, { kind: 'failed', error })
     }
+  }
+
+  #began(delivery: Delivery): void {
+    const { numbers, clock } = this.#deps
+    const { startedAtMs, entryId } = delivery
+    numbers.started(startedAtMs)
+    // Another delivery has not waited: it ran before, and its worker went away.
+    if (delivery.deliveries > 1) return
+    const readyMs = entryId === delivery.id ? delivery.publishedMs : timeOf(entryId)
+    delivery.numbers?.wait.observe(Math.max(0, clock.at(startedAtMs) - readyMs) / 1000)
+  }
+
+  #returned(delivery: Delivery, run: Run): void {
+    const { numbers } = delivery
+    const ranMs = this.#deps.numbers.ended(delivery.startedAtMs, monotonicMs())
+    if (numbers !== undefined) {
+      const duration = run.kind === 'completed' ? numbers.okDuration : numbers.errorDuration
+      duration.observe(ranMs / 1000)
+    }
+    this.#ended(delivery, run)
   }
 
   #ended(delivery: Delivery, run: Run): void {
     const { settler, holdings, counts, maxDeliveries, onEnded } = this.#deps
     const ended = endOf(delivery.ended)
     const outcome = decide(run, { deliveries: delivery.deliveries, maxDeliveries: maxDeliveries(), ended })
+    delivery.count(outcome.kind === 'handed-back' ? 'handed_back' : OUTCOME_OF[run.kind])
     if ((run.kind === 'failed' || run.kind === 'unknown-job') && outcome.kind !== 'handed-back') {
       counts.failed += 1
       if (outcome.kind === 'left' && ended === undefined) this.#sayLeft(delivery, run)
@@ -146,6 +182,13 @@ export class Executor {
     }
   }
 
+  /** What is known of a job from here on, and where it is counted. */
+  #identify(delivery: Delivery, id: string): void {
+    delivery.id = id
+    delivery.publishedMs = timeOf(id)
+    delivery.numbers = this.#deps.numbers.jobs.of(delivery.name === '' ? NO_JOB : delivery.name)
+  }
+
   /** Not ours any more, or not to be run now. */
   #dropped(delivery: Delivery): void {
     this.#deps.holdings.release(delivery)
@@ -168,6 +211,13 @@ function endOf(reason: Error | undefined): Ended | undefined {
 }
 
 const COMPLETED: Run = { kind: 'completed' }
+
+const OUTCOME_OF = {
+  completed: 'completed',
+  failed: 'failed',
+  malformed: 'malformed',
+  'unknown-job': 'unknown_job',
+} as const
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'

@@ -2,9 +2,11 @@ import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { RedisError } from './errors.ts'
 import type { Logger } from './logger.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Connection } from './redis/connection.ts'
+import type { ConnectionNumbers } from './redis/connection-numbers.ts'
 import type { RedisTarget } from './redis/target.ts'
-import { faultOf, faultText } from './redis/faults.ts'
+import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import type { RawEntry } from './redis/replies.ts'
 import { readNew } from './redis/stream.ts'
@@ -23,6 +25,8 @@ export interface FetcherDeps {
   readonly commands: Connection
   readonly member: Member
   readonly dispatcher: Dispatcher
+  readonly numbers: WorkerNumbers
+  readonly connectionNumbers: ConnectionNumbers
   readonly logger: Logger
   /** Makes the group again after it vanished. */
   readonly rejoin: () => Promise<void>
@@ -69,6 +73,10 @@ export class Fetcher {
       await sleep(10)
     }
     await this.#loop
+    this.close()
+  }
+
+  close(): void {
     this.#connection.close()
   }
 
@@ -86,6 +94,7 @@ export class Fetcher {
       const entries = await readNew(this.#connection.client, member, { count, blockMs })
       this.lastReadAtMs = monotonicMs()
       const delivered = entries[0].length + entries[1].length
+      this.#count(delivered)
       if (delivered === 0) return { delivered }
       this.#weigh(entries[0], entries[1])
       this.#deps.dispatcher.fetched(entries)
@@ -93,6 +102,16 @@ export class Fetcher {
     } finally {
       clearTimeout(watchdog)
       this.#reading = false
+    }
+  }
+
+  #count(delivered: number): void {
+    const { polls, pollBatch } = this.#deps.numbers
+    if (delivered === 0) {
+      polls.empty += 1
+    } else {
+      polls.jobs += 1
+      pollBatch.observe(delivered)
     }
   }
 
@@ -125,7 +144,8 @@ export class Fetcher {
 
   async #recover(error: unknown, tries: number): Promise<void> {
     if (this.#stopping.signal.aborted) return
-    const { kind } = faultOf(error)
+    const { kind } = this.#connection.fault(error)
+    this.#deps.numbers.polls.error += 1
     if (kind === 'lost-group') {
       const joined = await this.#deps.rejoin().then(
         () => true,
@@ -158,7 +178,12 @@ export class Fetcher {
   }
 
   #connect(): Connection {
-    return new Connection(this.#deps.target, { role: 'fetcher', socketTimeoutMs: this.#deps.blockMs + MARGIN_MS })
+    const { target, blockMs, connectionNumbers } = this.#deps
+    return new Connection(target, {
+      role: 'fetcher',
+      socketTimeoutMs: blockMs + MARGIN_MS,
+      numbers: connectionNumbers,
+    })
   }
 
   #replaceConnection(): void {

@@ -84,6 +84,11 @@ export class Holdings {
     return this.all().filter(({ slot }) => this.table.state(slot) === RUNNING)
   }
 
+  /** What a handler is at work on, also where that no longer counts. */
+  underWay(): Delivery[] {
+    return this.all().filter(({ slot }) => [RUNNING, ABANDONED].includes(this.table.state(slot)))
+  }
+
   /** Entries whose run here no longer counts while its handler is still at work: not to be claimed by this worker again. */
   avoided(): string[] {
     return this.all()

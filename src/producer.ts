@@ -1,8 +1,11 @@
 import { Batcher, type Outgoing } from './batcher.ts'
 import { monotonicMs } from './clock.ts'
-import { messageOf, OptionError, PublishError } from './errors.ts'
+import { messageOf, OptionError, PublishError, type ErrorCode } from './errors.ts'
 import { checkJobName, type JobDefinition } from './job.ts'
 import { resolveLogger, type Logger } from './logger.ts'
+import { bookOf, type MetricsBook } from './metrics/book.ts'
+import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
+import type { ProducerNumbers, PublishNumbers } from './metrics/producer-numbers.ts'
 import { publishEach } from './publish-many.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { Connection } from './redis/connection.ts'
@@ -22,6 +25,8 @@ export interface ProducerOptions {
   maxWaitingJobs?: number
   /** Most bytes of payload that may wait for Redis, per stream; further jobs are refused. @default 67108864 */
   maxWaitingBytes?: number
+  /** A prom-client Registry that the producer's metrics are put into. @default none */
+  registry?: MetricsRegistry
   /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
   logger?: Logger | false
 }
@@ -52,6 +57,7 @@ export interface CloseResult {
  * @throws OptionError at construction, on an unknown or impossible option.
  */
 export class Producer {
+  readonly #book: MetricsBook
   readonly #connection: Connection
   readonly #logger: Logger
   readonly #timeoutMs: number
@@ -59,6 +65,7 @@ export class Producer {
   readonly #maxWaitingJobs: number
   readonly #maxWaitingBytes: number
   readonly #batchers = new Map<string, Batcher>()
+  readonly #lines = new Map<ProducerNumbers, Line>()
   readonly #names = new Set<string>()
   #progress = new Set<() => void>()
   #closed = false
@@ -66,12 +73,19 @@ export class Producer {
   constructor(options: ProducerOptions = {}) {
     refuseUnknownKeys('Producer', options, KNOWN)
     const target = resolveRedis(options.redis)
+    const registry = checkRegistry(options.registry)
     this.#logger = resolveLogger(options.logger)
     this.#timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: 10_000 })
     this.#maxPayloadBytes = wholeNumber('maxPayloadBytes', options.maxPayloadBytes, { or: 1024 * 1024, max: 2 ** 29 })
     this.#maxWaitingJobs = wholeNumber('maxWaitingJobs', options.maxWaitingJobs, { or: 100_000 })
     this.#maxWaitingBytes = wholeNumber('maxWaitingBytes', options.maxWaitingBytes, { or: 64 * 1024 * 1024 })
-    this.#connection = new Connection(target, { role: 'producer', socketTimeoutMs: 5000, onDemand: true })
+    this.#book = bookOf(registry)
+    this.#connection = new Connection(target, {
+      role: 'producer',
+      socketTimeoutMs: 5000,
+      onDemand: true,
+      numbers: this.#book.connection('producer'),
+    })
   }
 
   /**
@@ -81,12 +95,12 @@ export class Producer {
    */
   publish<Data>(job: JobDefinition<Data> | string, data: Data, options = NO_OPTIONS): Promise<PublishResult> {
     return new Promise((resolve, reject) => {
-      const { batcher, name, timeoutMs } = this.#route(job, options)
-      const item = this.#pack(name, data, monotonicMs() + timeoutMs)
+      const route = this.#route(job, options)
+      const item = this.#pack(route, data)
       item.settled = (id, error) =>
         id === undefined ? reject(error ?? closedError()) : resolve({ id, outcome: 'added' })
-      this.#checkRoom(batcher)
-      batcher.push(item)
+      this.#checkRoom(route)
+      route.batcher.push(item)
     })
   }
 
@@ -101,11 +115,11 @@ export class Producer {
     items: Iterable<Data> | AsyncIterable<Data>,
     options: PublishOptions = {},
   ): Promise<{ published: number }> {
-    const { batcher, name, timeoutMs } = this.#route(job, options)
+    const route = this.#route(job, options)
     checkIterable(items)
     const { confirmed, cut, ...ended } = await publishEach(items, {
-      batcher,
-      pack: (data) => this.#pack(name, data, monotonicMs() + timeoutMs),
+      batcher: route.batcher,
+      pack: (data) => this.#pack(route, data),
       progressed: () => this.#progressed(),
       isClosed: () => this.#closed,
     })
@@ -133,13 +147,11 @@ export class Producer {
     while (left() > 0 && monotonicMs() < untilMs) await this.#progressed()
     for (const batcher of batchers) batcher.abandon('the producer was closed')
     this.#connection.close()
+    for (const [numbers, line] of this.#lines) numbers.open.delete(line)
     return { unpublished: rejected() - before }
   }
 
-  #route(
-    job: Pick<JobDefinition, 'name' | 'stream'> | string,
-    options: PublishOptions,
-  ): { batcher: Batcher; name: string; timeoutMs: number } {
+  #route(job: Pick<JobDefinition, 'name' | 'stream'> | string, options: PublishOptions): Route {
     if (this.#closed) throw closedError()
     try {
       if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, ['stream', 'timeoutMs'])
@@ -148,7 +160,8 @@ export class Producer {
       const stream = options.stream ?? (typeof job === 'string' ? undefined : job.stream)
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
       const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
-      return { batcher: this.#batchers.get(stream) ?? this.#openStream(stream), name, timeoutMs }
+      const batcher = this.#batchers.get(stream) ?? this.#openStream(stream)
+      return { batcher, name, timeoutMs, numbers: batcher.numbers.jobs.of(name) }
     } catch (error) {
       throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
     }
@@ -157,12 +170,22 @@ export class Producer {
   #openStream(stream: string): Batcher {
     checkStreamName(stream)
     let listed = false
-    const batcher = new Batcher(stream, this.#connection, this.#logger, (appended) => {
+    const numbers = this.#book.producer(stream, this.#logger)
+    const onProgress = (appended: boolean) => {
       if (appended && !listed) void listStream(this.#connection.client, stream)
       listed ||= appended
       for (const told of this.#progress) told()
-    })
+    }
+    const batcher = new Batcher(this.#connection, numbers, { logger: this.#logger, onProgress })
     this.#batchers.set(stream, batcher)
+    const line: Line = {
+      get jobs() {
+        return batcher.jobs
+      },
+      mostJobs: this.#maxWaitingJobs,
+    }
+    this.#lines.set(numbers, line)
+    numbers.open.add(line)
     return batcher
   }
 
@@ -172,38 +195,41 @@ export class Producer {
     this.#names.add(name)
   }
 
-  #pack(name: string, data: unknown, deadlineMs: number): Outgoing {
+  #pack({ name, timeoutMs, numbers }: Route, data: unknown): Outgoing {
+    const publishedAtMs = monotonicMs()
     let json: string | undefined
     try {
       json = JSON.stringify(data)
     } catch (error) {
-      throw new PublishError(
-        'ERR_PAYLOAD',
-        `expected the data of ${name} to be JSON-able: ${messageOf(error).split('\n')[0]}`,
-      )
+      throw refused(numbers, `expected the data of ${name} to be JSON-able: ${messageOf(error).split('\n')[0]}`)
     }
     if (json === undefined) {
-      throw new PublishError(
-        'ERR_PAYLOAD',
-        `expected the data of ${name} to be JSON-able, got ${shown(data)}; null is no data`,
-      )
+      throw refused(numbers, `expected the data of ${name} to be JSON-able, got ${shown(data)}; null is no data`)
     }
     const bytes = Buffer.byteLength(json)
     if (bytes > this.#maxPayloadBytes) {
-      throw new PublishError(
-        'ERR_PAYLOAD',
+      throw refused(
+        numbers,
         `expected the data of ${name} to be at most ${this.#maxPayloadBytes} bytes of JSON, got ${bytes}; ` +
           'store large data elsewhere and publish where it is',
       )
     }
-    return { fields: encodeJob(name, json), bytes: bytes + name.length, deadlineMs, settled: undefined }
+    return {
+      fields: encodeJob(name, json),
+      bytes: bytes + name.length,
+      numbers,
+      publishedAtMs,
+      deadlineMs: publishedAtMs + timeoutMs,
+      settled: undefined,
+    }
   }
 
-  #checkRoom(batcher: Batcher): void {
+  #checkRoom({ batcher, numbers }: Route): void {
     if (batcher.jobs < this.#maxWaitingJobs && batcher.bytes < this.#maxWaitingBytes) return
-    throw new PublishError(
-      'ERR_PRODUCER_FULL',
+    throw refused(
+      numbers,
       `${batcher.jobs} jobs (${batcher.bytes} bytes) wait for Redis already; the job is not in Redis, publish it later`,
+      'ERR_PRODUCER_FULL',
     )
   }
 
@@ -221,7 +247,27 @@ export class Producer {
   }
 }
 
-const KNOWN = ['redis', 'timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes', 'logger']
+/** Where a publish goes, and where it is counted. */
+interface Route {
+  readonly batcher: Batcher
+  readonly name: string
+  readonly timeoutMs: number
+  readonly numbers: PublishNumbers
+}
+
+/** What the metrics tell of a stream's line of jobs. */
+interface Line {
+  readonly jobs: number
+  readonly mostJobs: number
+}
+
+/** A job that goes nowhere; it is counted. */
+function refused(numbers: PublishNumbers, why: string, code: ErrorCode = 'ERR_PAYLOAD'): PublishError {
+  numbers.rejected += 1
+  return new PublishError(code, why, { published: 'no' })
+}
+
+const KNOWN = ['redis', 'timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes', 'registry', 'logger']
 const NO_OPTIONS: PublishOptions = {}
 
 /** A text is iterable too, but nobody means to publish its letters. */

@@ -5,10 +5,12 @@ import type { Delivery } from './delivery.ts'
 import { messageOf, RedisError } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf, faultText } from './redis/faults.ts'
+import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
 import { bury, settle } from './redis/stream.ts'
+import type { ServerClock } from './server-clock.ts'
 
 /**
  * Writes outcomes, in batches: what ends in one turn of the event loop travels together, and while a batch is on its way the
@@ -32,6 +34,8 @@ export class Settler {
   readonly #member: Member
   readonly #holdings: Holdings
   readonly #counts: WorkerCounts
+  readonly #numbers: WorkerNumbers
+  readonly #clock: ServerClock
   readonly #logger: Logger
   readonly #onSettled: () => void
   #done: [Delivery[], Delivery[]] = [[], []]
@@ -43,12 +47,21 @@ export class Settler {
 
   constructor(
     redis: { connection: Connection; member: Member },
-    own: { holdings: Holdings; counts: WorkerCounts; logger: Logger; onSettled: () => void },
+    own: {
+      holdings: Holdings
+      counts: WorkerCounts
+      numbers: WorkerNumbers
+      clock: ServerClock
+      logger: Logger
+      onSettled: () => void
+    },
   ) {
     this.#connection = redis.connection
     this.#member = redis.member
     this.#holdings = own.holdings
     this.#counts = own.counts
+    this.#numbers = own.numbers
+    this.#clock = own.clock
     this.#logger = own.logger
     this.#onSettled = own.onSettled
   }
@@ -130,12 +143,13 @@ export class Settler {
   async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
     const done = batch.map(({ entryId, id }) => ({ id: entryId, jobId: id }))
     // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
-    const reply = await this.#persist('settle completed jobs', { late: 0 }, (uncertain) =>
+    const reply = await this.#persist({ what: 'settle completed jobs', jobs: batch.length }, { late: 0 }, (uncertain) =>
       settle(this.#connection.client, this.#member, { source, done, resent: uncertain }),
     )
     if (reply === undefined) return
     this.#counts.completed += batch.length - reply.late
     this.#counts.late += reply.late
+    this.#completed(batch, reply.late)
     if (reply.late > 0) {
       this.#logger.warn(
         { ...this.#where(), late: reply.late },
@@ -149,12 +163,15 @@ export class Settler {
   async #buryOne({ delivery, reason, error }: Dead): Promise<void> {
     const { source, entryId, deliveries, id } = delivery
     const provenance = provenanceOf({ reason, error }, delivery, this.#member.consumer)
-    const reply = await this.#persist<'dead' | 'stale' | 'gone'>('dead-letter a job', 'stale', () =>
+    const reply = await this.#persist<'dead' | 'stale' | 'gone'>({ what: 'dead-letter a job', jobs: 1 }, 'stale', () =>
       bury(this.#connection.client, this.#member, { source, id: entryId, deliveries, jobId: id }, provenance),
     )
     if (reply === undefined) return
+    this.#numbers.acks[reply === 'dead' ? 'ok' : 'lost'] += 1
     if (reply === 'dead') {
       this.#counts.dead += 1
+      this.#numbers.dead[reason] += 1
+      this.#finished(delivery, 'dead', this.#clock.at(monotonicMs()))
       this.#logger.warn({ ...this.#where(), id, job: delivery.name, reason }, `job is dead: ${messageOf(error)}`)
     } else if (reply === 'gone') {
       this.#counts.gone += 1
@@ -167,7 +184,7 @@ export class Settler {
 
   /** Tries until Redis has answered. `uncertain` tells a try that an earlier one may have been executed. */
   async #persist<Reply>(
-    what: string,
+    { what, jobs }: { what: string; jobs: number },
     ifGroupIsGone: Reply,
     write: (uncertain: boolean) => Promise<Reply>,
   ): Promise<Reply | undefined> {
@@ -175,9 +192,13 @@ export class Settler {
     for (let tries = 0; !this.#stopped.signal.aborted; tries++) {
       try {
         await this.#connection.ready(1000)
-        return await write(uncertain)
+        const sentAtMs = monotonicMs()
+        const reply = await write(uncertain)
+        this.#numbers.ackDuration.observe((monotonicMs() - sentAtMs) / 1000)
+        return reply
       } catch (error) {
-        const { kind } = faultOf(error)
+        const { kind } = this.#connection.fault(error)
+        this.#numbers.acks.error += jobs
         uncertain ||= kind === 'unknown' && !(error instanceof RedisError)
         if (kind === 'lost-group') return ifGroupIsGone
         if (tries === 0) {
@@ -189,6 +210,27 @@ export class Settler {
     return undefined
   }
 
+  #completed(batch: readonly Delivery[], late: number): void {
+    const { acks } = this.#numbers
+    acks.ok += batch.length - late
+    acks.lost += late
+    // Redis tells how many were late and not which: most likely those whose lease was lost, or whose time was over.
+    const inOrder = late === 0 ? batch : batch.toSorted((a, b) => Number(isEnded(a)) - Number(isEnded(b)))
+    const serverMs = this.#clock.at(monotonicMs())
+    for (let at = 0; at < batch.length - late; at++) this.#finished(inOrder[at] as Delivery, 'completed', serverMs)
+  }
+
+  #finished(
+    { numbers, publishedMs, attempt, deliveries }: Delivery,
+    how: 'completed' | 'dead',
+    serverMs: number,
+  ): void {
+    this.#numbers.attempts.observe(attempt + deliveries - 1)
+    if (numbers === undefined) return
+    numbers[how] += 1
+    numbers.endToEnd.observe(Math.max(0, serverMs - publishedMs) / 1000)
+  }
+
   #settled(count: number): void {
     this.#unsettled -= count
     this.#onSettled()
@@ -197,4 +239,8 @@ export class Settler {
   #where(): { stream: string; group: string } {
     return { stream: this.#member.stream, group: this.#member.group }
   }
+}
+
+function isEnded({ ended }: Delivery): boolean {
+  return ended !== undefined
 }

@@ -2,7 +2,7 @@ import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
-import { faultOf, faultText } from './redis/faults.ts'
+import { faultText } from './redis/faults.ts'
 import { sourceKey, type Member } from './redis/member.ts'
 import { trimStep } from './redis/stream.ts'
 
@@ -80,7 +80,7 @@ export class Trimmer {
       await sleep(EVERY_MS * (0.75 + Math.random() / 2), this.#stopped.signal)
       if (this.#stopped.signal.aborted) return
       await this.runOnce().catch((error: unknown) => {
-        if (faultOf(error).kind !== 'fatal') return
+        if (this.#deps.connection.fault(error).kind !== 'fatal') return
         const { stream, group } = this.#deps.member
         this.#deps.logger.warn({ stream, group, fault: faultText(error) }, 'cannot trim')
       })

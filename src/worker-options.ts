@@ -1,6 +1,7 @@
 import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
 import { resolveLogger, type Logger } from './logger.ts'
+import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
@@ -28,6 +29,8 @@ export interface WorkerOptions {
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
   stallMs?: number
+  /** A prom-client Registry that the worker's metrics are put into. @default none */
+  registry?: MetricsRegistry
   /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
   logger?: Logger | false
 }
@@ -47,6 +50,7 @@ export interface ResolvedWorkerOptions {
   readonly timeoutMs: number | false
   readonly drainMs: number
   readonly stallMs: number
+  readonly registry: MetricsRegistry | undefined
   readonly logger: Logger
 }
 
@@ -76,6 +80,7 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
+    registry: checkRegistry(given.registry),
     logger: resolveLogger(given.logger),
   }
 }
@@ -92,5 +97,6 @@ const KNOWN = [
   'timeoutMs',
   'drainMs',
   'stallMs',
+  'registry',
   'logger',
 ]

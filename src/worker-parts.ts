@@ -4,9 +4,12 @@ import { Dispatcher } from './dispatcher.ts'
 import { Executor } from './executor.ts'
 import { Fetcher } from './fetcher.ts'
 import { Holdings } from './holdings.ts'
+import { bookOf, type MetricsBook } from './metrics/book.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Connection } from './redis/connection.ts'
 import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
+import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
 import type { ResolvedWorkerOptions } from './worker-options.ts'
@@ -23,6 +26,9 @@ export interface WorkerParts {
   /** The connection for everything but the blocked read and the keeper. */
   readonly commands: Connection
   readonly counts: WorkerCounts
+  readonly book: MetricsBook
+  readonly numbers: WorkerNumbers
+  readonly clock: ServerClock
   readonly holdings: Holdings
   readonly settler: Settler
   readonly dispatcher: Dispatcher
@@ -42,11 +48,20 @@ export function assembleParts(
   { group, rejoin }: { group: () => GroupSettings; rejoin: () => Promise<void> },
 ): WorkerParts {
   const { target, concurrency, handlers, logger, timeoutMs } = options
-  const commands = new Connection(target, { role: 'worker', socketTimeoutMs: 5000 })
+  const book = bookOf(options.registry)
+  const numbers = book.worker(member.stream, member.group, logger)
+  // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
+  for (const name of handlers.keys()) numbers.jobs.of(name)
+  const commands = new Connection(target, {
+    role: 'worker',
+    socketTimeoutMs: 5000,
+    numbers: book.connection('worker'),
+  })
   const counts = newCounts()
+  const clock = new ServerClock()
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
   const holdings = new Holdings(member, concurrency * 4 + 2048)
-  const own = { holdings, counts, logger }
+  const own = { holdings, counts, numbers, clock, logger }
   const settler = new Settler({ connection: commands, member }, { ...own, onSettled: () => dispatcher.dispatch() })
   const executor = new Executor({
     ...own,
@@ -65,9 +80,13 @@ export function assembleParts(
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
-    ...{ commands, counts, holdings, settler, dispatcher, executor },
+    ...{ commands, counts, book, numbers, clock, holdings, settler, dispatcher, executor },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
-    fetcher: new Fetcher({ target, commands, member, dispatcher, logger, rejoin, blockMs: BLOCK_MS }),
+    fetcher: new Fetcher({
+      ...{ target, commands, member, dispatcher, numbers, logger, rejoin },
+      connectionNumbers: book.connection('fetcher'),
+      blockMs: BLOCK_MS,
+    }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }
 }

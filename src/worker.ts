@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { sleep } from './clock.ts'
+import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
 import { LeaseLostError, MillraceError } from './errors.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
+import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { join, listStream, type PulseReply } from './redis/stream.ts'
@@ -30,7 +31,9 @@ export class Worker {
   #keeper: KeeperHost | undefined
   #group: GroupSettings
   #reporting: NodeJS.Timeout | undefined
-  #state: 'new' | 'starting' | 'running' | 'draining' | 'stopped' = 'new'
+  readonly #live: LiveWorker
+  #tickedAtMs = Date.now()
+  #state: WorkerState = 'new'
   #started: Promise<void> | undefined
   #stopped: Promise<StopResult> | undefined
   #rejoining: Promise<void> | undefined
@@ -48,6 +51,7 @@ export class Worker {
       group: () => this.#group,
       rejoin: () => this.#rejoin(),
     })
+    this.#live = this.#asLive()
   }
 
   get stream(): string {
@@ -83,6 +87,7 @@ export class Worker {
       throw new MillraceError('ERR_WORKER_STATE', `this worker is ${this.#state}; make a new one to start again`)
     }
     this.#state = 'starting'
+    this.#parts.numbers.live.add(this.#live)
     this.#started = this.#begin()
     await this.#started
   }
@@ -91,8 +96,7 @@ export class Worker {
   async stop({ drainMs = this.#options.drainMs }: { drainMs?: number } = {}): Promise<StopResult> {
     await this.#started?.catch(() => {})
     if (this.#state === 'new') {
-      this.#state = 'stopped'
-      this.#parts.commands.close()
+      this.#end()
     }
     if (this.#state === 'stopped') this.#stopped ??= Promise.resolve({ handedBack: 0, unsettled: 0 })
     this.#stopped ??= this.#drain(drainMs)
@@ -123,8 +127,7 @@ export class Worker {
       await this.#parts.commands.ready(10_000)
       await this.#join(this.#options.startAt)
     } catch (error) {
-      this.#state = 'stopped'
-      this.#parts.commands.close()
+      this.#end()
       throw error
     }
     this.#state = 'running'
@@ -142,9 +145,37 @@ export class Worker {
     const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
-    this.#parts.commands.close()
-    this.#state = 'stopped'
+    this.#end()
     return result
+  }
+
+  #end(): void {
+    this.#parts.commands.close()
+    this.#parts.fetcher.close()
+    this.#parts.numbers.detach(this.#live)
+    this.#state = 'stopped'
+  }
+
+  /** What a scrape of the metrics asks of this worker. */
+  #asLive(): LiveWorker {
+    const { counts, holdings } = this.#parts
+    const slots = this.#options.concurrency
+    const state = () => this.#state
+    const tickedAtMs = () => this.#tickedAtMs
+    return {
+      counts,
+      slots,
+      get state() {
+        return state()
+      },
+      get tickedAtMs() {
+        return tickedAtMs()
+      },
+      oldestStartMs() {
+        const starts = holdings.underWay().map(({ startedAtMs }) => startedAtMs)
+        return starts.length === 0 ? undefined : Date.now() - monotonicMs() + Math.min(...starts)
+      },
+    }
   }
 
   async #join(startAt: 'oldest' | 'now' | undefined): Promise<void> {
@@ -197,15 +228,22 @@ export class Worker {
     }
     const events = {
       pulse: (reply: PulseReply) => this.#pulsed(reply),
+      renewed: ({ renewed, lost }: { renewed: number; lost: number }) => {
+        this.#parts.numbers.renewals.ok += renewed
+        this.#parts.numbers.renewals.lost += lost
+      },
+      unrenewed: () => void (this.#parts.numbers.renewals.error += 1),
       lost: (rows: readonly { slot: number; generation: number }[]) => this.#lost(rows),
     }
-    return new KeeperHost({ target, commands: this.#parts.commands }, this.#parts.holdings.table, settings, {
+    const { commands, book, holdings } = this.#parts
+    return new KeeperHost({ target, commands, numbers: book.connection('keeper') }, holdings.table, settings, {
       events,
       logger,
     })
   }
 
-  #pulsed({ leaseMs, maxDeliveries, claimDue }: PulseReply): void {
+  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue }: PulseReply): void {
+    this.#parts.clock.sync(nowMs, receivedAtMs)
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)
@@ -222,6 +260,7 @@ export class Worker {
       const delivery = this.#parts.holdings.reported(row)
       if (delivery === undefined || delivery.ended !== undefined) continue
       this.#parts.counts.leaseLost += 1
+      delivery.count('lease_lost')
       this.#parts.holdings.abandon(delivery)
       delivery.end(new LeaseLostError(this.stream, delivery.id))
       const { id, name } = delivery
@@ -234,6 +273,7 @@ export class Worker {
 
   /** What the keeper's pulse tells, and the look at runs that are past their time. */
   #report(): void {
+    this.#tickedAtMs = Date.now()
     this.#parts.holdings.table.report({
       running: this.#parts.dispatcher.running,
       completed: this.#parts.counts.completed,

@@ -3,7 +3,8 @@ import { backoffMs } from '../clock.ts'
 import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import type { RedisTarget } from '../redis/target.ts'
-import { faultText } from '../redis/faults.ts'
+import type { ConnectionNumbers } from '../redis/connection-numbers.ts'
+import { faultOf, faultText } from '../redis/faults.ts'
 import { Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
 import type { KeeperNews, KeeperOrder, KeeperThreadData } from './keeper-thread.ts'
 import type { LeaseTable } from './table.ts'
@@ -15,6 +16,9 @@ import type { LeaseTable } from './table.ts'
 
 export interface KeeperHostEvents {
   pulse: KeeperReports['pulse']
+  renewed: KeeperReports['renewed']
+  /** A round of renewals could not be done. */
+  unrenewed: () => void
   lost: KeeperReports['lost']
 }
 
@@ -24,6 +28,9 @@ const TICK_MS = 100
 export class KeeperHost {
   readonly #target: RedisTarget
   readonly #commands: Connection
+  readonly #numbers: ConnectionNumbers
+  /** The thread's connection as far as it is known here. */
+  readonly #link = { isReady: false, wasReady: false }
   readonly #table: LeaseTable
   readonly #events: KeeperHostEvents
   readonly #logger: Logger
@@ -37,13 +44,14 @@ export class KeeperHost {
   readonly #saidFaults = new Set<string>()
 
   constructor(
-    redis: { target: RedisTarget; commands: Connection },
+    redis: { target: RedisTarget; commands: Connection; numbers: ConnectionNumbers },
     table: LeaseTable,
     settings: KeeperSettings,
     { events, logger }: { events: KeeperHostEvents; logger: Logger },
   ) {
     this.#target = redis.target
     this.#commands = redis.commands
+    this.#numbers = redis.numbers
     this.#table = table
     this.#settings = settings
     this.#events = events
@@ -58,6 +66,7 @@ export class KeeperHost {
   start(): void {
     this.#table.tick()
     this.#ticking = setInterval(() => this.#table.tick(), TICK_MS)
+    this.#numbers.open.add(this.#link)
     this.#startThread()
   }
 
@@ -74,6 +83,7 @@ export class KeeperHost {
 
   async stop(): Promise<void> {
     this.#stopping = true
+    this.#numbers.open.delete(this.#link)
     clearInterval(this.#ticking)
     clearTimeout(this.#restart)
     const thread = this.#thread
@@ -117,7 +127,11 @@ export class KeeperHost {
     switch (news.kind) {
       case 'pulse':
         this.#saidFaults.clear()
+        this.#linked()
         this.#events.pulse(news.reply)
+        break
+      case 'renewed':
+        this.#events.renewed(news)
         break
       case 'lost':
         this.#events.lost(news.rows)
@@ -129,7 +143,7 @@ export class KeeperHost {
         )
         break
       case 'fault':
-        this.#sayFault(news.fault, news.what)
+        this.#faulted(news)
         break
       case 'stopped':
         break
@@ -150,10 +164,24 @@ export class KeeperHost {
   #newKeeper(): Keeper {
     return new Keeper(this.#commands, this.#table, this.#settings, {
       pulse: (reply) => this.#events.pulse(reply),
+      renewed: (counts) => this.#events.renewed(counts),
       lost: (rows) => this.#events.lost(rows),
       returned: () => {},
-      fault: (error, what) => this.#sayFault(faultText(error), what),
+      fault: (error, what) => this.#faulted({ what, fault: faultText(error), code: faultOf(error).word }),
     })
+  }
+
+  #linked(): void {
+    if (!this.#link.isReady && this.#link.wasReady) this.#numbers.reconnects += 1
+    this.#link.isReady = this.#link.wasReady = true
+  }
+
+  #faulted({ what, fault, code }: { what: 'renew' | 'pulse'; fault: string; code: string }): void {
+    this.#numbers.countCode(code)
+    // What Redis has answered came over a connection.
+    if (code === 'closed') this.#link.isReady = false
+    if (what === 'renew') this.#events.unrenewed()
+    this.#sayFault(fault, what)
   }
 
   /** A fault is told once until things work again: an outage must not fill the log. */

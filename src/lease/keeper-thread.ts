@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Connection } from '../redis/connection.ts'
 import type { RedisTarget } from '../redis/target.ts'
-import { faultText } from '../redis/faults.ts'
+import { faultOf, faultText } from '../redis/faults.ts'
 import type { PulseReply } from '../redis/stream.ts'
 import { Keeper, type KeeperSettings } from './keeper.ts'
 import { LeaseTable } from './table.ts'
@@ -21,9 +21,10 @@ export type KeeperOrder = { kind: 'follow'; leaseMs: number; pulseMs: number } |
 
 export type KeeperNews =
   | { kind: 'pulse'; reply: PulseReply }
+  | { kind: 'renewed'; renewed: number; lost: number }
   | { kind: 'lost'; rows: readonly { slot: number; generation: number }[] }
   | { kind: 'returned'; slots: number }
-  | { kind: 'fault'; what: 'renew' | 'pulse'; fault: string }
+  | { kind: 'fault'; what: 'renew' | 'pulse'; fault: string; code: string }
   | { kind: 'stopped' }
 
 /** Short enough that a silent connection is found and made anew well within a lease. */
@@ -41,9 +42,10 @@ function main(port: NonNullable<typeof parentPort>): void {
   })
   const keeper = new Keeper(connection, new LeaseTable(shared), settings, {
     pulse: (reply) => tell({ kind: 'pulse', reply }),
+    renewed: (counts) => tell({ kind: 'renewed', ...counts }),
     lost: (rows) => tell({ kind: 'lost', rows }),
     returned: (slots) => tell({ kind: 'returned', slots }),
-    fault: (error, what) => tell({ kind: 'fault', what, fault: faultText(error) }),
+    fault: (error, what) => tell({ kind: 'fault', what, fault: faultText(error), code: faultOf(error).word }),
   })
   port.on('message', (order: KeeperOrder) => {
     if (order.kind === 'follow') {

@@ -32,6 +32,8 @@ export interface KeeperSettings {
 /** What a keeper tells. */
 export interface KeeperReports {
   pulse(reply: PulseReply): void
+  /** A round of renewals is done. */
+  renewed(counts: { renewed: number; lost: number }): void
   lost(rows: readonly { slot: number; generation: number }[]): void
   returned(slots: number): void
   fault(error: unknown, what: 'renew' | 'pulse'): void
@@ -112,7 +114,9 @@ export class Keeper {
       }
     }
     if (lost.length > 0) this.#reports.lost(lost.map(({ slot, generation }) => ({ slot, generation })))
-    return { renewed: rows.length - lost.length, lost: lost.length, returned }
+    const counts = { renewed: rows.length - lost.length, lost: lost.length }
+    this.#reports.renewed(counts)
+    return { ...counts, returned }
   }
 
   async #renewing(): Promise<void> {

@@ -1,7 +1,8 @@
 import { Redis, type RedisOptions } from 'ioredis'
 import { backoffMs, monotonicMs } from '../clock.ts'
 import { RedisError } from '../errors.ts'
-import { faultOf, withoutArguments } from './faults.ts'
+import { ConnectionNumbers } from './connection-numbers.ts'
+import { faultOf, withoutArguments, type Fault } from './faults.ts'
 import type { RedisTarget } from './target.ts'
 
 /**
@@ -26,10 +27,13 @@ export interface ConnectionOptions {
   readonly reconnectCapMs?: number
   /** Connect only while somebody `hold`s it, so that an idle process can end. @default false */
   readonly onDemand?: boolean
+  /** Where its reconnects and errors are counted. @default its own */
+  readonly numbers?: ConnectionNumbers
 }
 
 export class Connection {
   readonly client: Redis
+  readonly #numbers: ConnectionNumbers
   /** Counts the times it became ready: who keeps something of a connection (its CLIENT ID) sees when it is another. */
   epoch = 0
   #lastError: Error | undefined
@@ -38,10 +42,19 @@ export class Connection {
   #holders: number
   #closed = false
   readonly #waiting = new Set<() => void>()
+  readonly #seen: { readonly isReady: boolean }
 
   constructor(target: RedisTarget, options: ConnectionOptions) {
     const capMs = options.reconnectCapMs ?? 1000
     this.#holders = options.onDemand === true ? 0 : 1
+    this.#numbers = options.numbers ?? new ConnectionNumbers(options.role)
+    const isUp = () => this.isReady || this.#holders === 0
+    this.#seen = {
+      get isReady() {
+        return isUp()
+      },
+    }
+    this.#numbers.open.add(this.#seen)
     const ours: RedisOptions & { replyMapping: 'legacy' } = {
       protocol: 2,
       ...target.options,
@@ -67,6 +80,7 @@ export class Connection {
     this.client.on('connect', () => this.#refSocket())
     this.client.on('ready', () => {
       this.epoch += 1
+      if (this.epoch > 1) this.#numbers.reconnects += 1
       this.#lastError = undefined
       this.#wake()
     })
@@ -93,6 +107,11 @@ export class Connection {
     }
   }
 
+  /** What an error of a command on it means; it is counted. */
+  fault(error: unknown): Fault {
+    return this.#numbers.count(error)
+  }
+
   /** For an on-demand connection: a user says that it has work, or has it no more. While one has, the process is kept. */
   hold(held: boolean): void {
     this.#holders += held ? 1 : -1
@@ -115,6 +134,7 @@ export class Connection {
   /** Ends the connection now; commands without an answer fail. Never waits: the client's `end` may never come. */
   close(): void {
     this.#closed = true
+    this.#numbers.open.delete(this.#seen)
     this.client.disconnect(false)
     this.#wake()
   }
@@ -143,6 +163,7 @@ export class Connection {
 
   #note(error: Error): void {
     this.#lastError = withoutArguments(error)
+    this.#numbers.count(error)
     this.#errors += 1
     this.#wake()
   }

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { monotonicMs } from '../clock.ts'
 import { UnknownGroupError } from '../errors.ts'
 import { didYouMean } from '../options.ts'
 import { tallySlot } from './entry-id.ts'
@@ -80,7 +81,10 @@ export async function readRaw(
 }
 
 export interface PulseReply {
+  /** The server's time. */
   readonly nowMs: number
+  /** When it was received, by the monotonic clock. */
+  readonly receivedAtMs: number
   readonly leaseMs: number | undefined
   readonly maxDeliveries: number | undefined
   readonly claimDue: boolean
@@ -102,6 +106,7 @@ export async function sendPulse(
   const [nowMs, lease, most, claimDue] = asArray(await run(client, pulse, keys, args))
   return {
     nowMs: asNumber(nowMs),
+    receivedAtMs: monotonicMs(),
     leaseMs: asOptionalNumber(lease),
     maxDeliveries: asOptionalNumber(most),
     claimDue: asNumber(claimDue) === 1,
