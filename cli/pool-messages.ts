@@ -1,3 +1,4 @@
+import type { MetricObjectWithValues, MetricValue } from 'prom-client'
 import type { WorkerOptions } from '../src/index.ts'
 
 /** What the supervisor and its worker processes tell each other over their channel. Plain data. */
@@ -6,10 +7,16 @@ import type { WorkerOptions } from '../src/index.ts'
 export interface WorkerOrders {
   /** Path of the handlers file. */
   readonly handlers: string
-  readonly options: Omit<WorkerOptions, 'handlers' | 'logger' | 'redis'> & { readonly redis: string }
+  readonly options: Omit<WorkerOptions, 'handlers' | 'logger' | 'redis' | 'registry'> & { readonly redis: string }
+  /** Whether the process is to measure itself and answer when it is asked for its metrics. */
+  readonly isMeasured?: boolean
 }
 
-export type SupervisorMessage = { readonly kind: 'start'; readonly orders: WorkerOrders } | { readonly kind: 'drain' }
+/** All metrics of a process at one moment. */
+export type MetricsSnapshot = readonly MetricObjectWithValues<MetricValue<string>>[]
+
+export type SupervisorMessage =
+  { readonly kind: 'start'; readonly orders: WorkerOrders } | { readonly kind: 'measure' } | { readonly kind: 'drain' }
 
 /** What a worker did, told when it ends. */
 export interface WorkerEnd {
@@ -32,6 +39,14 @@ export interface StartFailure {
 export type WorkerMessage =
   /** The handlers are loaded and the options are right; Redis is next. */
   | { readonly kind: 'loaded' }
-  | { readonly kind: 'ready'; readonly consumer: string; readonly leaseMs: number }
+  | {
+      readonly kind: 'ready'
+      readonly consumer: string
+      readonly leaseMs: number
+      /** Where its health is told, on the loopback interface. */
+      readonly healthPort: number | undefined
+    }
+  /** The answer to `measure`, and once more before it ends. */
+  | { readonly kind: 'measured'; readonly metrics: MetricsSnapshot }
   | { readonly kind: 'failed'; readonly failure: StartFailure }
   | { readonly kind: 'ended'; readonly end: WorkerEnd }

@@ -1,12 +1,21 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import type { StartFailure, SupervisorMessage, WorkerEnd, WorkerMessage, WorkerOrders } from './pool-messages.ts'
+import type {
+  MetricsSnapshot,
+  StartFailure,
+  SupervisorMessage,
+  WorkerEnd,
+  WorkerMessage,
+  WorkerOrders,
+} from './pool-messages.ts'
 
 /** What others may know of a worker process that is ready. */
 export interface PoolWorker {
   readonly pid: number
   readonly consumer: string
   readonly leaseMs: number
+  /** Where its health is told, on the loopback interface. */
+  readonly healthPort: number | undefined
 }
 
 export interface ProcessOptions {
@@ -34,6 +43,10 @@ export class PoolProcess {
   failure: StartFailure | undefined
   /** What it did, if it drained. */
   end: WorkerEnd | undefined
+  /** What it counted when it was last asked. */
+  metrics: MetricsSnapshot | undefined
+  #isLoaded = false
+  readonly #onMeasured = new Set<() => void>()
   readonly #child: ChildProcess
   readonly #events: ProcessEvents
   #isGone = false
@@ -68,6 +81,23 @@ export class PoolProcess {
     this.send({ kind: 'drain' } satisfies SupervisorMessage)
   }
 
+  /** Its metrics, or, if it does not answer in time, what it last told; undefined if it never has. */
+  async measure(timeoutMs: number): Promise<MetricsSnapshot | undefined> {
+    if (this.#isLoaded && !this.#isGone) {
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          clearTimeout(timer)
+          this.#onMeasured.delete(done)
+          resolve()
+        }
+        const timer = setTimeout(done, timeoutMs)
+        this.#onMeasured.add(done)
+        this.send({ kind: 'measure' } satisfies SupervisorMessage)
+      })
+    }
+    return this.metrics
+  }
+
   kill(): void {
     this.#child.kill('SIGKILL')
   }
@@ -80,12 +110,17 @@ export class PoolProcess {
   #heard(message: WorkerMessage): void {
     switch (message.kind) {
       case 'loaded':
+        this.#isLoaded = true
         return this.#events.loaded()
       case 'ready': {
-        const { consumer, leaseMs } = message
-        this.worker = { pid: this.pid, consumer, leaseMs }
+        const { consumer, leaseMs, healthPort } = message
+        this.worker = { pid: this.pid, consumer, leaseMs, healthPort }
         return this.#events.ready(this.worker)
       }
+      case 'measured':
+        this.metrics = message.metrics
+        for (const told of this.#onMeasured) told()
+        return
       case 'failed':
         this.failure = message.failure
         return
@@ -100,6 +135,7 @@ export class PoolProcess {
   #gone(how: string): void {
     if (this.#isGone) return
     this.#isGone = true
+    for (const told of this.#onMeasured) told()
     this.#events.gone(how)
   }
 }

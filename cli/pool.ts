@@ -1,5 +1,5 @@
 import { EXIT } from './exit.ts'
-import type { StartFailure, WorkerEnd } from './pool-messages.ts'
+import type { MetricsSnapshot, StartFailure, WorkerEnd } from './pool-messages.ts'
 import { PoolProcess, type PoolWorker, type ProcessOptions } from './pool-process.ts'
 
 /**
@@ -27,6 +27,8 @@ const UNREADY_END_MS = 2000
 export interface PoolOptions extends ProcessOptions {
   readonly processes: number
   readonly drainMs: number
+  /** Waits for a Redis that cannot be reached at the start, for as long as it takes: somebody watches. @default false */
+  readonly isPatient?: boolean
 }
 
 export interface PoolEvents {
@@ -41,6 +43,8 @@ export interface PoolEvents {
   readonly failed?: () => void
   /** A process did not end in its time and is killed. */
   readonly killed?: (pid: number) => void
+  /** A process has ended, with all that it had counted when it was last asked. */
+  readonly measured?: (last: MetricsSnapshot | undefined) => void
   /** Something that the handlers sent to us. */
   readonly message?: (pid: number, message: unknown) => void
 }
@@ -91,6 +95,25 @@ export class Pool {
   /** Those that are ready now. */
   get workers(): PoolWorker[] {
     return this.#slots.map(({ running }) => running?.worker).filter((worker) => worker !== undefined)
+  }
+
+  /** How many processes it is to have. */
+  get size(): number {
+    return this.#slots.length
+  }
+
+  /** Those that there are, ready or not. */
+  get members(): PoolProcess[] {
+    return this.#slots.map(({ running }) => running).filter((member) => member !== undefined)
+  }
+
+  /** Processes that were replaced so far. */
+  get replaced(): number {
+    return this.#replaced
+  }
+
+  get isDraining(): boolean {
+    return this.#state !== 'running'
   }
 
   start(): void {
@@ -150,15 +173,16 @@ export class Pool {
     this.#events.allReady()
   }
 
-  #gone(slot: Slot, { pid, worker, failure, end }: PoolProcess, how: string): void {
+  #gone(slot: Slot, { pid, worker, failure, end, metrics }: PoolProcess, how: string): void {
     slot.running = undefined
+    this.#events.measured?.(metrics)
     clearTimeout(slot.timer)
     if (end !== undefined) this.#done = sum(this.#done, end)
     if (this.#state !== 'running') {
       if (worker !== undefined && end === undefined) this.#lost += 1
       return this.#endIfEmpty()
     }
-    const final = worker === undefined ? finalFailure(failure, how, this.#wasReady) : undefined
+    const final = worker === undefined ? this.#finalFailure(failure, how) : undefined
     if (final !== undefined) {
       this.#failure = final
       if (this.workers.length > 0) this.#events.failed?.()
@@ -170,6 +194,11 @@ export class Pool {
     this.#replaced += 1
     const why = failure?.message ?? (end === undefined ? how : 'drained')
     this.#events.replaced({ pid, why, delayMs: slot.delayMs })
+  }
+
+  #finalFailure(failure: StartFailure | undefined, how: string): StartFailure | undefined {
+    if (this.#options.isPatient === true && failure?.mayPass === true) return undefined
+    return finalFailure(failure, how, this.#wasReady)
   }
 
   #endIfEmpty(): void {

@@ -1,3 +1,4 @@
+import type { Registry } from 'prom-client'
 import { Worker } from '../src/index.ts'
 import { codeOf, EXIT, exitCodeOf, usageError } from './exit.ts'
 import { loadHandlers } from './handlers.ts'
@@ -17,30 +18,53 @@ export function runWorkerProcess(): void {
   process.on('disconnect', () => void worker.drain())
   process.on('message', (message: SupervisorMessage) => {
     if (message.kind === 'start') void worker.start(message.orders)
+    if (message.kind === 'measure') void worker.tellMetrics()
     if (message.kind === 'drain') void worker.drain()
   })
 }
 
 class WorkerProcess {
   #worker: Worker | undefined
+  #registry: Registry | undefined
   #isReady = false
   #isEnding = false
 
   async start(orders: WorkerOrders): Promise<void> {
     try {
-      const worker = await makeWorker(orders)
+      if (orders.isMeasured === true) this.#registry = await makeRegistry()
+      const worker = await makeWorker(orders, this.#registry)
       this.#worker = worker
       void tell({ kind: 'loaded' })
       await worker.start()
       this.#isReady = true
-      void tell({ kind: 'ready', consumer: worker.consumer, leaseMs: worker.groupSettings.leaseMs })
+      void tell({
+        kind: 'ready',
+        consumer: worker.consumer,
+        leaseMs: worker.groupSettings.leaseMs,
+        healthPort: worker.healthAddress?.port,
+      })
     } catch (error) {
       if (this.#isEnding) return
       this.#isEnding = true
       const failure = failureOf(error)
+      await this.tellMetrics()
       await tell({ kind: 'failed', failure })
       process.exit(failure.exitCode)
     }
+  }
+
+  /** Every scrape asks for them, and the end tells them once more. */
+  async tellMetrics(): Promise<void> {
+    if (this.#registry === undefined) return
+    const metrics = await this.#registry.getMetricsAsJSON().catch((error: unknown) => {
+      process.stderr.write(`the metrics of this process cannot be read: ${String(error)}\n`)
+      return []
+    })
+    for (const metric of metrics) {
+      // One process whose loop stands still must not be hidden by the mean over those that are well.
+      if (metric.name.startsWith('nodejs_eventloop_lag')) metric.aggregator = 'max'
+    }
+    await tell({ kind: 'measured', metrics })
   }
 
   /** Ends the process, whatever the handlers have left open: database connections, timers. */
@@ -51,15 +75,23 @@ class WorkerProcess {
     if (this.#worker === undefined || !this.#isReady) process.exit(EXIT.ok)
     const { handedBack, unsettled } = await this.#worker.stop()
     const { completed, failed, dead } = this.#worker.counts
+    await this.tellMetrics()
     await tell({ kind: 'ended', end: { completed, failed, dead, handedBack, unsettled } })
     process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
   }
 }
 
-async function makeWorker({ handlers: file, options }: WorkerOrders): Promise<Worker> {
+async function makeRegistry(): Promise<Registry> {
+  const { collectDefaultMetrics, Registry } = await import('prom-client')
+  const register = new Registry()
+  collectDefaultMetrics({ register })
+  return register
+}
+
+async function makeWorker({ handlers: file, options }: WorkerOrders, registry?: Registry): Promise<Worker> {
   const handlers = await loadHandlers(file)
   try {
-    return new Worker({ ...options, handlers })
+    return new Worker({ ...options, handlers, ...(registry === undefined ? {} : { registry }) })
   } catch (error) {
     if (codeOf(error) !== 'ERR_HANDLERS') throw error
     const { message } = error as Error

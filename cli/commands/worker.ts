@@ -1,12 +1,13 @@
 import { Option, type Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, EXIT, usageError } from '../exit.ts'
 import { plural, spanText } from '../output.ts'
-import type { Pool, PoolResult } from '../pool.ts'
-import type { WorkerOrders } from '../pool-messages.ts'
+import type { Pool, PoolEvents, PoolResult } from '../pool.ts'
+import type { MetricsSnapshot, WorkerOrders } from '../pool-messages.ts'
+import type { PoolServer } from '../pool-server.ts'
 import { onStopSignals } from '../stop-signals.ts'
-import { parseCount } from '../whole-number.ts'
+import { parseCount, parsePort } from '../whole-number.ts'
 
 interface WorkerFlags {
   readonly stream: string
@@ -19,6 +20,9 @@ interface WorkerFlags {
   readonly maxDeliveries?: number
   readonly timeout: number | false
   readonly drain: number
+  readonly metricsPort?: number
+  readonly metricsHost?: string
+  readonly streamMetrics?: true
 }
 
 /** A start that takes longer than this is said to wait for Redis. */
@@ -33,9 +37,16 @@ handle(job, function), or an object of functions by job name:
 A worker that crashes is replaced after a second; its jobs run elsewhere when their lease is over. SIGTERM or
 Ctrl-C lets running jobs finish and hands the others back; a second one ends at once.
 
+With --metrics-port the pool serves, on all interfaces unless --metrics-host says otherwise:
+  /metrics   for Prometheus, all processes as one target
+  /livez     503 only if a restart would help: never because Redis is away
+  /readyz    200 while every worker process runs and reaches Redis
+Such a pool also waits for a Redis that cannot be reached when it starts, instead of ending.
+
 Examples:
   $ millrace worker handlers.ts --stream orders
-  $ millrace worker handlers.ts --stream orders --group billing --start now --processes 4 --concurrency 50`
+  $ millrace worker handlers.ts --stream orders --group billing --start now --processes 4 --concurrency 50
+  $ millrace worker handlers.ts --stream orders --metrics-port 9800 --stream-metrics`
 
 export function registerWorker(program: Command, context: CliContext): void {
   program
@@ -65,6 +76,11 @@ export function registerWorker(program: Command, context: CliContext): void {
         .argParser(parseDrain)
         .default(25_000, '25s'),
     )
+    .option('--metrics-port <port>', 'serve metrics and health on this port', (text) =>
+      parsePort('--metrics-port', text),
+    )
+    .option('--metrics-host <address>', 'the address to serve them on (default: all interfaces)')
+    .option('--stream-metrics', "with the stream's lag, pending jobs and dead letters among the metrics")
     .addHelpText('after', EXAMPLES)
     .action((handlers: string, flags: WorkerFlags) => superviseWorkers(context, handlers, flags))
   program.command('worker-process', { hidden: true }).action(async () => {
@@ -75,19 +91,15 @@ export function registerWorker(program: Command, context: CliContext): void {
 
 async function superviseWorkers(context: CliContext, handlers: string, flags: WorkerFlags): Promise<void> {
   const redis = context.redis()
+  const isMeasured = checkMetricsFlags(flags)
   const { Pool } = await import('../pool.ts')
   const { processes, drain: drainMs } = flags
   const told = new Told(context, flags)
-  const options = { processes, orders: ordersOf(handlers, redis, flags), drainMs, output: 'inherit' as const }
-  const pool = new Pool(options, {
-    loaded: () => told.loaded(),
-    ready: ({ pid, leaseMs }) => told.ready(pid, leaseMs),
-    allReady: () => context.say('ready'),
-    replaced: ({ pid, why, delayMs }) =>
-      context.say(`worker ${pid} ended (${why}), a new one in ${wholeSeconds(delayMs)}`),
-    failed: () => context.say('draining: a worker cannot start again'),
-    killed: (pid) => context.say(`worker ${pid} did not end in time and is killed; its jobs run elsewhere`),
-  })
+  const orders = ordersOf(handlers, redis, flags)
+  const options = { processes, orders, drainMs, output: 'inherit' as const, isPatient: isMeasured }
+  const events = { ...eventsOf(context, told), measured: (last?: MetricsSnapshot) => server?.ended(last) }
+  const pool = new Pool(options, events)
+  const server = isMeasured ? await startServer(context, pool, redis, flags) : undefined
   const stopListening = onStopSignals(
     (signal) => drain(context, pool, { signal, drainMs }),
     (exitCode) => {
@@ -100,7 +112,39 @@ async function superviseWorkers(context: CliContext, handlers: string, flags: Wo
     context.finish(told.end(await pool.ended))
   } finally {
     stopListening()
+    await server?.stop()
   }
+}
+
+function eventsOf(context: CliContext, told: Told): PoolEvents {
+  return {
+    loaded: () => told.loaded(),
+    ready: ({ pid, leaseMs }) => told.ready(pid, leaseMs),
+    allReady: () => context.say('ready'),
+    replaced: ({ pid, why, delayMs }) =>
+      context.say(`worker ${pid} ended (${why}), a new one in ${wholeSeconds(delayMs)}`),
+    failed: () => context.say('draining: a worker cannot start again'),
+    killed: (pid) => context.say(`worker ${pid} did not end in time and is killed; its jobs run elsewhere`),
+  }
+}
+
+/** Whether the pool is to serve metrics. */
+function checkMetricsFlags({ metricsPort, metricsHost, streamMetrics }: WorkerFlags): boolean {
+  if (metricsPort !== undefined) return true
+  if (metricsHost !== undefined)
+    throw usageError('`--metrics-host` says where, and `--metrics-port` must say on which port')
+  if (streamMetrics === true) throw usageError('`--stream-metrics` adds to the metrics that `--metrics-port` serves')
+  return false
+}
+
+async function startServer(context: CliContext, pool: Pool, redis: string, flags: WorkerFlags): Promise<PoolServer> {
+  const { PoolServer } = await import('../pool-server.ts')
+  const { stream, metricsPort = 0, metricsHost: host, streamMetrics } = flags
+  const told = streamMetrics === true ? { name: stream, redis } : undefined
+  const server = new PoolServer(pool, { port: metricsPort, host, stream: told })
+  const port = await server.start()
+  context.say(`metrics and health: http://${host ?? 'localhost'}:${port}/metrics /livez /readyz`)
+  return server
 }
 
 function drain(context: CliContext, pool: Pool, { signal, drainMs }: { signal: string; drainMs: number }): void {
@@ -111,8 +155,10 @@ function drain(context: CliContext, pool: Pool, { signal, drainMs }: { signal: s
 
 function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOrders {
   const { stream, group, start, concurrency, lease, maxDeliveries, timeout, drain: drainMs } = flags
+  const { metricsPort } = flags
   return {
     handlers,
+    isMeasured: metricsPort !== undefined,
     options: {
       redis,
       stream,
@@ -121,6 +167,8 @@ function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOr
       timeoutMs: timeout,
       drainMs,
       ...(start === undefined ? {} : { startAt: start }),
+      // For the supervisor alone, which asks each process how it is.
+      ...(metricsPort === undefined ? {} : { healthPort: 0, healthHost: '127.0.0.1' }),
       ...(lease === undefined ? {} : { leaseMs: lease }),
       ...(maxDeliveries === undefined ? {} : { maxDeliveries }),
     },
@@ -142,7 +190,7 @@ class Told {
     this.#slowStart = setTimeout(() => {
       if (!this.#isLoaded) return
       this.#title()
-      context.say('waiting for Redis, 10 s at most')
+      context.say(flags.metricsPort === undefined ? 'waiting for Redis, 10 s at most' : 'waiting for Redis')
     }, SLOW_START_MS)
   }
 

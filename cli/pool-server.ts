@@ -1,0 +1,55 @@
+import { StreamMetrics } from '../src/index.ts'
+import { MetricsServer } from './metrics-server.ts'
+import { PoolHealth } from './pool-health.ts'
+import { PoolMetrics } from './pool-metrics.ts'
+import type { Pool } from './pool.ts'
+import type { MetricsSnapshot } from './pool-messages.ts'
+
+/** What a pool serves, and where. */
+export interface PoolServerOptions {
+  readonly port: number
+  /** Undefined is all interfaces. */
+  readonly host: string | undefined
+  /** The stream whose lag and pending jobs are told too; undefined for none. */
+  readonly stream: { readonly name: string; readonly redis: string } | undefined
+}
+
+/** Serves `/metrics`, `/livez` and `/readyz` of a worker pool, from before its workers start until after they have ended. */
+export class PoolServer {
+  readonly #options: PoolServerOptions
+  readonly #metrics: PoolMetrics
+  readonly #server: MetricsServer
+  #streams: StreamMetrics | undefined
+
+  constructor(pool: Pool, options: PoolServerOptions) {
+    this.#options = options
+    this.#metrics = new PoolMetrics(pool)
+    const health = new PoolHealth(pool)
+    this.#server = new MetricsServer({
+      '/metrics': async () => ({ status: 200, type: this.#metrics.contentType, body: await this.#metrics.scrape() }),
+      '/livez': () => health.livez(),
+      '/readyz': () => health.readyz(),
+    })
+  }
+
+  /** Listens. @returns the port. @throws CliError where it cannot. */
+  async start(): Promise<number> {
+    const { port, host, stream } = this.#options
+    const bound = await this.#server.start(port, host)
+    if (stream !== undefined) {
+      const { registry } = this.#metrics
+      this.#streams = new StreamMetrics({ redis: stream.redis, streams: [stream.name], registry })
+    }
+    return bound
+  }
+
+  /** A process of the pool has ended: what it counted stays. */
+  ended(last: MetricsSnapshot | undefined): void {
+    this.#metrics.ended(last)
+  }
+
+  async stop(): Promise<void> {
+    this.#streams?.close()
+    await this.#server.stop()
+  }
+}
