@@ -228,10 +228,7 @@ export class Worker {
     }
     const events = {
       pulse: (reply: PulseReply) => this.#pulsed(reply),
-      renewed: ({ renewed, lost }: { renewed: number; lost: number }) => {
-        this.#parts.numbers.renewals.ok += renewed
-        this.#parts.numbers.renewals.lost += lost
-      },
+      renewed: (count: number) => void (this.#parts.numbers.renewals.ok += count),
       unrenewed: () => void (this.#parts.numbers.renewals.error += 1),
       lost: (rows: readonly { slot: number; generation: number }[]) => this.#lost(rows),
     }
@@ -260,6 +257,7 @@ export class Worker {
       const delivery = this.#parts.holdings.reported(row)
       if (delivery === undefined || delivery.ended !== undefined) continue
       this.#parts.counts.leaseLost += 1
+      this.#parts.numbers.renewals.lost += 1
       delivery.count('lease_lost')
       this.#parts.holdings.abandon(delivery)
       delivery.end(new LeaseLostError(this.stream, delivery.id))

@@ -131,7 +131,7 @@ export class KeeperHost {
         this.#events.pulse(news.reply)
         break
       case 'renewed':
-        this.#events.renewed(news)
+        this.#events.renewed(news.count)
         break
       case 'lost':
         this.#events.lost(news.rows)
@@ -164,7 +164,7 @@ export class KeeperHost {
   #newKeeper(): Keeper {
     return new Keeper(this.#commands, this.#table, this.#settings, {
       pulse: (reply) => this.#events.pulse(reply),
-      renewed: (counts) => this.#events.renewed(counts),
+      renewed: (count) => this.#events.renewed(count),
       lost: (rows) => this.#events.lost(rows),
       returned: () => {},
       fault: (error, what) => this.#faulted({ what, fault: faultText(error), code: faultOf(error).word }),

@@ -21,7 +21,7 @@ export type KeeperOrder = { kind: 'follow'; leaseMs: number; pulseMs: number } |
 
 export type KeeperNews =
   | { kind: 'pulse'; reply: PulseReply }
-  | { kind: 'renewed'; renewed: number; lost: number }
+  | { kind: 'renewed'; count: number }
   | { kind: 'lost'; rows: readonly { slot: number; generation: number }[] }
   | { kind: 'returned'; slots: number }
   | { kind: 'fault'; what: 'renew' | 'pulse'; fault: string; code: string }
@@ -42,7 +42,7 @@ function main(port: NonNullable<typeof parentPort>): void {
   })
   const keeper = new Keeper(connection, new LeaseTable(shared), settings, {
     pulse: (reply) => tell({ kind: 'pulse', reply }),
-    renewed: (counts) => tell({ kind: 'renewed', ...counts }),
+    renewed: (count) => tell({ kind: 'renewed', count }),
     lost: (rows) => tell({ kind: 'lost', rows }),
     returned: (slots) => tell({ kind: 'returned', slots }),
     fault: (error, what) => tell({ kind: 'fault', what, fault: faultText(error), code: faultOf(error).word }),

@@ -32,8 +32,8 @@ export interface KeeperSettings {
 /** What a keeper tells. */
 export interface KeeperReports {
   pulse(reply: PulseReply): void
-  /** A round of renewals is done. */
-  renewed(counts: { renewed: number; lost: number }): void
+  /** A round of renewals is done, of so many leases. */
+  renewed(count: number): void
   lost(rows: readonly { slot: number; generation: number }[]): void
   returned(slots: number): void
   fault(error: unknown, what: 'renew' | 'pulse'): void
@@ -115,7 +115,7 @@ export class Keeper {
     }
     if (lost.length > 0) this.#reports.lost(lost.map(({ slot, generation }) => ({ slot, generation })))
     const counts = { renewed: rows.length - lost.length, lost: lost.length }
-    this.#reports.renewed(counts)
+    this.#reports.renewed(counts.renewed)
     return { ...counts, returned }
   }
 
