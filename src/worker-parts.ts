@@ -67,7 +67,10 @@ export function assembleParts(
   return {
     ...{ commands, counts, holdings, settler, dispatcher, executor },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
-    fetcher: new Fetcher({ target, commands, member, dispatcher, logger, rejoin, blockMs: BLOCK_MS }),
+    fetcher: new Fetcher({
+      ...{ target, commands, member, dispatcher, logger, rejoin, blockMs: BLOCK_MS },
+      onRead: () => holdings.table.vitals.count('reads'),
+    }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }
 }

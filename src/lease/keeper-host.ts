@@ -4,6 +4,9 @@ import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import type { RedisTarget } from '../redis/target.ts'
 import { faultText } from '../redis/faults.ts'
+import { HealthRecord } from './health-record.ts'
+import type { HealthPlace } from './health-server.ts'
+import { HealthWatch } from './health-watch.ts'
 import { Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
 import type { KeeperNews, KeeperOrder, KeeperThreadData } from './keeper-thread.ts'
 import type { LeaseTable } from './table.ts'
@@ -22,6 +25,7 @@ export interface KeeperHostEvents {
 const TICK_MS = 100
 
 export class KeeperHost {
+  readonly health: HealthRecord
   readonly #target: RedisTarget
   readonly #commands: Connection
   readonly #table: LeaseTable
@@ -30,6 +34,7 @@ export class KeeperHost {
   #settings: KeeperSettings
   #thread: Thread | undefined
   #standIn: Keeper | undefined
+  #standInWatch: HealthWatch | undefined
   #ticking: NodeJS.Timeout | undefined
   #stopping = false
   #restarts = 0
@@ -40,7 +45,11 @@ export class KeeperHost {
     redis: { target: RedisTarget; commands: Connection },
     table: LeaseTable,
     settings: KeeperSettings,
-    { events, logger }: { events: KeeperHostEvents; logger: Logger },
+    {
+      events,
+      logger,
+      healthPlace,
+    }: { events: KeeperHostEvents; logger: Logger; healthPlace?: HealthPlace | undefined },
   ) {
     this.#target = redis.target
     this.#commands = redis.commands
@@ -48,6 +57,7 @@ export class KeeperHost {
     this.#settings = settings
     this.#events = events
     this.#logger = logger
+    this.health = new HealthRecord(healthPlace, logger)
   }
 
   /** The thread, for tests that kill it. */
@@ -55,10 +65,12 @@ export class KeeperHost {
     return this.#thread
   }
 
-  start(): void {
+  /** Resolves once health checks are answered, if they are asked for. @throws MillraceError ERR_LISTEN */
+  async start(): Promise<void> {
     this.#table.tick()
     this.#ticking = setInterval(() => this.#table.tick(), TICK_MS)
-    this.#startThread()
+    this.#startThread(true)
+    await this.health.served()
   }
 
   /** One round of renewals from the main thread. */
@@ -69,6 +81,7 @@ export class KeeperHost {
   follow(leaseMs: number, pulseMs: number): void {
     this.#settings = { ...this.#settings, leaseMs, pulseMs }
     this.#standIn?.follow(leaseMs, pulseMs)
+    this.#standInWatch?.follow(leaseMs)
     this.#order({ kind: 'follow', leaseMs, pulseMs })
   }
 
@@ -80,6 +93,7 @@ export class KeeperHost {
     const standIn = this.#standIn
     this.#thread = undefined
     this.#standIn = undefined
+    this.#standInWatch?.stop()
     if (thread !== undefined) {
       const ended = new Promise<void>((resolve) => {
         thread.once('exit', () => resolve())
@@ -92,14 +106,17 @@ export class KeeperHost {
       await thread.terminate()
     }
     await standIn?.stop()
+    this.health.address = undefined
   }
 
-  #startThread(): void {
+  #startThread(isFirst: boolean): void {
     const entry = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js'
     const workerData: KeeperThreadData = {
       target: this.#target,
       shared: this.#table.shared,
       settings: this.#settings,
+      place: this.health.place,
+      isFirst,
     }
     const thread = new Thread(new URL(entry, import.meta.url), { workerData, name: 'millrace-lease-keeper' })
     this.#thread = thread
@@ -112,6 +129,7 @@ export class KeeperHost {
     if (this.#standIn !== undefined && news.kind === 'pulse') {
       this.#restarts = 0
       void this.#standIn.stop()
+      this.#standInWatch?.stop()
       this.#standIn = undefined
     }
     switch (news.kind) {
@@ -133,6 +151,10 @@ export class KeeperHost {
         break
       case 'stopped':
         break
+      case 'condition':
+      case 'listening':
+      case 'not-listening':
+        this.health.heard(news)
     }
   }
 
@@ -143,8 +165,10 @@ export class KeeperHost {
     if (this.#standIn === undefined) {
       this.#standIn = this.#newKeeper()
       this.#standIn.start()
+      this.#standInWatch = this.#newWatch()
+      this.#standInWatch.start()
     }
-    this.#restart = setTimeout(() => this.#startThread(), backoffMs(this.#restarts++, 100, 10_000))
+    this.#restart = setTimeout(() => this.#startThread(false), backoffMs(this.#restarts++, 100, 10_000))
   }
 
   #newKeeper(): Keeper {
@@ -154,6 +178,13 @@ export class KeeperHost {
       returned: () => {},
       fault: (error, what) => this.#sayFault(faultText(error), what),
     })
+  }
+
+  #newWatch(): HealthWatch {
+    const redis = { target: this.#target, table: this.#table }
+    return new HealthWatch(redis, { ...this.#settings, hasJustJoined: false }, (condition) =>
+      this.health.heard({ kind: 'condition', condition }),
+    )
   }
 
   /** A fault is told once until things work again: an outage must not fill the log. */
