@@ -1,4 +1,4 @@
-import { AggregatorRegistry, Gauge, Counter, Registry } from 'prom-client'
+import { AggregatorRegistry, Counter, Gauge, Registry, type PrometheusContentType } from 'prom-client'
 import type { Pool } from './pool.ts'
 import type { MetricsSnapshot } from './pool-messages.ts'
 
@@ -80,5 +80,5 @@ export class PoolMetrics {
 
 /** By the aggregator that each metric names: counters add up, of timestamps the furthest behind counts, and so on. */
 function sumOf(snapshots: readonly MetricsSnapshot[]): Registry {
-  return AggregatorRegistry.aggregate([...snapshots]) as Registry
+  return AggregatorRegistry.aggregate<PrometheusContentType>([...snapshots])
 }

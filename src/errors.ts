@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'ERR_UNKNOWN_GROUP'
   | 'ERR_NOT_FOUND'
   | 'ERR_WORKER_STATE'
+  | 'ERR_LISTEN'
   | 'ERR_LEASE_LOST'
   | 'ERR_JOB_TIMEOUT'
   | 'ERR_STOPPING'

@@ -31,6 +31,8 @@ export interface FetcherDeps {
   /** Makes the group again after it vanished. */
   readonly rejoin: () => Promise<void>
   readonly blockMs: number
+  /** A read completed, with entries or without. */
+  readonly onRead: () => void
 }
 
 /** Beyond the block, for a server that is slow to answer. */
@@ -49,8 +51,6 @@ export class Fetcher {
   #reading = false
   #loop: Promise<void> | undefined
   readonly #stopping = new AbortController()
-  /** When a read last completed, by the monotonic clock. */
-  lastReadAtMs = monotonicMs()
 
   constructor(deps: FetcherDeps) {
     this.#deps = deps
@@ -92,7 +92,7 @@ export class Fetcher {
     try {
       const { member, blockMs } = this.#deps
       const entries = await readNew(this.#connection.client, member, { count, blockMs })
-      this.lastReadAtMs = monotonicMs()
+      this.#deps.onRead()
       const delivered = entries[0].length + entries[1].length
       this.#count(delivered)
       if (delivered === 0) return { delivered }

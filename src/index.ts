@@ -3,6 +3,8 @@ export type { CloseResult, ProducerOptions, PublishOptions, PublishResult } from
 export { Worker } from './worker.ts'
 export type { StopResult } from './drain.ts'
 export type { WorkerOptions } from './worker-options.ts'
+export type { WorkerHealth } from './lease/health.ts'
+export type { HealthAddress } from './lease/health-server.ts'
 export type { WorkerCounts } from './counts.ts'
 export { StreamMetrics } from './stream-metrics.ts'
 export type { StreamMetricsOptions } from './stream-metrics.ts'

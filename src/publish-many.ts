@@ -72,9 +72,8 @@ export async function publishEach<Data>(
           onFailure = () => resolve(undefined)
           next.then(resolve, reject)
         })
-        if (taken === undefined || taken.done === true) break
         // Closed, or failed, while it was waited for: nobody would send it any more.
-        if (!mayTake()) break
+        if (taken === undefined || taken.done === true || !mayTake()) break
         push(taken.value)
       }
       // Not awaited: a generator answers only when what it waits for itself has come.

@@ -1,8 +1,9 @@
 import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
+import type { HealthPlace } from './lease/health-server.ts'
 import { resolveLogger, type Logger } from './logger.ts'
 import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
-import { oneOf, refuseUnknownKeys, wholeNumber } from './options.ts'
+import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
 
@@ -29,6 +30,10 @@ export interface WorkerOptions {
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
   stallMs?: number
+  /** Serves `/livez` and `/readyz` on this port, from a thread that a blocked event loop does not stop; 0 is any free one. @default none */
+  healthPort?: number
+  /** The address to serve them on. @default all interfaces */
+  healthHost?: string
   /** A prom-client Registry that the worker's metrics are put into. @default none */
   registry?: MetricsRegistry
   /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
@@ -50,6 +55,8 @@ export interface ResolvedWorkerOptions {
   readonly timeoutMs: number | false
   readonly drainMs: number
   readonly stallMs: number
+  /** Where health checks are answered; undefined is nowhere. */
+  readonly healthPlace: HealthPlace | undefined
   readonly registry: MetricsRegistry | undefined
   readonly logger: Logger
 }
@@ -80,9 +87,20 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
+    healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
     registry: checkRegistry(given.registry),
     logger: resolveLogger(given.logger),
   }
+}
+
+function resolveHealthPlace(port: unknown, host: unknown): HealthPlace | undefined {
+  if (host !== undefined && (typeof host !== 'string' || host === '')) {
+    throw new OptionError(`expected \`healthHost\` to be an address or a host name, got ${shown(host)}`)
+  }
+  // A host without a port would be ignored in silence, and the health checks refused.
+  if (port === undefined && host !== undefined) throw new OptionError('expected `healthPort` beside `healthHost`')
+  if (port === undefined) return undefined
+  return { port: wholeNumber('healthPort', port, { or: 0, min: 0, max: 65_535 }), host }
 }
 
 const KNOWN = [
@@ -97,6 +115,8 @@ const KNOWN = [
   'timeoutMs',
   'drainMs',
   'stallMs',
+  'healthPort',
+  'healthHost',
   'registry',
   'logger',
 ]

@@ -86,6 +86,7 @@ export function assembleParts(
       ...{ target, commands, member, dispatcher, numbers, logger, rejoin },
       connectionNumbers: book.connection('fetcher'),
       blockMs: BLOCK_MS,
+      onRead: () => holdings.table.vitals.count('reads'),
     }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }

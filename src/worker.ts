@@ -4,6 +4,8 @@ import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
 import { LeaseLostError, MillraceError } from './errors.ts'
+import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
+import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
@@ -77,10 +79,20 @@ export class Worker {
     return { leaseMs: this.#group.leaseMs, maxDeliveries: this.#group.maxDeliveries }
   }
 
+  /** Where `/livez` and `/readyz` are answered, while they are. */
+  get healthAddress(): HealthAddress | undefined {
+    return this.#keeper?.health.address
+  }
+
+  /** Whether this worker works, as `/livez` and `/readyz` tell it; also without them, before `start` and after `stop`. */
+  health(): WorkerHealth {
+    return healthOf(this.#state, this.#keeper?.health.condition ?? SOUND)
+  }
+
   /**
    * Connects, joins the group and begins to work.
    * @throws RedisError if Redis cannot be reached within 10 s or refuses us; UnknownGroupError for a further group without
-   * `startAt`; MillraceError ERR_WORKER_STATE if it was started before.
+   * `startAt`; MillraceError ERR_WORKER_STATE if it was started before, ERR_LISTEN if `healthPort` cannot be had.
    */
   async start(): Promise<void> {
     if (this.#state !== 'new') {
@@ -126,14 +138,15 @@ export class Worker {
     try {
       await this.#parts.commands.ready(10_000)
       await this.#join(this.#options.startAt)
+      this.#keeper = this.#newKeeper()
+      await this.#keeper.start()
     } catch (error) {
+      await this.#keeper?.stop()
       this.#end()
       throw error
     }
     this.#state = 'running'
     void listStream(this.#parts.commands.client, this.stream)
-    this.#keeper = this.#newKeeper()
-    this.#keeper.start()
     this.#reporting = setInterval(() => this.#report(), 100)
     this.#report()
     this.#parts.fetcher.start()
@@ -142,6 +155,7 @@ export class Worker {
 
   async #drain(drainMs: number): Promise<StopResult> {
     this.#state = 'draining'
+    this.#reportHealth('draining')
     const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
@@ -217,7 +231,7 @@ export class Worker {
   }
 
   #newKeeper(): KeeperHost {
-    const { target, stallMs, logger, concurrency } = this.#options
+    const { target, stallMs, logger, concurrency, healthPlace } = this.#options
     const about = { host: hostname(), pid: process.pid, node: process.version, slots: concurrency }
     const settings = {
       member: this.#member,
@@ -236,6 +250,7 @@ export class Worker {
     return new KeeperHost({ target, commands, numbers: book.connection('keeper') }, holdings.table, settings, {
       events,
       logger,
+      healthPlace,
     })
   }
 
@@ -277,8 +292,13 @@ export class Worker {
       completed: this.#parts.counts.completed,
       claimRoom: this.#state === 'running' ? this.#parts.dispatcher.claimRoom : 0,
     })
+    if (this.#state === 'running') this.#reportHealth('running')
     this.#parts.executor.endOverdue()
     const overdue = this.#parts.dispatcher.takeOverdue(2 * this.#group.pulseMs)
     if (overdue.length > 0) void handBack(this.#parts, this.#member, this.#options.logger, overdue)
+  }
+  /** From which the keeper tells whether this worker works, see lease/health.ts. */
+  #reportHealth(state: 'running' | 'draining'): void {
+    this.#parts.holdings.table.vitals.report({ state, hasRoom: this.#parts.dispatcher.fetchRoom > 0 })
   }
 }

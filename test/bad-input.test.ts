@@ -162,6 +162,15 @@ describe('Worker refuses', () => {
     [{ drainMs: -1 }, 'ERR_OPTION', /^expected `drainMs` to be an integer of 0 or more up to 2147483647, got -1$/],
     [{ stallMs: 0 }, 'ERR_OPTION', /`stallMs`/],
     [{ leaseMs: 2000, stallMs: 1999 }, 'ERR_OPTION', 'expected `stallMs` to be at least `leaseMs` (2000), got 1999'],
+    [{ healthPort: -1 }, 'ERR_OPTION', /^expected `healthPort` to be an integer of 0 or more up to 65535, got -1$/],
+    [{ healthPort: 65_536 }, 'ERR_OPTION', /`healthPort`/],
+    [
+      { healthPort: 0, healthHost: '' },
+      'ERR_OPTION',
+      /^expected `healthHost` to be an address or a host name, got ""$/,
+    ],
+    [{ healthPort: 0, healthHost: 5 }, 'ERR_OPTION', /`healthHost`.* got 5$/],
+    [{ healthHost: 'localhost' }, 'ERR_OPTION', 'expected `healthPort` beside `healthHost`'],
     [{ startAt: 'new' }, 'ERR_OPTION', 'expected `startAt` to be one of oldest, now, got "new"'],
     [{ startAt: null }, 'ERR_OPTION', /`startAt`/],
     [{ logger: {} }, 'ERR_OPTION', /`logger`/],
@@ -188,7 +197,7 @@ describe('Worker refuses', () => {
     refused(makeWith(options), code, message)
   })
 
-  test.each(['concurrency', 'leaseMs', 'maxDeliveries', 'timeoutMs', 'drainMs', 'stallMs'])(
+  test.each(['concurrency', 'leaseMs', 'maxDeliveries', 'timeoutMs', 'drainMs', 'stallMs', 'healthPort'])(
     '%s but an integer',
     (name) => {
       for (const value of NO_WHOLE_NUMBERS)

@@ -5,6 +5,9 @@ import type { Connection } from '../redis/connection.ts'
 import type { RedisTarget } from '../redis/target.ts'
 import type { ConnectionNumbers } from '../redis/connection-numbers.ts'
 import { faultOf, faultText } from '../redis/faults.ts'
+import { HealthRecord } from './health-record.ts'
+import type { HealthPlace } from './health-server.ts'
+import { HealthWatch } from './health-watch.ts'
 import { Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
 import type { KeeperNews, KeeperOrder, KeeperThreadData } from './keeper-thread.ts'
 import type { LeaseTable } from './table.ts'
@@ -26,6 +29,7 @@ export interface KeeperHostEvents {
 const TICK_MS = 100
 
 export class KeeperHost {
+  readonly health: HealthRecord
   readonly #target: RedisTarget
   readonly #commands: Connection
   readonly #numbers: ConnectionNumbers
@@ -37,6 +41,7 @@ export class KeeperHost {
   #settings: KeeperSettings
   #thread: Thread | undefined
   #standIn: Keeper | undefined
+  #standInWatch: HealthWatch | undefined
   #ticking: NodeJS.Timeout | undefined
   #stopping = false
   #restarts = 0
@@ -47,7 +52,11 @@ export class KeeperHost {
     redis: { target: RedisTarget; commands: Connection; numbers: ConnectionNumbers },
     table: LeaseTable,
     settings: KeeperSettings,
-    { events, logger }: { events: KeeperHostEvents; logger: Logger },
+    {
+      events,
+      logger,
+      healthPlace,
+    }: { events: KeeperHostEvents; logger: Logger; healthPlace?: HealthPlace | undefined },
   ) {
     this.#target = redis.target
     this.#commands = redis.commands
@@ -56,6 +65,7 @@ export class KeeperHost {
     this.#settings = settings
     this.#events = events
     this.#logger = logger
+    this.health = new HealthRecord(healthPlace, logger)
   }
 
   /** The thread, for tests that kill it. */
@@ -63,11 +73,13 @@ export class KeeperHost {
     return this.#thread
   }
 
-  start(): void {
+  /** Resolves once health checks are answered, if they are asked for. @throws MillraceError ERR_LISTEN */
+  async start(): Promise<void> {
     this.#table.tick()
     this.#ticking = setInterval(() => this.#table.tick(), TICK_MS)
     this.#numbers.open.add(this.#link)
-    this.#startThread()
+    this.#startThread(true)
+    await this.health.served()
   }
 
   /** One round of renewals from the main thread. */
@@ -78,6 +90,7 @@ export class KeeperHost {
   follow(leaseMs: number, pulseMs: number): void {
     this.#settings = { ...this.#settings, leaseMs, pulseMs }
     this.#standIn?.follow(leaseMs, pulseMs)
+    this.#standInWatch?.follow(leaseMs)
     this.#order({ kind: 'follow', leaseMs, pulseMs })
   }
 
@@ -90,6 +103,7 @@ export class KeeperHost {
     const standIn = this.#standIn
     this.#thread = undefined
     this.#standIn = undefined
+    this.#standInWatch?.stop()
     if (thread !== undefined) {
       const ended = new Promise<void>((resolve) => {
         thread.once('exit', () => resolve())
@@ -102,14 +116,17 @@ export class KeeperHost {
       await thread.terminate()
     }
     await standIn?.stop()
+    this.health.address = undefined
   }
 
-  #startThread(): void {
+  #startThread(isFirst: boolean): void {
     const entry = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js'
     const workerData: KeeperThreadData = {
       target: this.#target,
       shared: this.#table.shared,
       settings: this.#settings,
+      place: this.health.place,
+      isFirst,
     }
     const thread = new Thread(new URL(entry, import.meta.url), { workerData, name: 'millrace-lease-keeper' })
     this.#thread = thread
@@ -122,6 +139,7 @@ export class KeeperHost {
     if (this.#standIn !== undefined && news.kind === 'pulse') {
       this.#restarts = 0
       void this.#standIn.stop()
+      this.#standInWatch?.stop()
       this.#standIn = undefined
     }
     switch (news.kind) {
@@ -147,6 +165,10 @@ export class KeeperHost {
         break
       case 'stopped':
         break
+      case 'condition':
+      case 'listening':
+      case 'not-listening':
+        this.health.heard(news)
     }
   }
 
@@ -157,8 +179,10 @@ export class KeeperHost {
     if (this.#standIn === undefined) {
       this.#standIn = this.#newKeeper()
       this.#standIn.start()
+      this.#standInWatch = this.#newWatch()
+      this.#standInWatch.start()
     }
-    this.#restart = setTimeout(() => this.#startThread(), backoffMs(this.#restarts++, 100, 10_000))
+    this.#restart = setTimeout(() => this.#startThread(false), backoffMs(this.#restarts++, 100, 10_000))
   }
 
   #newKeeper(): Keeper {
@@ -182,6 +206,13 @@ export class KeeperHost {
     if (code === 'closed') this.#link.isReady = false
     if (what === 'renew') this.#events.unrenewed()
     this.#sayFault(fault, what)
+  }
+
+  #newWatch(): HealthWatch {
+    const redis = { target: this.#target, table: this.#table }
+    return new HealthWatch(redis, { ...this.#settings, hasJustJoined: false }, (condition) =>
+      this.health.heard({ kind: 'condition', condition }),
+    )
   }
 
   /** A fault is told once until things work again: an outage must not fill the log. */

@@ -113,6 +113,7 @@ export class Keeper {
         }
       }
     }
+    if (rows.length > 0) this.#table.vitals.count('answers')
     if (lost.length > 0) this.#reports.lost(lost.map(({ slot, generation }) => ({ slot, generation })))
     const counts = { renewed: rows.length - lost.length, lost: lost.length }
     this.#reports.renewed(counts.renewed)
@@ -126,6 +127,7 @@ export class Keeper {
       try {
         await this.#connection.ready(this.#settings.leaseMs)
         await this.runOnce()
+        this.#table.vitals.count('renewals')
         pauseMs = Math.max(0, pauseMs - (monotonicMs() - startedMs))
       } catch (error) {
         // Soon again: after an outage the keepers must have renewed before claims begin.
@@ -153,6 +155,7 @@ export class Keeper {
     const { running, claimRoom } = this.#table.reported
     const told = JSON.stringify({ ...about, running, perSecond: this.#rate() })
     const reply = await sendPulse(this.#connection.client, member, { pulseMs, leaseMs, about: told })
+    this.#table.vitals.count('answers')
     // A worker whose loop stands still, or that has no room, must leave the claim tick to others.
     const able = claimRoom > 0 && this.#silentMs() < pulseMs * 2
     return { ...reply, claimDue: reply.claimDue && able }

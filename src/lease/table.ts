@@ -1,3 +1,5 @@
+import { Vitals } from './vitals.ts'
+
 /**
  * What this worker holds, in memory that it shares with the lease keeper's thread: one row per slot, no messages.
  *
@@ -47,8 +49,8 @@ const SOURCE = 7
 const CLAIMED = 8
 const DEADLINE = 9
 
-/** Words before the rows: what both threads know of the worker as a whole. */
-const HEADER = 8
+/** Words before the rows: what both threads know of the worker as a whole. From word 8 on they are the vitals'. */
+const HEADER = 32
 const TICKS = 0
 const RUNNING_COUNT = 1
 const COMPLETED_COUNT = 2
@@ -61,6 +63,8 @@ const NEVER = 0
 export class LeaseTable {
   readonly shared: SharedArrayBuffer
   readonly slots: number
+  /** The worker's signs of life, in the same memory. */
+  readonly vitals: Vitals
   readonly #words: Int32Array
   readonly #free: number[] = []
 
@@ -68,6 +72,7 @@ export class LeaseTable {
   constructor(given: number | SharedArrayBuffer) {
     this.shared = typeof given === 'number' ? new SharedArrayBuffer((HEADER + given * WORDS) * 4) : given
     this.#words = new Int32Array(this.shared)
+    this.vitals = new Vitals(this.#words)
     this.slots = (this.#words.length - HEADER) / WORDS
     if (typeof given === 'number') for (let slot = this.slots - 1; slot >= 0; slot--) this.#free.push(slot)
   }

@@ -158,6 +158,7 @@ describe('exit codes', () => {
     ERR_UNKNOWN_GROUP: 4,
     ERR_NOT_FOUND: 4,
     ERR_WORKER_STATE: 1,
+    ERR_LISTEN: 1,
     ERR_LEASE_LOST: 1,
     ERR_JOB_TIMEOUT: 1,
     ERR_STOPPING: 1,

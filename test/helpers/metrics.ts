@@ -10,9 +10,8 @@ export class Scrape {
     for (const line of text.split('\n')) {
       const [, name = '', inner, value] = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
       if (name === '') continue
-      const labels = Object.fromEntries(
-        [...(inner ?? '').matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, text]) => [key, text]),
-      )
+      const labels: Record<string, string> = {}
+      for (const [, key = '', text = ''] of (inner ?? '').matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)) labels[key] = text
       const rows = this.#series.get(name) ?? []
       rows.push({ labels, value: Number(value) })
       this.#series.set(name, rows)
