@@ -22,16 +22,23 @@ declare module 'vitest' {
 /** Redis 7 and not 8: the newest release that millrace is known to work with. */
 const DEFAULT_IMAGE = 'redis:7-alpine'
 
+/** What a run has left that was killed before it could remove it. */
+const FORGOTTEN_AFTER_S = 3600
+
+type Labels = Record<string, string | undefined>
+
 const run = randomUUID()
 
 export async function setup(project: TestProject): Promise<void> {
   const image = process.env['MILLRACE_TEST_IMAGE'] || DEFAULT_IMAGE
   const engine = await findEngine()
   await fetchImage(engine, image)
+  await removeWhere(({ Created }) => Date.now() / 1000 - Created > FORGOTTEN_AFTER_S)
   // The first one here, not in the files: what hinders it is then told once.
-  const trial = await startRedisContainer({ image, run }, []).catch((error: unknown) =>
-    giveUp(`cannot start Redis in a container of ${image}: ${firstLine(error)}`),
-  )
+  const trial = await startRedisContainer({ image, run }, []).catch(async (error: unknown) => {
+    await teardown()
+    return giveUp(`cannot start Redis in a container of ${image}: ${firstLine(error)}`)
+  })
   await trial.stop()
   say(
     `Redis ${trial.version} in containers of ${image}, Docker ${engine.info.containerRuntime.serverVersion}; ` +
@@ -42,16 +49,16 @@ export async function setup(project: TestProject): Promise<void> {
 
 /** Removes what files have left that were killed; where Ryuk is disabled, nobody else does. */
 export async function teardown(): Promise<void> {
-  const { container: containers } = await getContainerRuntimeClient()
-  const left = (await containers.list()).filter(({ Labels }) => Labels[RUN_LABEL] === run)
-  await Promise.all(
-    left.map(({ Id }) =>
-      containers
-        .getById(Id)
-        .remove({ force: true, v: true })
-        .catch(() => {}),
-    ),
-  )
+  await removeWhere(({ Labels }) => Labels[RUN_LABEL] === run)
+}
+
+async function removeWhere(matches: (container: { Created: number; Labels: Labels }) => boolean): Promise<void> {
+  const { dockerode } = (await getContainerRuntimeClient()).container
+  // All: one that could not be started is there too.
+  const ours = await dockerode.listContainers({ all: true, filters: { label: [RUN_LABEL] } })
+  const removals = ours.filter(matches).map(({ Id }) => dockerode.getContainer(Id).remove({ force: true, v: true }))
+  // One that fails to be removed is being removed by somebody else.
+  await Promise.allSettled(removals)
 }
 
 async function findEngine(): Promise<ContainerRuntimeClient> {
@@ -83,7 +90,7 @@ async function fetchImage(engine: ContainerRuntimeClient, image: string): Promis
   say(`fetching ${image}`)
   await engine.image
     .pull(name, { force: false, platform: undefined })
-    .catch((error: unknown) => giveUp(`cannot fetch ${image}, named by MILLRACE_TEST_IMAGE: ${firstLine(error)}`))
+    .catch((error: unknown) => giveUp(`cannot fetch ${image} (MILLRACE_TEST_IMAGE names another): ${firstLine(error)}`))
 }
 
 function say(line: string): void {
@@ -97,5 +104,5 @@ function giveUp(line: string): never {
 }
 
 function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? ''
+  return (error instanceof Error ? error.message : String(error)).split('\n', 1).join('').trim()
 }
