@@ -2,7 +2,7 @@ import { Redis, type RedisOptions } from 'ioredis'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeAll, beforeEach } from 'vitest'
+import { beforeAll, beforeEach, inject } from 'vitest'
 import { openRedis, type PrivateRedis, startRedis } from '../../cli/redis-server.ts'
 import { onEnd } from './cleanup.ts'
 
@@ -22,16 +22,17 @@ export interface FileRedis {
 }
 
 /**
- * Gives the test file that calls it a Redis of its own, emptied before every test. Where MILLRACE_TEST_REDIS_URL names a
- * shared one, files that run at the same time use different databases of it.
+ * Gives the test file that calls it a Redis of its own, emptied before every test: a local process, or a container if the
+ * run is one with containers. Where MILLRACE_TEST_REDIS_URL names a shared one, files that run at the same time use
+ * different databases of it.
  */
 export function withRedis(options: { args?: readonly string[] } = {}): FileRedis {
   let server: PrivateRedis | undefined
   let client: Redis | undefined
   beforeAll(async () => {
-    const opened = await openRedis({ args: options.args ?? [], say })
+    const opened = await openForFile(options.args ?? [])
     onEnd(() => opened.stop())
-    server = opened.pid === undefined ? { ...opened, url: databaseOfThisRunner(opened.url) } : opened
+    server = opened
     client = connectTo(server.url)
   })
   beforeEach(() => file.flush())
@@ -120,6 +121,17 @@ export async function startServer(options: ControlledServerOptions = {}): Promis
     },
     stop: () => end('SIGKILL'),
   }
+}
+
+async function openForFile(args: readonly string[]): Promise<PrivateRedis> {
+  const containers = inject('redisContainers')
+  if (containers !== undefined) {
+    // Only then, because loading it takes as long as many a test file.
+    const { startRedisContainer } = await import('./redis-container.ts')
+    return startRedisContainer(containers, args)
+  }
+  const opened = await openRedis({ args, say })
+  return opened.pid === undefined ? { ...opened, url: databaseOfThisRunner(opened.url) } : opened
 }
 
 function databaseOfThisRunner(url: string): string {
