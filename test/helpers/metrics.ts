@@ -31,7 +31,8 @@ export class Scrape {
 
   /** Values by one label, where they are not 0. */
   by(label: string, name: string, labels: Record<string, string> = {}): Record<string, number> {
-    const sums: Record<string, number> = {}
+    // No prototype: a label's value may be `constructor`.
+    const sums = Object.create(null) as Record<string, number>
     for (const row of this.rows(name, labels)) {
       if (row.value === 0) continue
       const key = row.labels[label] ?? ''
