@@ -17,6 +17,7 @@ export class HealthWatch {
   readonly #onChange: (condition: Condition) => void
   #limits: { stallMs: number; leaseMs: number }
   #judged: Judged
+  #told: Condition | undefined
   #lookedAtMs = monotonicMs()
   #probedAtMs = -Infinity
   #probing = false
@@ -36,6 +37,9 @@ export class HealthWatch {
   }
 
   start(): void {
+    // Replies are counted from here on, not from the first look.
+    const { ticks, vitals } = this.#table
+    this.#judged = { ...this.#judged, signs: { ...vitals.signs, ticks } }
     this.#lookedAtMs = monotonicMs()
     this.#looking = setInterval(() => this.look(), LOOK_MS)
   }
@@ -54,17 +58,21 @@ export class HealthWatch {
     const nowMs = monotonicMs()
     const { ticks, vitals } = this.#table
     const { stallMs, leaseMs } = this.#limits
-    const before = this.#judged
     const elapsedMs = nowMs - this.#lookedAtMs
-    this.#judged = judge(before, { ...vitals.signs, ticks, elapsedMs, probe: this.#probe, stallMs, leaseMs })
+    this.#judged = judge(this.#judged, { ...vitals.signs, ticks, elapsedMs, probe: this.#probe, stallMs, leaseMs })
     this.#lookedAtMs = nowMs
     this.#probe = undefined
     if (this.#judged.wantsProbe && !this.#probing && nowMs - this.#probedAtMs >= PROBE_EVERY_MS) void this.#ask()
-    const { stalled, stuck, reached } = this.#judged
-    if (stalled !== before.stalled || stuck !== before.stuck || reached !== before.reached) {
-      this.#onChange({ stalled, stuck, reached })
-    }
+    this.#tell(this.#judged)
     return healthOf(vitals.signs.state, this.#judged)
+  }
+
+  /** The first look is told in any case: what a thread that died said last may no longer be so. */
+  #tell({ stalled, stuck, reached }: Condition): void {
+    const told = this.#told
+    if (stalled === told?.stalled && stuck === told.stuck && reached === told.reached) return
+    this.#told = { stalled, stuck, reached }
+    this.#onChange(this.#told)
   }
 
   async #ask(): Promise<void> {

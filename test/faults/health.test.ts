@@ -349,6 +349,7 @@ test('the port is kept when the thread that answers is killed and another one st
   }
 
   expect(portOf(worker)).toBe(port)
+  await eventually(() => expect(worker.health()).toMatchObject({ live: true, ready: true }))
 })
 
 test('a port that is lost while the thread is away is called for loudly and taken again when it is free', async () => {
