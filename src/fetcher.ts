@@ -33,6 +33,8 @@ export interface FetcherDeps {
   readonly blockMs: number
   /** A read completed, with entries or without. */
   readonly onRead: () => void
+  /** A read was answered with a no. */
+  readonly onRefused: () => void
 }
 
 /** Beyond the block, for a server that is slow to answer. */
@@ -145,6 +147,7 @@ export class Fetcher {
   async #recover(error: unknown, tries: number): Promise<void> {
     if (this.#stopping.signal.aborted) return
     const { kind } = this.#connection.fault(error)
+    if (kind === 'refused') this.#deps.onRefused()
     this.#deps.numbers.polls.error += 1
     if (kind === 'lost-group') {
       const joined = await this.#deps.rejoin().then(

@@ -87,6 +87,7 @@ export function assembleParts(
       connectionNumbers: book.connection('fetcher'),
       blockMs: BLOCK_MS,
       onRead: () => holdings.table.vitals.count('reads'),
+      onRefused: () => holdings.table.vitals.count('refusals'),
     }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }

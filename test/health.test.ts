@@ -5,7 +5,7 @@ import { healthOf, judge, SOUND, unjudged, type Judged, type Look } from '../src
 
 const STALL_MS = 300_000
 const QUIET: Look = {
-  ...{ ticks: 0, reads: 0, renewals: 0, answers: 0, hasRoom: true, state: 'running' },
+  ...{ ticks: 0, reads: 0, renewals: 0, answers: 0, refusals: 0, hasRoom: true, state: 'running' },
   ...{ elapsedMs: 250, probe: undefined, stallMs: STALL_MS, leaseMs: 10_000 },
 }
 
@@ -15,11 +15,12 @@ interface Habit {
   read?: number
   renew?: number
   answer?: number
+  refuse?: number
   /** Redis on a new connection; asked once a second where it is wanted. */
   probe?: 'answered' | 'failed'
 }
 
-const HEALTHY: Required<Habit> = { tick: 100, read: 5000, renew: 3333, answer: 1000, probe: 'answered' }
+const HEALTHY: Habit = { tick: 100, read: 5000, renew: 3333, answer: 1000, probe: 'answered' }
 const WEDGED: Habit = { ...HEALTHY, read: 0 }
 const AWAY: Habit = { tick: 100, probe: 'failed' }
 
@@ -51,6 +52,7 @@ class Course {
         reads: this.#look.reads + times(habit.read),
         renewals: this.#look.renewals + times(habit.renew),
         answers: this.#look.answers + times(habit.answer),
+        refusals: this.#look.refusals + times(habit.refuse),
         probe: isAsked ? habit.probe : undefined,
       }
       this.judged = judge(this.judged, this.#look)
@@ -86,6 +88,15 @@ test('a Redis that is away makes a worker not ready within 6 s and never dead, h
   expect(deadAtMs).toBeUndefined()
   expect(unreadyAtMs).toBeLessThanOrEqual(6000)
 })
+
+test.each([true, false])(
+  'a Redis that refuses reads and renewals makes no worker dead (room to read: %s)',
+  (hasRoom) => {
+    const course = new Course({ hasRoom })
+    course.live(20_000, HEALTHY)
+    expect(course.live(600_000, { tick: 100, refuse: 1000, probe: 'answered' }).deadAtMs).toBeUndefined()
+  },
+)
 
 test('after an outage a worker has its whole 30 s from when Redis answers again', () => {
   const course = new Course()

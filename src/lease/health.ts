@@ -7,7 +7,7 @@
  *   it has no room to read, no round of renewals did. Its own connections or loops are broken.
  * - `stalled`: the event loop of its main thread has not turned for `stallMs`.
  *
- * Redis being away is neither: a restart would cure nothing, and a restart of all workers at once would lose their jobs' time.
+ * Redis being away, or refusing to be written to, is neither: a restart would cure nothing, and a restart of all workers at once would lose their jobs' time.
  * It only makes the worker not ready. So the 30 s count no time in which Redis did not answer; nor time in which the event
  * loop stood still, since reads are made there; nor time without room to read in which renewals went on.
  *
@@ -27,6 +27,8 @@ export interface Signs {
   readonly renewals: number
   /** Replies that the keeper got. */
   readonly answers: number
+  /** Reads and renewals that Redis answered with a no (read-only, loading …). */
+  readonly refusals: number
   /** Whether the fetcher has room to read. */
   readonly hasRoom: boolean
   readonly state: WatchedState
@@ -97,8 +99,8 @@ export function unjudged({ hasJustJoined }: { hasJustJoined: boolean }): Judged 
 
 /** The next look's judgement. */
 export function judge(before: Judged, look: Look): Judged {
-  const { ticks, reads, renewals, answers, hasRoom, state } = look
-  const signs: Signs = { ticks, reads, renewals, answers, hasRoom, state }
+  const { ticks, reads, renewals, answers, refusals, hasRoom, state } = look
+  const signs: Signs = { ticks, reads, renewals, answers, refusals, hasRoom, state }
   const seen = before.signs ?? signs
   const countedMs = Math.min(look.elapsedMs, LOOK_MOST_MS)
   const hasRead = reads !== seen.reads
@@ -108,7 +110,9 @@ export function judge(before: Judged, look: Look): Judged {
   const unreachedMs = hasRead || answers !== seen.answers ? 0 : before.unreachedMs + look.elapsedMs
   const reached = unreachedMs <= READY_MS
 
-  const hasWorked = hasRead || (!hasRoom && renewals !== seen.renewals)
+  // A no is an answer: what it came over works, and after a restart Redis would refuse the same.
+  const wasRefused = refusals !== seen.refusals
+  const hasWorked = hasRead || wasRefused || (!hasRoom && renewals !== seen.renewals)
   const isAway = !hasWorked && look.probe !== 'answered' && (look.probe === 'failed' || before.isAway)
   const isExpected = state === 'running' && !stoodStill && hasRoom === seen.hasRoom
   const startsAnew = !isExpected || hasWorked || isAway || before.isAway

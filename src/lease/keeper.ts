@@ -1,6 +1,7 @@
 import { monotonicMs, sleep } from '../clock.ts'
 import type { Connection } from '../redis/connection.ts'
 import { compareIds } from '../redis/entry-id.ts'
+import { faultOf } from '../redis/faults.ts'
 import { SOURCES, type Member } from '../redis/member.ts'
 import { handBackAll, renew, sendPulse, type PulseReply } from '../redis/stream.ts'
 import { PREFETCHED, RUNNING, UNSETTLED, type HeldRow, type LeaseTable } from './table.ts'
@@ -132,6 +133,7 @@ export class Keeper {
       } catch (error) {
         // Soon again: after an outage the keepers must have renewed before claims begin.
         pauseMs = this.#settings.pulseMs / 4
+        if (faultOf(error).kind === 'refused') this.#table.vitals.count('refusals')
         this.#reports.fault(error, 'renew')
       }
       await sleep(pauseMs, this.#stopped.signal)

@@ -10,8 +10,9 @@ const RENEWALS = 9
 const ANSWERS = 10
 const HAS_ROOM = 11
 const STATE = 12
+const REFUSALS = 13
 
-const COUNTERS = { reads: READS, renewals: RENEWALS, answers: ANSWERS }
+const COUNTERS = { reads: READS, renewals: RENEWALS, answers: ANSWERS, refusals: REFUSALS }
 const STATES: readonly WatchedState[] = ['starting', 'running', 'draining']
 
 export class Vitals {
@@ -22,7 +23,7 @@ export class Vitals {
     this.#words = words
   }
 
-  /** One more read, round of renewals, or reply to the keeper. */
+  /** One more read, round of renewals, reply to the keeper, or read or renewal that Redis refused. */
   count(what: keyof typeof COUNTERS): void {
     Atomics.add(this.#words, COUNTERS[what], 1)
   }
@@ -38,6 +39,7 @@ export class Vitals {
       reads: Atomics.load(this.#words, READS),
       renewals: Atomics.load(this.#words, RENEWALS),
       answers: Atomics.load(this.#words, ANSWERS),
+      refusals: Atomics.load(this.#words, REFUSALS),
       hasRoom: Atomics.load(this.#words, HAS_ROOM) === 1,
       state: STATES[Atomics.load(this.#words, STATE)] ?? 'starting',
     }

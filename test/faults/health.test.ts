@@ -131,6 +131,26 @@ test.concurrent(
 )
 
 test.concurrent(
+  'a Redis that became read-only for 40 s: live, for a restart would change nothing, and at work again afterwards',
+  beside(async () => {
+    const server = await startServer()
+    const client = connectTo(server.url)
+    let runs = 0
+    const worker = await startWorker({ redis: server.url, healthPort: 0, handlers: { x: () => void (runs += 1) } })
+    const watched = watchHealth(portOf(worker))
+    await client.replicaof('127.0.0.1', 1)
+    await sleep(40_000)
+    await client.replicaof('NO', 'ONE')
+    await add(client, 'x')
+    await waitFor(() => runs === 1, { what: 'the job runs' })
+    await watched.stop()
+
+    expect(watched.first('live', 503)).toBeUndefined()
+  }),
+  LONG_MS,
+)
+
+test.concurrent(
   'a busy worker whose renewals never come back, while Redis answers others: not live after 30 s',
   beside(async () => {
     const server = await startServer()
