@@ -12,7 +12,7 @@ import { markdownOf } from './report/markdown.ts'
 import { Progress } from './report/progress.ts'
 import type { Report } from './report/report.ts'
 import { textOf } from './report/text.ts'
-import { medianOf } from './results.ts'
+import { valuesOf } from './results.ts'
 import { runRounds } from './rounds.ts'
 
 /**
@@ -54,7 +54,7 @@ async function measureAll(options: BenchOptions, signal: AbortSignal): Promise<R
     results,
     failures,
     missing: Object.fromEntries(missing),
-    floors: options.quick ? undefined : judge(FLOORS, (name) => medianOf(results, name)),
+    floors: options.quick ? undefined : judge(FLOORS, (name) => valuesOf(results, name)),
   }
 }
 

@@ -1,4 +1,4 @@
-/** What every job of every contender carries: an order as a shop might publish it, 125 bytes of JSON. */
+/** What every job of every contender carries: an order as a shop might publish it, some 130 bytes of JSON. */
 export interface Payload {
   readonly order: number
   readonly customer: string

@@ -25,10 +25,16 @@ export interface FigureName {
   readonly contender: ContenderName
 }
 
-/** The median of a figure's rounds; undefined if there is none. */
-export function medianOf(results: readonly Result[], name: FigureName): number | undefined {
-  const values = results
+/** What the rounds gave for a figure, in their order. A round that failed is left out. */
+export function valuesOf(results: readonly Result[], name: FigureName): number[] {
+  return results
     .filter(({ measure, contender }) => measure === name.measure && contender === name.contender)
+    .sort((a, b) => a.round - b.round)
     .flatMap(({ figures }) => figures[name.figure] ?? [])
+}
+
+/** Their median; undefined if there is none. */
+export function medianOf(results: readonly Result[], name: FigureName): number | undefined {
+  const values = valuesOf(results, name)
   return values.length === 0 ? undefined : median(values)
 }

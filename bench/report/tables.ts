@@ -39,15 +39,21 @@ export function floorsTable(floors: readonly Judgement[]): Table {
       { title: 'floor' },
       { title: 'required', align: 'right' },
       { title: 'measured', align: 'right' },
+      { title: 'single rounds', align: 'right' },
       { title: 'verdict' },
     ],
-    rows: floors.map(({ title, bound, limit, value, verdict }) => [
+    rows: floors.map(({ title, bound, limit, value, byRound, verdict }) => [
       title,
       `${bound === 'at least' ? '≥' : '≤'} ${limit}`,
       value === undefined ? '-' : ratioText(value),
+      rangeText(byRound),
       verdict,
     ]),
   }
+}
+
+function rangeText(ratios: readonly number[]): string {
+  return ratios.length < 2 ? '-' : `${ratioText(Math.min(...ratios))} to ${ratioText(Math.max(...ratios))}`
 }
 
 function numberText(value: number | undefined, digits: number): string {
