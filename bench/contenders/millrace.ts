@@ -1,4 +1,5 @@
-import { Producer, Worker, type WorkerOptions } from '../../src/index.ts'
+import { Registry } from 'prom-client'
+import { OptionError, Producer, Worker, type WorkerOptions } from '../../src/index.ts'
 import { JOB_NAME, PAYLOAD, type Payload } from '../payload.ts'
 import type { Contender, Publisher, RunningWorker, WorkerSetup } from './contender.ts'
 import { connect, GROUP, STREAM, unsettledEntries } from './stream.ts'
@@ -41,14 +42,27 @@ async function startWorker(url: string, setup: WorkerSetup): Promise<RunningWork
   }
 }
 
-/** The one place that says how millrace's worker is set up. */
+/** The one place that says how millrace's worker is set up: its defaults, with its metrics on where it has them. */
 function workerOptions(url: string, { concurrency, onJob }: WorkerSetup): WorkerOptions {
-  return {
+  const options: WorkerOptions = {
     redis: url,
     stream: STREAM,
     group: GROUP,
     concurrency,
     handlers: { [JOB_NAME]: async (data: unknown) => onJob(data as Payload) },
+  }
+  const metered = { ...options, registry: new Registry() }
+  return isAccepted(metered) ? metered : options
+}
+
+/** A worker without metrics refuses the option, as any that it does not know. */
+function isAccepted(options: WorkerOptions): boolean {
+  try {
+    void new Worker(options).stop()
+    return true
+  } catch (error) {
+    if (error instanceof OptionError) return false
+    throw error
   }
 }
 
