@@ -21,13 +21,16 @@ export async function loadPeer(peer: Peer): Promise<unknown> {
   return require(peer) as unknown
 }
 
+/** Without a registry npm goes on trying for a long time. */
+const INSTALL_MS = 120_000
+
 /** Installs the peers if they are not there. */
 export async function installPeers(say: (line: string) => void, signal: AbortSignal): Promise<void> {
   if (existsSync(new URL('node_modules/', FOLDER))) return
   say('installing what millrace is compared with: npm ci --prefix bench')
   const args = ['ci', '--prefix', fileURLToPath(FOLDER), '--no-audit', '--no-fund']
   try {
-    await promisify(execFile)('npm', args, { signal, shell: process.platform === 'win32' })
+    await promisify(execFile)('npm', args, { signal, timeout: INSTALL_MS, shell: process.platform === 'win32' })
   } catch (error) {
     signal.throwIfAborted()
     say(`they could not be installed: ${messageOf(error).split('\n').slice(0, 4).join(' ')}`)

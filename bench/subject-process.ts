@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ContenderName } from './contenders/contender.ts'
 import type { Answer, Figures, Order, Stop, Task } from './steps/task.ts'
@@ -27,7 +28,8 @@ export class SubjectProcess {
 
   constructor({ url, contender, signal, profileFolder }: SubjectOptions, task: Task) {
     this.#label = `${contender} ${task.step}`
-    const profiling = profileFolder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileFolder}`]
+    const profiling =
+      profileFolder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${join(profileFolder, task.step)}`]
     const path = fileURLToPath(new URL('subject.js', import.meta.url))
     this.#child = fork(path, { execArgv: profiling, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
     const kill = () => void this.#child.kill('SIGKILL')
