@@ -28,7 +28,7 @@ export default tseslint.config(
       eqeqeq: 'error',
     },
   },
-  { files: ['src/**/*.ts', 'cli/**/*.ts'], rules: { ...sizeLimits, 'no-console': 'error' } },
+  { files: ['src/**/*.ts', 'cli/**/*.ts', 'bench/**/*.ts'], rules: { ...sizeLimits, 'no-console': 'error' } },
   { files: ['test/fixtures/**', '*.config.*', 'examples/**'], rules: { 'no-restricted-syntax': 'off' } },
   { files: ['**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
 )

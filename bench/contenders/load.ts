@@ -1,0 +1,15 @@
+import type { Contender, ContenderName } from './contender.ts'
+
+/** Loads one contender and nothing of the others: a process measures one, and its heap is to hold that one. */
+export async function openContender(name: ContenderName, url: string): Promise<Contender> {
+  switch (name) {
+    case 'millrace':
+      return (await import('./millrace.ts')).openMillrace(url)
+    case 'raw':
+      return (await import('./raw.ts')).openRaw(url)
+    case 'bullmq':
+      return (await import('./bullmq.ts')).openBullMq(url)
+    case 'bee-queue':
+      return (await import('./bee-queue.ts')).openBeeQueue(url)
+  }
+}

@@ -1,0 +1,71 @@
+import { Registry } from 'prom-client'
+import { OptionError, Producer, Worker, type WorkerOptions } from '../../src/index.ts'
+import { JOB_NAME, PAYLOAD, type Payload } from '../payload.ts'
+import type { Contender, Publisher, RunningWorker, WorkerSetup } from './contender.ts'
+import { connect, GROUP, STREAM, unsettledEntries } from './stream.ts'
+
+/** millrace with its defaults, as a user of the library has it. */
+export function openMillrace(url: string): Contender {
+  const redis = connect(url)
+  return {
+    publisher: async () => openPublisher(url),
+    worker: async (setup) => startWorker(url, setup),
+    unsettled: () => unsettledEntries(redis),
+    close: async () => redis.disconnect(),
+  }
+}
+
+function openPublisher(url: string): Publisher {
+  const producer = new Producer({ redis: url })
+  const options = { stream: STREAM }
+  return {
+    publishMany: async (count) => {
+      const { published } = await producer.publishMany(JOB_NAME, repeated(PAYLOAD, count), options)
+      if (published !== count) throw new Error(`expected ${count} jobs to be published, got ${published}`)
+    },
+    publish: (payload) => producer.publish(JOB_NAME, payload, options),
+    close: async () => void (await producer.close()),
+  }
+}
+
+async function startWorker(url: string, setup: WorkerSetup): Promise<RunningWorker> {
+  const worker = new Worker(workerOptions(url, setup))
+  await worker.start()
+  return {
+    get completed() {
+      return worker.counts.completed
+    },
+    stop: async () => {
+      const { unsettled } = await worker.stop()
+      if (unsettled > 0) throw new Error(`${unsettled} jobs of the worker were not settled when it stopped`)
+    },
+  }
+}
+
+/** The one place that says how millrace's worker is set up: its defaults, with its metrics on where it has them. */
+function workerOptions(url: string, { concurrency, onJob }: WorkerSetup): WorkerOptions {
+  const options: WorkerOptions = {
+    redis: url,
+    stream: STREAM,
+    group: GROUP,
+    concurrency,
+    handlers: { [JOB_NAME]: async (data: unknown) => onJob(data as Payload) },
+  }
+  const metered = { ...options, registry: new Registry() }
+  return isAccepted(metered) ? metered : options
+}
+
+/** A worker without metrics refuses the option, as any that it does not know. */
+function isAccepted(options: WorkerOptions): boolean {
+  try {
+    void new Worker(options).stop()
+    return true
+  } catch (error) {
+    if (error instanceof OptionError) return false
+    throw error
+  }
+}
+
+function* repeated<Item>(item: Item, count: number): Iterable<Item> {
+  for (let at = 0; at < count; at++) yield item
+}

@@ -1,0 +1,66 @@
+import type { FigureName } from './results.ts'
+
+/** What must hold in every full run on any machine: ratios within one run, so that the machine is no part of them. */
+export interface Floor {
+  readonly title: string
+  readonly of: FigureName
+  /** What it is divided by, the largest of these; without any, the figure itself is judged. */
+  readonly over: readonly FigureName[]
+  readonly bound: 'at least' | 'at most'
+  readonly limit: number
+}
+
+const PER_SECOND = 'jobsPerSecond'
+const process = { measure: 'process', figure: PER_SECOND }
+const many = { measure: 'publish-many', figure: PER_SECOND }
+const inFlight = { measure: 'publish-in-flight', figure: PER_SECOND }
+const awaited = { measure: 'publish-awaited', figure: PER_SECOND }
+const p50 = { measure: 'latency', figure: 'p50Ms' }
+const bytes = { measure: 'memory', figure: 'bytesPerJob' }
+
+export const FLOORS: readonly Floor[] = [
+  floor('process, 100 slots, to raw Streams', process, 'raw', 0.8),
+  floor('process, 100 slots, to BullMQ', process, 'bullmq', 8),
+  floor('process, 100 slots, to Bee-Queue', process, 'bee-queue', 4),
+  floor('publishMany to pipelined XADD', many, 'raw', 1.3),
+  floor('publishMany to addBulk of BullMQ', many, 'bullmq', 6),
+  floor('publish, 500 in flight, to auto-pipelined XADD', inFlight, 'raw', 1.2),
+  floor('publish, 500 in flight, to add of BullMQ', inFlight, 'bullmq', 4),
+  floor('publish, awaited, to awaited XADD', awaited, 'raw', 0.55),
+  ceiling('publish to start, p50, to raw Streams', p50, 'raw', 1.5),
+  ceiling('memory in Redis per waiting job to raw XADD', bytes, 'raw', 1.15),
+  {
+    title: 'process, 10^6 waiting, to 10^3 or fewer at the end',
+    of: millrace('backlog-million', PER_SECOND),
+    over: [millrace('backlog-cycles', PER_SECOND), millrace('backlog-drained', PER_SECOND)],
+    bound: 'at least',
+    limit: 0.9,
+  },
+  {
+    title: 'idle worker, commands/s',
+    of: millrace('idle', 'commandsPerSecond'),
+    over: [],
+    bound: 'at most',
+    limit: 2,
+  },
+]
+
+type Figure = Omit<FigureName, 'contender'>
+
+function millrace(measure: string, figure: string): FigureName {
+  return { measure, figure, contender: 'millrace' }
+}
+
+function floor(title: string, figure: Figure, other: FigureName['contender'], limit: number): Floor {
+  return {
+    title,
+    of: { ...figure, contender: 'millrace' },
+    over: [{ ...figure, contender: other }],
+    bound: 'at least',
+    limit,
+  }
+}
+
+function ceiling(title: string, figure: Figure, other: FigureName['contender'], limit: number): Floor {
+  return { ...floor(title, figure, other, limit), bound: 'at most' }
+}

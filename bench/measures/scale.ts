@@ -1,0 +1,67 @@
+import type { ContenderName } from '../contenders/contender.ts'
+
+/**
+ * How much is measured. Rates can be compared whatever they were counted over, so the slower ones get fewer jobs: each timed
+ * period is to be a second or more.
+ */
+export interface Scale {
+  readonly rounds: number
+  /** For figures that hardly vary, or take long. */
+  readonly fewRounds: number
+  /** Jobs in bulk, by who handles them. */
+  readonly fastJobs: number
+  readonly slowJobs: number
+  readonly awaitedJobs: number
+  readonly warmUpShare: number
+  readonly latencySamples: number
+  readonly memoryJobs: number
+  readonly slotJobs: Readonly<Record<1 | 10 | 100, number>>
+  readonly backlogJobs: number
+  readonly backlogTimedJobs: number
+  readonly cycles: number
+  readonly persistedJobs: number
+  readonly idleMs: number
+  readonly idleSettleMs: number
+}
+
+export const FULL: Scale = {
+  rounds: 5,
+  fewRounds: 3,
+  fastJobs: 250_000,
+  slowJobs: 20_000,
+  awaitedJobs: 15_000,
+  warmUpShare: 0.1,
+  latencySamples: 2000,
+  memoryJobs: 100_000,
+  slotJobs: { 1: 30_000, 10: 150_000, 100: 250_000 },
+  backlogJobs: 1_000_000,
+  backlogTimedJobs: 200_000,
+  cycles: 200,
+  persistedJobs: 150_000,
+  idleMs: 10_000,
+  idleSettleMs: 2000,
+}
+
+/** Only whether it runs. */
+export const QUICK: Scale = {
+  rounds: 1,
+  fewRounds: 1,
+  fastJobs: 5000,
+  slowJobs: 1000,
+  awaitedJobs: 300,
+  warmUpShare: 0.2,
+  latencySamples: 100,
+  memoryJobs: 2000,
+  slotJobs: { 1: 1000, 10: 2000, 100: 5000 },
+  backlogJobs: 20_000,
+  backlogTimedJobs: 4000,
+  cycles: 3,
+  persistedJobs: 2000,
+  idleMs: 500,
+  idleSettleMs: 100,
+}
+
+/** How many jobs of a bulk a contender gets. */
+export function jobsFor(contender: ContenderName, { fastJobs, slowJobs }: Scale): number {
+  return contender === 'millrace' || contender === 'raw' ? fastJobs : slowJobs
+}

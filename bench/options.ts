@@ -1,0 +1,67 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { allGroups } from './measures/groups.ts'
+import { FULL } from './measures/scale.ts'
+import { PEERS, type Peer } from './peers.ts'
+
+export interface BenchOptions {
+  readonly quick: boolean
+  /** Names of groups; none is all. */
+  readonly only: readonly string[]
+  readonly rounds: number | undefined
+  readonly without: readonly Peer[]
+  readonly json: string | undefined
+  readonly markdown: string | undefined
+  readonly profile: string | undefined
+}
+
+const NAMES = allGroups(FULL).map(({ name }) => name)
+
+const HELP = `
+Progress goes to stderr, the tables to stdout. Every measurement has a process and a private Redis of its own.
+Exit codes: 0 ok, 1 a floor was missed or something failed, 2 usage, 130 interrupted.
+
+Measures: ${NAMES.join(', ')}
+
+Examples:
+  $ npm run bench -- --json bench.json
+  $ npm run bench -- --only process --only publish-many --rounds 3
+  $ npm run bench -- --quick`
+
+/** Reads the command line. @throws CommanderError with what is to be said, also for --help. */
+export function readOptions(args: readonly string[]): BenchOptions {
+  const program = new Command('npm run bench --')
+    .description('Measures millrace beside a plain loop over Redis Streams, BullMQ and Bee-Queue.')
+    .addOption(listOption('--only <measure>', 'measure this alone; may be given again', NAMES))
+    .option('--rounds <n>', 'rounds of each measure', wholeNumber)
+    .option('--quick', 'tiny counts and one round: only whether it runs; no floor is judged', false)
+    .addOption(listOption('--without <peer>', 'go on as if this peer were not installed; may be given again', PEERS))
+    .option('--json <file>', 'write every figure to this file')
+    .option('--markdown <file>', 'write the tables to this file')
+    .option('--profile <folder>', "write CPU profiles of millrace's processes to this folder")
+    .helpOption('-h, --help', 'show this help')
+    .addHelpText('after', HELP)
+    .allowExcessArguments(false)
+    .exitOverride()
+  program.parse(args, { from: 'user' })
+  const { quick, only, rounds, without, json, markdown, profile } = program.opts<Partial<BenchOptions>>()
+  return { quick: quick === true, only: only ?? [], rounds, without: without ?? [], json, markdown, profile }
+}
+
+/** The exit code that an error of the command line asks for; undefined for any other error. */
+export function usageExitCode(error: unknown): number | undefined {
+  if (!(error instanceof CommanderError)) return undefined
+  return error.exitCode === 0 ? 0 : 2
+}
+
+function listOption(flags: string, description: string, choices: readonly string[]): Option {
+  const collect = (value: string, before: readonly string[] = []) => {
+    if (!choices.includes(value)) throw new InvalidArgumentError(`It is one of: ${choices.join(', ')}.`)
+    return [...before, value]
+  }
+  return new Option(flags, description).argParser(collect)
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[1-9]\d{0,2}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1 to 999.')
+  return Number(text)
+}

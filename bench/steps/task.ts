@@ -1,0 +1,49 @@
+import type { ContenderName } from '../contenders/contender.ts'
+
+/** What one process is told to measure. Warm-up comes first in the same process and is in no figure. */
+export type Task =
+  | { readonly step: 'publish'; readonly how: PublishHow; readonly jobs: number; readonly warmUpJobs: number }
+  | ProcessTask
+  | { readonly step: 'latency'; readonly samples: number; readonly warmUpSamples: number; readonly everyMs: number }
+  | CyclesTask
+  | { readonly step: 'idle' }
+
+export type PublishHow = 'many' | 'in-flight' | 'awaited'
+
+export interface ProcessTask {
+  readonly step: 'process'
+  /** How many wait when it begins; those after the timed ones may be left waiting. */
+  readonly waitingJobs: number
+  readonly warmUpJobs: number
+  /** How many are timed. */
+  readonly jobs: number
+  readonly concurrency: number
+}
+
+export interface CyclesTask {
+  readonly step: 'cycles'
+  readonly cycles: number
+  readonly warmUpCycles: number
+  readonly jobsPerCycle: number
+  readonly concurrency: number
+}
+
+/** What came out, by name; the unit is in the name. */
+export type Figures = Readonly<Record<string, number>>
+
+export interface Order {
+  readonly kind: 'measure'
+  readonly contender: ContenderName
+  readonly url: string
+  readonly task: Task
+}
+
+export interface Stop {
+  readonly kind: 'stop'
+}
+
+export type Answer =
+  | { readonly kind: 'figures'; readonly figures: Figures }
+  | { readonly kind: 'failed'; readonly message: string }
+  /** An idle worker stands by until it is told to stop. */
+  | { readonly kind: 'ready' }

@@ -1,0 +1,55 @@
+import { once } from 'node:events'
+import { messageOf } from '../src/errors.ts'
+import { openContender } from './contenders/load.ts'
+import type { Contender } from './contenders/contender.ts'
+import { processInCycles } from './steps/cycles.ts'
+import { latency } from './steps/latency.ts'
+import { processWaiting } from './steps/process.ts'
+import { publish } from './steps/publish.ts'
+import type { Answer, Figures, Order } from './steps/task.ts'
+
+/**
+ * The process that is measured. It does one task with one contender and ends, so that no heap and no compiled code of one
+ * measurement is there in another.
+ */
+
+process.once('message', (order: Order) => void obey(order))
+// The benchmark is gone: so are we.
+process.once('disconnect', () => process.exit(1))
+
+async function obey({ contender: name, url, task }: Order): Promise<void> {
+  let answer: Answer
+  try {
+    const contender = await openContender(name, url)
+    answer = { kind: 'figures', figures: await measure(contender, url, task) }
+    await contender.close()
+  } catch (error) {
+    answer = { kind: 'failed', message: messageOf(error) }
+  }
+  process.send?.(answer, () => process.exit(0))
+}
+
+async function measure(contender: Contender, url: string, task: Order['task']): Promise<Figures> {
+  switch (task.step) {
+    case 'publish':
+      return publish(contender, task)
+    case 'process':
+      return processWaiting(contender, task)
+    case 'latency':
+      return latency(contender, task)
+    case 'cycles':
+      return processInCycles(contender, url, task)
+    case 'idle':
+      return standIdle(contender)
+  }
+}
+
+/** Its commands are counted from outside, see measures/idle.ts. */
+async function standIdle(contender: Contender): Promise<Figures> {
+  const worker = await contender.worker({ concurrency: 100, onJob: () => {} })
+  const stop = once(process, 'message')
+  process.send?.({ kind: 'ready' } satisfies Answer)
+  await stop
+  await worker.stop()
+  return {}
+}
