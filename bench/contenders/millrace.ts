@@ -1,10 +1,10 @@
 import { Registry } from 'prom-client'
-import { OptionError, Producer, Worker, type WorkerOptions } from '../../src/index.ts'
+import { Producer, Worker, type WorkerOptions } from '../../src/index.ts'
 import { JOB_NAME, PAYLOAD, type Payload } from '../payload.ts'
 import type { Contender, Publisher, RunningWorker, WorkerSetup } from './contender.ts'
 import { connect, GROUP, STREAM, unsettledEntries } from './stream.ts'
 
-/** millrace with its defaults, as a user of the library has it. */
+/** millrace with its defaults and its metrics, as a user of the library has it. */
 export function openMillrace(url: string): Contender {
   const redis = connect(url)
   return {
@@ -16,7 +16,7 @@ export function openMillrace(url: string): Contender {
 }
 
 function openPublisher(url: string): Publisher {
-  const producer = new Producer({ redis: url })
+  const producer = new Producer({ redis: url, registry: new Registry() })
   const options = { stream: STREAM }
   return {
     publishMany: async (count) => {
@@ -42,27 +42,15 @@ async function startWorker(url: string, setup: WorkerSetup): Promise<RunningWork
   }
 }
 
-/** The one place that says how millrace's worker is set up: its defaults, with its metrics on where it has them. */
+/** Its defaults, and its metrics on. */
 function workerOptions(url: string, { concurrency, onJob }: WorkerSetup): WorkerOptions {
-  const options: WorkerOptions = {
+  return {
     redis: url,
     stream: STREAM,
     group: GROUP,
     concurrency,
     handlers: { [JOB_NAME]: async (data: unknown) => onJob(data as Payload) },
-  }
-  const metered = { ...options, registry: new Registry() }
-  return isAccepted(metered) ? metered : options
-}
-
-/** A worker without metrics refuses the option, as any that it does not know. */
-function isAccepted(options: WorkerOptions): boolean {
-  try {
-    void new Worker(options).stop()
-    return true
-  } catch (error) {
-    if (error instanceof OptionError) return false
-    throw error
+    registry: new Registry(),
   }
 }
 
