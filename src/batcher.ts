@@ -42,6 +42,9 @@ export interface Outgoing {
 const BATCH_JOBS = 500
 const BATCH_BYTES = 1024 * 1024
 
+/** How often Redis is told to remember the producer for another hour: not with every batch, which would cost each a command. */
+const REMIND_MS = 600_000
+
 interface Batch {
   readonly items: Outgoing[]
   uncertain: boolean
@@ -60,6 +63,8 @@ export class Batcher {
   #running = false
   #timer: NodeJS.Timeout | undefined
   #producerId: string | undefined
+  /** When Redis was last told to remember the producer, by the monotonic clock. */
+  #rememberedAtMs = 0
   #seq = 0
   #lastFault = ''
   #rejected = 0
@@ -116,18 +121,30 @@ export class Batcher {
   }
 
   async #run(): Promise<void> {
-    // One coarse timer for all items, and only while there are any: a timer per publish would cost more than the publish.
-    this.#timer = setInterval(() => this.#expire(), 25)
-    this.#connection.hold(true)
+    this.#wakeUp()
     for (let tries = 0; this.jobs > 0;) {
       const moved = await this.#step().catch((error: unknown) => this.#failed(error))
       tries = moved ? 0 : tries + 1
       if (!moved && this.jobs > 0) await sleep(backoffMs(tries - 1, 10, 500))
     }
-    clearInterval(this.#timer)
     this.#running = false
-    this.#connection.hold(false)
     this.#onProgress(false)
+  }
+
+  /**
+   * One coarse timer for all items, and only while there are any: a timer per publish would cost more than the publish. It,
+   * and the hold on the connection, outlast the last item until it next fires: one publish after the other begins nothing
+   * anew.
+   */
+  #wakeUp(): void {
+    if (this.#timer !== undefined) return
+    this.#connection.hold(true)
+    this.#timer = setInterval(() => {
+      if (this.#running) return this.#expire()
+      clearInterval(this.#timer)
+      this.#timer = undefined
+      this.#connection.hold(false)
+    }, 25)
   }
 
   /** Sends what is in flight, or the next batch; true if it was answered. */
@@ -138,6 +155,7 @@ export class Batcher {
       if (!(await open(this.#connection.client, this.#stream, producerId))) return true
       this.#producerId = producerId
       this.#seq = 0
+      this.#rememberedAtMs = monotonicMs()
     }
     this.#inFlight ??= this.#take()
     const batch = this.#inFlight
@@ -146,11 +164,11 @@ export class Batcher {
       return true
     }
     const items = batch.items.map((item) => item.fields)
-    const answer = await append(this.#connection.client, this.#stream, {
-      producerId: this.#producerId,
-      seq: this.#seq + 1,
-      items,
-    })
+    const sentAtMs = monotonicMs()
+    const isRemembered = sentAtMs - this.#rememberedAtMs < REMIND_MS
+    const tagged = { producerId: this.#producerId, seq: this.#seq + 1, items, isRemembered }
+    const answer = await append(this.#connection.client, this.#stream, tagged)
+    if (!isRemembered) this.#rememberedAtMs = sentAtMs
     this.#answered(batch, answer)
     return true
   }

@@ -65,11 +65,17 @@ export class Dispatcher {
 
   /** How many entries to fetch now; 0 while what was fetched ahead still lasts. */
   get fetchRoom(): number {
+    return this.fetchRoomBeside(0)
+  }
+
+  /** The same for when `coming` further entries, which were read already, are in the queue. */
+  fetchRoomBeside(coming: number): number {
     const ahead = Math.min(PREFETCH_MOST, Math.floor(this.#endedPerMs * PREFETCH_MS))
-    const queued = this.#fetched.length - this.#head
-    if (this.#closed || queued > ahead / 2) return 0
+    const queued = this.#fetched.length - this.#head + coming
     const slots = this.#deps.concurrency - this.#running - this.#beginning - this.#claimed.length
-    return Math.min(slots + ahead - queued, Math.floor(this.#deps.holdings.free / 2))
+    // Where slots are free, what comes does not stay in the queue.
+    if (this.#closed || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
+    return Math.min(slots + ahead - queued, Math.floor((this.#deps.holdings.free - coming) / 2))
   }
 
   /** How many entries a claim may bring. */

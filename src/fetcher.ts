@@ -44,6 +44,8 @@ const READ_MOST = 250
 /** XREADGROUP has no bound in bytes: the count of a read follows from the size of the entries before. */
 const READ_BYTES = 1024 * 1024
 
+type Read = [RawEntry[], RawEntry[]]
+
 export class Fetcher {
   readonly #deps: FetcherDeps
   #connection: Connection
@@ -51,6 +53,8 @@ export class Fetcher {
   #epoch = 0
   #entryBytes = 2048
   #reading = false
+  /** A read that was sent before the jobs of the last one were handed on. */
+  #ahead: Promise<Read> | undefined
   #loop: Promise<void> | undefined
   readonly #stopping = new AbortController()
 
@@ -82,25 +86,45 @@ export class Fetcher {
     this.#connection.close()
   }
 
-  /** Reads once. @returns how many entries came. */
+  /** Reads once, or takes what the read that was sent ahead brings. @returns how many entries came. */
   async runOnce(): Promise<{ delivered: number }> {
+    const reading = this.#ahead ?? (await this.#begin())
+    this.#ahead = undefined
+    if (reading === undefined) return { delivered: 0 }
+    const entries = await reading
+    this.#deps.onRead()
+    const delivered = entries[0].length + entries[1].length
+    this.#count(delivered)
+    if (delivered === 0) return { delivered }
+    this.#weigh(entries[0], entries[1])
+    this.#sendAhead(delivered)
+    this.#deps.dispatcher.fetched(entries)
+    return { delivered }
+  }
+
+  async #begin(): Promise<Read | undefined> {
     const room = this.#deps.dispatcher.fetchRoom
-    if (room <= 0) return { delivered: 0 }
-    const count = Math.max(1, Math.min(room, READ_MOST, Math.floor(READ_BYTES / this.#entryBytes)))
+    if (room <= 0) return undefined
     await this.#identify()
-    if (this.#stopping.signal.aborted) return { delivered: 0 }
+    return this.#stopping.signal.aborted ? undefined : this.#read(room)
+  }
+
+  /** Sends the next read before the jobs of the last one run, so that Redis is at work while we are. */
+  #sendAhead(coming: number): void {
+    const room = this.#deps.dispatcher.fetchRoomBeside(coming)
+    if (room <= 0 || this.#stopping.signal.aborted || !this.#isIdentified) return
+    this.#ahead = this.#read(room)
+    // Heard of where it is taken; it may fail before that.
+    this.#ahead.catch(() => {})
+  }
+
+  async #read(room: number): Promise<Read> {
+    const { member, blockMs } = this.#deps
+    const count = Math.max(1, Math.min(room, READ_MOST, Math.floor(READ_BYTES / this.#entryBytes)))
     this.#reading = true
-    const watchdog = setTimeout(() => this.#replaceConnection(), this.#deps.blockMs + MARGIN_MS)
+    const watchdog = setTimeout(() => this.#replaceConnection(), blockMs + MARGIN_MS)
     try {
-      const { member, blockMs } = this.#deps
-      const entries = await readNew(this.#connection.client, member, { count, blockMs })
-      this.#deps.onRead()
-      const delivered = entries[0].length + entries[1].length
-      this.#count(delivered)
-      if (delivered === 0) return { delivered }
-      this.#weigh(entries[0], entries[1])
-      this.#deps.dispatcher.fetched(entries)
-      return { delivered }
+      return await readNew(this.#connection.client, member, { count, blockMs })
     } finally {
       clearTimeout(watchdog)
       this.#reading = false
@@ -130,8 +154,9 @@ export class Fetcher {
 
   async #run(): Promise<void> {
     let tries = 0
-    while (!this.#stopping.signal.aborted) {
-      if (this.#deps.dispatcher.fetchRoom <= 0) {
+    // What a read brings that is on its way at a stop is still taken.
+    while (!this.#stopping.signal.aborted || this.#ahead !== undefined) {
+      if (this.#ahead === undefined && this.#deps.dispatcher.fetchRoom <= 0) {
         await this.#deps.dispatcher.changed(1000)
         continue
       }
@@ -169,10 +194,14 @@ export class Fetcher {
   /** Every connection has another id at the server, and without it a blocked read cannot be woken. */
   async #identify(): Promise<void> {
     if (!this.#connection.isReady) await this.#connection.ready(1000)
-    if (this.#epoch === this.#connection.epoch && this.#clientId !== undefined) return
+    if (this.#isIdentified) return
     const epoch = this.#connection.epoch
     this.#clientId = await this.#connection.clientId()
     this.#epoch = epoch
+  }
+
+  get #isIdentified(): boolean {
+    return this.#connection.isReady && this.#epoch === this.#connection.epoch && this.#clientId !== undefined
   }
 
   async #unblock(): Promise<void> {

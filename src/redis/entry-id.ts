@@ -10,7 +10,30 @@ export function isEntryId(text: string): boolean {
 
 /** The time part of an id in ms since the epoch. Foreign producers may choose ids far beyond any date. */
 export function timeOf(id: string): number {
-  return Number(id.slice(0, id.indexOf('-')))
+  // Entries that come one after the other share their time: most of what is asked was just asked.
+  if (id.startsWith(lastPrefix)) return lastMs
+  const dash = id.indexOf('-')
+  lastPrefix = id.slice(0, dash + 1)
+  lastMs = Number(id.slice(0, dash))
+  return lastMs
+}
+
+let lastPrefix = '0-'
+let lastMs = 0
+
+/** Many ids as one text: 1795245552380-0,1,2 1795245552381-0. */
+export class IdList {
+  text = ''
+  #prefix = '-'
+
+  add(id: string): void {
+    if (id.startsWith(this.#prefix)) {
+      this.text += `,${id.slice(this.#prefix.length)}`
+    } else {
+      this.#prefix = id.slice(0, id.indexOf('-') + 1)
+      this.text += ` ${id}`
+    }
+  }
 }
 
 /** Rising order of two ids. */

@@ -17,32 +17,48 @@ export type Appended =
   | { readonly kind: 'stale' | 'forgotten' }
   | { readonly kind: 'behind'; readonly stored: number }
 
-/** Appends a batch, once, however often it is sent. Each item is its field names and values in order. */
+/**
+ * Appends a batch, once, however often it is sent. Each item is its field names and values in order. `isRemembered`: Redis was
+ * told not long ago to remember the producer, and need not be told again.
+ */
 export async function append(
   client: Redis,
   stream: string,
-  batch: { producerId: string; seq: number; items: readonly (readonly string[])[] },
+  batch: { producerId: string; seq: number; items: readonly (readonly string[])[]; isRemembered?: boolean },
 ): Promise<Appended> {
-  const args: Argument[] = [batch.seq, PRODUCER_TTL_MS, batch.items.length]
-  for (const fields of batch.items) {
-    args.push(fields.length)
-    for (const field of fields) args.push(field)
-  }
+  const ttlMs = batch.isRemembered === true ? 0 : PRODUCER_TTL_MS
+  const args: Argument[] = [batch.seq, ttlMs, batch.items.length]
+  pushItems(args, batch.items)
   const keys = [stream, producerKey(stream, batch.producerId)]
-  const [kind, detail] = asArray(await run(client, publishBatch, keys, args))
+  const reply = await run(client, publishBatch, keys, args)
+  if (typeof reply === 'string')
+    return { kind: 'done', ids: reply.split(' ').map((id) => (id === '!' ? undefined : id)) }
+  const [kind, detail] = asArray(reply)
   switch (asText(kind)) {
-    case 'done':
-      return {
-        kind: 'done',
-        ids: asText(detail)
-          .split(' ')
-          .map((id) => (id === '!' ? undefined : id)),
-      }
     case 'behind':
       return { kind: 'behind', stored: asNumber(detail) }
     case 'stale':
       return { kind: 'stale' }
     default:
       return { kind: 'forgotten' }
+  }
+}
+
+/** Jobs of one name that follow each other and have the common shape are a run; see the script. */
+function pushItems(args: Argument[], items: readonly (readonly string[])[]): void {
+  let [runName, runAt] = ['', -1]
+  for (const fields of items) {
+    const [job, name = '', data, payload = ''] = fields
+    if (fields.length !== 4 || job !== 'job' || data !== 'data') {
+      runAt = -1
+      args.push(fields.length, ...fields)
+      continue
+    }
+    if (runAt < 0 || name !== runName) {
+      ;[runName, runAt] = [name, args.length]
+      args.push(0, name)
+    }
+    args[runAt] = (args[runAt] as number) - 1
+    args.push(payload)
   }
 }

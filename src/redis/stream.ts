@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { monotonicMs } from '../clock.ts'
 import { UnknownGroupError } from '../errors.ts'
 import { didYouMean } from '../options.ts'
-import { tallySlot } from './entry-id.ts'
+import { IdList, tallySlot } from './entry-id.ts'
 import { withoutArguments } from './faults.ts'
 import { STREAMS_KEY } from './keys.ts'
 import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
@@ -179,17 +179,17 @@ export async function settle(
   { source, done, resent }: { source: Source; done: readonly { id: string; jobId: string }[]; resent: boolean },
 ): Promise<{ late: number }> {
   const hours: string[] = []
-  const buckets = new Map<string, { hour: number; minute: number; ids: string[] }>()
-  let last: { name: string; ids: string[] } | undefined
+  const buckets = new Map<string, { hour: number; minute: number; ids: IdList }>()
+  let last: { name: string; ids: IdList } | undefined
   for (const { id, jobId } of done) {
     const { name, hour, minute } = tallySlot(jobId)
     if (last?.name !== name) {
       if (!hours.includes(hour)) hours.push(hour)
-      const bucket = buckets.get(name) ?? { hour: hours.indexOf(hour) + 1, minute, ids: [] }
+      const bucket = buckets.get(name) ?? { hour: hours.indexOf(hour) + 1, minute, ids: new IdList() }
       buckets.set(name, bucket)
       last = { name, ids: bucket.ids }
     }
-    last.ids.push(id)
+    last.ids.add(id)
   }
   const keys = [
     sourceKey(member, source),
@@ -197,7 +197,7 @@ export async function settle(
     ...hours.map((hour) => memberKeys.tally(member, hour)),
   ]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { hour, minute, ids } of buckets.values()) args.push(hour, minute, ids.length, ...ids)
+  for (const { hour, minute, ids } of buckets.values()) args.push(hour, minute, ids.text)
   return { late: asNumber(await run(client, settleCompleted, keys, args)) }
 }
 

@@ -11,19 +11,29 @@ import { script } from './script.ts'
  * what left the pending list. A completion is taken from anyone who still finds the entry pending: the work is done. What
  * is not pending any more is counted as late, unless this batch is a resend, where it may be our own first try.
  *
+ * Ids that share their time come as 1795245552380-0,1,2: one argument for a bucket, a fraction of the bytes, and what a
+ * client spends on each argument is most of what it spends on settling.
+ *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
  * Returns how many were late.
  */
 export const settleCompleted = script(
   'settleCompleted',
   `${FLOOR}
-  -- KEYS source settings tally... | ARGV group floor(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute count id...
+  -- KEYS source settings tally... | ARGV group floor(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids
   local source, settings, group = KEYS[1], KEYS[2], ARGV[1]
   local resent, tallyTtlMs = ARGV[3] == '1', ARGV[4]
   local at, late = 5, 0
   while at <= #ARGV do
-    local tally, minute, count = KEYS[2 + tonumber(ARGV[at])], ARGV[at + 1], tonumber(ARGV[at + 2])
-    local acked = redis.call('XACK', source, group, unpack(ARGV, at + 3, at + 2 + count))
+    local tally, minute = KEYS[2 + tonumber(ARGV[at])], ARGV[at + 1]
+    local ids, count = {}, 0
+    for ms, seqs in ARGV[at + 2]:gmatch('(%d+)-([%d,]+)') do
+      for seq in seqs:gmatch('%d+') do
+        count = count + 1
+        ids[count] = ms .. '-' .. seq
+      end
+    end
+    local acked = redis.call('XACK', source, group, unpack(ids))
     if acked > 0 and redis.call('HINCRBY', tally, minute .. ':completed', acked) == acked then
       redis.call('PEXPIRE', tally, tallyTtlMs)
     end
@@ -31,7 +41,7 @@ export const settleCompleted = script(
       redis.call('HINCRBY', tally, minute .. ':late', count - acked)
       late = late + count - acked
     end
-    at = at + 3 + count
+    at = at + 3
   end
   if ARGV[2] == '1' and redis.call('EXISTS', source) == 1 then
     local ok, floor = pcall(floorOf, source, group)
