@@ -41,6 +41,8 @@ export interface FetcherDeps {
 const MARGIN_MS = 3000
 /** COUNT is per stream and a read names two: it may bring twice as many. */
 const READ_MOST = 250
+/** Entries of a read from which on the next one is sent before they run. */
+const AHEAD_FROM = 16
 /** XREADGROUP has no bound in bytes: the count of a read follows from the size of the entries before. */
 const READ_BYTES = 1024 * 1024
 
@@ -109,8 +111,12 @@ export class Fetcher {
     return this.#stopping.signal.aborted ? undefined : this.#read(room)
   }
 
-  /** Sends the next read before the jobs of the last one run, so that Redis is at work while we are. */
+  /**
+   * Sends the next read before the jobs of the last one run, so that Redis is at work while we are. A few jobs start first:
+   * sending costs more time than they make them wait for it.
+   */
   #sendAhead(coming: number): void {
+    if (coming < AHEAD_FROM) return
     const room = this.#deps.dispatcher.fetchRoomBeside(coming)
     if (room <= 0 || this.#stopping.signal.aborted || !this.#isIdentified) return
     this.#ahead = this.#read(room)
