@@ -38,6 +38,8 @@ export interface ExecutorDeps {
 
 export class Executor {
   readonly #deps: ExecutorDeps
+  /** While a run's end is being dealt with: when it was. */
+  #endedAtMs = 0
 
   constructor(deps: ExecutorDeps) {
     this.#deps = deps
@@ -89,7 +91,7 @@ export class Executor {
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
-    delivery.startedAtMs = monotonicMs()
+    delivery.startedAtMs = this.#endedAtMs === 0 ? monotonicMs() : this.#endedAtMs
     if (decoded.kind !== 'job') {
       this.#identify(delivery, jobIdOf(delivery.entryId, delivery.fields ?? []))
       if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
@@ -137,12 +139,16 @@ export class Executor {
 
   #returned(delivery: Delivery, run: Run): void {
     const { numbers } = delivery
-    const ranMs = this.#deps.numbers.ended(delivery.startedAtMs, monotonicMs())
+    const endedAtMs = monotonicMs()
+    const ranMs = this.#deps.numbers.ended(delivery.startedAtMs, endedAtMs)
     if (numbers !== undefined) {
       const duration = run.kind === 'completed' ? numbers.okDuration : numbers.errorDuration
       duration.observe(ranMs / 1000)
     }
+    // What takes the slot over starts in this call, and so at this moment: one reading of the clock for both.
+    this.#endedAtMs = endedAtMs
     this.#ended(delivery, run)
+    this.#endedAtMs = 0
   }
 
   #ended(delivery: Delivery, run: Run): void {
