@@ -143,7 +143,7 @@ export class Dispatcher {
     if (this.#dispatching || this.#closed) return
     this.#dispatching = true
     try {
-      this.#beginClaimed()
+      if (this.#claimed.length + this.#quarantined.length > 0) this.#beginClaimed()
       while (this.#running + this.#beginning < this.#deps.concurrency) {
         const delivery = this.#fetched[this.#head]
         if (delivery === undefined) break

@@ -7,7 +7,7 @@ import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
-import type { WorkerNumbers } from './metrics/worker-numbers.ts'
+import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
 import { timeOf } from './redis/entry-id.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
@@ -36,10 +36,18 @@ export interface ExecutorDeps {
   readonly onEnded: () => void
 }
 
+/** What jobs of one name share. */
+interface JobKind {
+  readonly name: string
+  readonly numbers: JobNumbers
+  readonly handler: Handler | undefined
+}
+
 export class Executor {
   readonly #deps: ExecutorDeps
   /** While a run's end is being dealt with: when it was. */
   #endedAtMs = 0
+  #lastKind: JobKind | undefined
 
   constructor(deps: ExecutorDeps) {
     this.#deps = deps
@@ -56,14 +64,9 @@ export class Executor {
   async buryUnrun(delivery: Delivery): Promise<void> {
     const raw = (await this.#deps.readRaw(delivery)) ?? []
     const decoded = decodeRaw(delivery.entryId, raw)
-    if (decoded.kind === 'job') delivery.name = decoded.name
-    this.#identify(
-      delivery,
-      jobIdOf(
-        delivery.entryId,
-        raw.map((field) => field.toString()),
-      ),
-    )
+    const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
+    const fields = raw.map((field) => field.toString())
+    this.#identify(delivery, jobIdOf(delivery.entryId, fields), kind)
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
     this.#deps.settler.bury(delivery, 'deliveries', new Error(why))
   }
@@ -97,10 +100,10 @@ export class Executor {
       if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
       return this.#ended(delivery, { kind: 'malformed', malformed: decoded })
     }
-    delivery.name = decoded.name
-    this.#identify(delivery, decoded.id)
+    const kind = this.#kindOf(decoded.name)
+    this.#identify(delivery, decoded.id, kind)
     delivery.attempt = decoded.failed + 1
-    const handler = this.#deps.handlers.get(decoded.name)
+    const { handler } = kind
     const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
@@ -188,11 +191,22 @@ export class Executor {
     }
   }
 
-  /** What is known of a job from here on, and where it is counted. */
-  #identify(delivery: Delivery, id: string): void {
+  /** What is known of a job from here on, and where it is counted; without a kind it is no job. */
+  #identify(delivery: Delivery, id: string, kind?: JobKind): void {
     delivery.id = id
+    delivery.name = kind?.name ?? ''
     delivery.publishedMs = timeOf(id)
-    delivery.numbers = this.#deps.numbers.jobs.of(delivery.name === '' ? NO_JOB : delivery.name)
+    delivery.numbers = kind?.numbers ?? this.#deps.numbers.jobs.of(NO_JOB)
+  }
+
+  /** The next job has the same name more often than not. */
+  #kindOf(name: string): JobKind {
+    const last = this.#lastKind
+    if (last?.name === name) return last
+    const { numbers, handlers } = this.#deps
+    const kind = { name, numbers: numbers.jobs.of(name), handler: handlers.get(name) }
+    this.#lastKind = kind
+    return kind
   }
 
   /** Not ours any more, or not to be run now. */

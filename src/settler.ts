@@ -154,10 +154,9 @@ export class Settler {
   }
 
   async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
-    const done = batch.map(({ entryId, id }) => ({ id: entryId, jobId: id }))
     // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
     const reply = await this.#persist({ what: 'settle completed jobs', jobs: batch.length }, { late: 0 }, (uncertain) =>
-      settle(this.#connection.client, this.#member, { source, done, resent: uncertain }),
+      settle(this.#connection.client, this.#member, { source, done: batch, resent: uncertain }),
     )
     if (reply === undefined) return
     this.#counts.completed += batch.length - reply.late

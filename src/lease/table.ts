@@ -1,3 +1,4 @@
+import { timeOf } from '../redis/entry-id.ts'
 import { Vitals } from './vitals.ts'
 
 /**
@@ -88,13 +89,12 @@ export class LeaseTable {
     const row = HEADER + slot * WORDS
     const words = this.#words
     Atomics.add(words, row + GENERATION, 1)
-    const dash = id.indexOf('-')
-    this.#writeHalf(row + MS, id.slice(0, dash))
-    this.#writeHalf(row + SEQ, id.slice(dash + 1))
-    Atomics.store(words, row + DELIVERIES, deliveries)
-    Atomics.store(words, row + SOURCE, source)
-    Atomics.store(words, row + CLAIMED, claimed ? 1 : 0)
-    Atomics.store(words, row + DEADLINE, NEVER)
+    // Plain stores between two atomic ones: who reads the row sees them whole, or that the generation is another.
+    this.#writeId(row, id)
+    words[row + DELIVERIES] = deliveries
+    words[row + SOURCE] = source
+    words[row + CLAIMED] = claimed ? 1 : 0
+    words[row + DEADLINE] = NEVER
     Atomics.store(words, row + STATE, PREFETCHED)
     Atomics.add(words, row + GENERATION, 1)
     return slot
@@ -111,8 +111,9 @@ export class LeaseTable {
   /** Prefetched → running, with the delivery count it runs under and the time (monotonic) after which it is not renewed. */
   start(slot: number, deliveries: number, deadlineMs: number): boolean {
     const row = HEADER + slot * WORDS
-    Atomics.store(this.#words, row + DEADLINE, deadlineMs === Infinity ? NEVER : Math.ceil(deadlineMs / 1000))
-    Atomics.store(this.#words, row + DELIVERIES, deliveries)
+    // Before the exchange, which orders them: a row that is seen running has them.
+    this.#words[row + DEADLINE] = deadlineMs === Infinity ? NEVER : Math.ceil(deadlineMs / 1000)
+    this.#words[row + DELIVERIES] = deliveries
     return Atomics.compareExchange(this.#words, row + STATE, PREFETCHED, RUNNING) === PREFETCHED
   }
 
@@ -194,16 +195,26 @@ export class LeaseTable {
     return undefined
   }
 
-  #writeHalf(at: number, digits: string): void {
-    const value = Number(digits)
-    if (value <= Number.MAX_SAFE_INTEGER) {
-      Atomics.store(this.#words, at, (value / TWO_32) | 0)
-      Atomics.store(this.#words, at + 1, value | 0)
-    } else {
-      const wide = BigInt(digits)
-      Atomics.store(this.#words, at, Number(BigInt.asIntN(32, wide >> 32n)))
-      Atomics.store(this.#words, at + 1, Number(BigInt.asIntN(32, wide)))
-    }
+  #writeId(row: number, id: string): void {
+    const dash = id.indexOf('-')
+    const ms = timeOf(id)
+    if (ms <= Number.MAX_SAFE_INTEGER) this.#writeHalf(row + MS, ms)
+    else this.#writeWideHalf(row + MS, id.slice(0, dash))
+    const digits = id.slice(dash + 1)
+    const seq = Number(digits)
+    if (seq <= Number.MAX_SAFE_INTEGER) this.#writeHalf(row + SEQ, seq)
+    else this.#writeWideHalf(row + SEQ, digits)
+  }
+
+  #writeHalf(at: number, value: number): void {
+    this.#words[at] = (value / TWO_32) | 0
+    this.#words[at + 1] = value | 0
+  }
+
+  #writeWideHalf(at: number, digits: string): void {
+    const wide = BigInt(digits)
+    this.#words[at] = Number(BigInt.asIntN(32, wide >> 32n))
+    this.#words[at + 1] = Number(BigInt.asIntN(32, wide))
   }
 
   #readHalf(at: number): string {

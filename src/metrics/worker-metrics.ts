@@ -112,7 +112,7 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
   metric(
     counter('result'),
     'millrace_polls_total',
-    'Reads of new entries: that brought jobs, that came back empty when their block was over, that failed.',
+    'Reads of new entries: that brought jobs, that came back empty, that failed.',
     ({ polls }) => Object.entries(polls).map(([result, count]): Row => [{ result }, count]),
   ),
   metric(

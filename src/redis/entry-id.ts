@@ -21,18 +21,22 @@ export function timeOf(id: string): number {
 let lastPrefix = '0-'
 let lastMs = 0
 
-/** Many ids as one text: 1795245552380-0,1,2 1795245552381-0. */
+/** Many ids as one text, in which those that share their time share its digits: 1795245552380-0,1,2, 1795245552381-0. */
 export class IdList {
-  text = ''
   #prefix = '-'
+  readonly #parts: string[] = []
 
   add(id: string): void {
     if (id.startsWith(this.#prefix)) {
-      this.text += `,${id.slice(this.#prefix.length)}`
+      this.#parts.push(id.slice(this.#prefix.length))
     } else {
       this.#prefix = id.slice(0, id.indexOf('-') + 1)
-      this.text += ` ${id}`
+      this.#parts.push(` ${id}`)
     }
+  }
+
+  get text(): string {
+    return this.#parts.join(',')
   }
 }
 

@@ -176,20 +176,20 @@ export async function begin(
 export async function settle(
   client: Redis,
   member: Member,
-  { source, done, resent }: { source: Source; done: readonly { id: string; jobId: string }[]; resent: boolean },
+  { source, done, resent }: { source: Source; done: readonly { entryId: string; id: string }[]; resent: boolean },
 ): Promise<{ late: number }> {
   const hours: string[] = []
   const buckets = new Map<string, { hour: number; minute: number; ids: IdList }>()
   let last: { name: string; ids: IdList } | undefined
-  for (const { id, jobId } of done) {
-    const { name, hour, minute } = tallySlot(jobId)
+  for (const { entryId, id } of done) {
+    const { name, hour, minute } = tallySlot(id)
     if (last?.name !== name) {
       if (!hours.includes(hour)) hours.push(hour)
       const bucket = buckets.get(name) ?? { hour: hours.indexOf(hour) + 1, minute, ids: new IdList() }
       buckets.set(name, bucket)
       last = { name, ids: bucket.ids }
     }
-    last.ids.add(id)
+    last.ids.add(entryId)
   }
   const keys = [
     sourceKey(member, source),

@@ -117,7 +117,9 @@ test('a former owner can neither renew, nor hand back, nor bury: only its comple
   expect(await pending(redis.client)).toMatchObject(
     before.map(({ id, consumer, deliveries }) => ({ id, consumer, deliveries })),
   )
-  expect(await settle(redis.client, old, { source: 0, done: [{ id, jobId: id }], resent: false })).toEqual({ late: 0 })
+  expect(await settle(redis.client, old, { source: 0, done: [{ entryId: id, id }], resent: false })).toEqual({
+    late: 0,
+  })
   expect(await pending(redis.client)).toEqual([])
 })
 

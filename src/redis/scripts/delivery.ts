@@ -11,7 +11,7 @@ import { script } from './script.ts'
  * what left the pending list. A completion is taken from anyone who still finds the entry pending: the work is done. What
  * is not pending any more is counted as late, unless this batch is a resend, where it may be our own first try.
  *
- * Ids that share their time come as 1795245552380-0,1,2: one argument for a bucket, a fraction of the bytes, and what a
+ * Ids that share their time come as 1795245552380-0,1,2, and so on: one argument for a bucket, a fraction of the bytes, and what a
  * client spends on each argument is most of what it spends on settling.
  *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
