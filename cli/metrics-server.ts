@@ -26,6 +26,8 @@ export class MetricsServer {
     // Scrapers and probes are few and near; whoever is slow must not hold a socket.
     this.#server.requestTimeout = 10_000
     this.#server.headersTimeout = 10_000
+    // Of a connection that could not be taken; unheard, it would end the pool. One of listening is told by start.
+    this.#server.on('error', () => {})
   }
 
   /**

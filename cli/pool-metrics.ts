@@ -17,9 +17,8 @@ export class PoolMetrics {
   /** For what the supervisor measures itself; the pool's own metrics are in it. */
   readonly registry = new Registry()
   readonly #pool: Pool
-  /** Counters and histograms of processes that have ended. */
-  #ended: MetricsSnapshot = []
-  #folding: Promise<void> = Promise.resolve()
+  /** Counters and histograms of processes that have ended; the first may be a sum of several. */
+  #ended: MetricsSnapshot[] = []
   #scraping: Promise<string> | undefined
 
   constructor(pool: Pool) {
@@ -62,19 +61,25 @@ export class PoolMetrics {
 
   /** Keeps what a process that has ended had counted. */
   ended(last: MetricsSnapshot | undefined): void {
-    if (last === undefined) return
-    this.#folding = this.#folding.then(async () => {
-      this.#ended = await sumOf([this.#ended, last.filter(({ type }) => String(type) !== 'gauge')]).getMetricsAsJSON()
-    })
+    if (last !== undefined) this.#ended.push(last.filter(({ type }) => String(type) !== 'gauge'))
   }
 
   async #scrape(): Promise<string> {
-    const snapshots = await Promise.all(this.#pool.members.map((member) => member.measure(PATIENCE_MS)))
-    // After the processes have answered: one of them may have ended meanwhile, and is then in one of the two.
-    const known = snapshots.filter((snapshot) => snapshot !== undefined)
-    await this.#folding
-    const texts = [sumOf([...known, this.#ended]).metrics(), this.registry.metrics()]
-    return (await Promise.all(texts)).join('\n')
+    await Promise.all(this.#pool.members.map((member) => member.measure(PATIENCE_MS)))
+    await this.#compact()
+    // In one go: a process that ends is at every instant either a member or among the ended, and so is counted once.
+    const known = this.#pool.members.map(({ metrics }) => metrics).filter((snapshot) => snapshot !== undefined)
+    const all = sumOf([...known, ...this.#ended])
+    return (await Promise.all([all.metrics(), this.registry.metrics()])).join('\n')
+  }
+
+  /** Makes one of what many ended processes have left. */
+  async #compact(): Promise<void> {
+    const count = this.#ended.length
+    if (count < 2) return
+    const sum = await sumOf(this.#ended).getMetricsAsJSON()
+    // Others may have ended meanwhile; they stand behind.
+    this.#ended.splice(0, count, sum)
   }
 }
 

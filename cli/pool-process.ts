@@ -81,21 +81,19 @@ export class PoolProcess {
     this.send({ kind: 'drain' } satisfies SupervisorMessage)
   }
 
-  /** Its metrics, or, if it does not answer in time, what it last told; undefined if it never has. */
-  async measure(timeoutMs: number): Promise<MetricsSnapshot | undefined> {
-    if (this.#isLoaded && !this.#isGone) {
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          clearTimeout(timer)
-          this.#onMeasured.delete(done)
-          resolve()
-        }
-        const timer = setTimeout(done, timeoutMs)
-        this.#onMeasured.add(done)
-        this.send({ kind: 'measure' } satisfies SupervisorMessage)
-      })
-    }
-    return this.metrics
+  /** Brings `metrics` up to date. If the process does not answer in time, they stay what it last told. */
+  async measure(timeoutMs: number): Promise<void> {
+    if (!this.#isLoaded || this.#isGone) return
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#onMeasured.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, timeoutMs)
+      this.#onMeasured.add(done)
+      this.send({ kind: 'measure' } satisfies SupervisorMessage)
+    })
   }
 
   kill(): void {

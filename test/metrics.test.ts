@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { register, Registry, Counter } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import { Producer, StreamMetrics, Worker, type Logger, type MetricsRegistry } from '../src/index.ts'
@@ -51,6 +53,11 @@ describe('names', () => {
       const labels = [...new Set(series.flatMap((row) => Object.keys(row.labels)))].filter((label) => label !== 'le')
       return `${name} ${String(type)} {${labels.join(',')}}\n  ${help}`
     })
+    const told = await readFile(join(import.meta.dirname, '../docs/metrics.md'), 'utf8')
+    for (const { name, help } of metrics) {
+      expect(told).toContain(`\`${name}\``)
+      expect(told).toContain(help)
+    }
     await expect(`${lines.sort().join('\n')}\n`).toMatchFileSnapshot('fixtures/metrics.txt')
   })
 
