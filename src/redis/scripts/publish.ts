@@ -39,6 +39,10 @@ export const publishBatch = script(
   if seq == stored then return redis.call('HGET', producer, 'ids') end
   if seq < stored then return {'stale'} end
   if seq > stored + 1 then return {'behind', stored} end
+  local function wrongType()
+    local kind = redis.call('TYPE', stream).ok
+    return kind ~= 'stream' and kind ~= 'none' and redis.error_reply('WRONGTYPE the stream key holds a ' .. kind)
+  end
   if items == 1 then
     local id
     if ARGV[4] == '-1' then
@@ -48,17 +52,15 @@ export const publishBatch = script(
     end
     if type(id) ~= 'string' then
       -- The highest id there is was given: the outcome of this job. Anything else (memory, another type) is of the batch.
-      if not id.err:find('last possible ID', 1, true) then return id end
+      if not id.err:find('last possible ID', 1, true) then return wrongType() or id end
       id = '!'
     end
     redis.call('HSET', producer, 'seq', seq, 'ids', id)
     if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
     return id
   end
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then
-    return redis.error_reply('WRONGTYPE the stream key holds a ' .. kind)
-  end
+  local refusal = wrongType()
+  if refusal then return refusal end
   redis.call('HSET', producer, 'seq', seq, 'ids', '')
   if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
   local ids, count, at = {}, 0, 4
