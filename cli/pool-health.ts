@@ -10,7 +10,8 @@ import type { Pool } from './pool.ts'
  * then does not answer at all for SILENT_MS is not live: its keeper restarts in much less.
  */
 
-const PATIENCE_MS = 2000
+/** Less than the second that a probe waits by default. */
+const PATIENCE_MS = 800
 const SILENT_MS = 30_000
 
 /** What is known of one process. */
@@ -62,6 +63,7 @@ export class PoolHealth {
     try {
       const answer = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(PATIENCE_MS) })
       const { live, ready, state, reasons } = (await answer.json()) as WorkerHealth
+      if (typeof live !== 'boolean') throw new Error('another program answers there')
       this.#silentSince.delete(pid)
       return { pid, live, ready, state, reasons }
     } catch {

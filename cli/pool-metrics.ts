@@ -12,6 +12,11 @@ import type { MetricsSnapshot } from './pool-messages.ts'
 
 /** How long a scrape waits for the processes. */
 const PATIENCE_MS = 2000
+/** As many ended processes are kept one by one. */
+const COMPACT_FROM = 8
+/** As in each process, with one more for what it counts together. */
+const MOST_JOB_NAMES = 101
+const OTHER_JOBS = '__other__'
 
 export class PoolMetrics {
   /** For what the supervisor measures itself; the pool's own metrics are in it. */
@@ -19,6 +24,9 @@ export class PoolMetrics {
   readonly #pool: Pool
   /** Counters and histograms of processes that have ended; the first may be a sum of several. */
   #ended: MetricsSnapshot[] = []
+  #isCompacting = false
+  /** Job names that have series of their own, by stream. */
+  readonly #names = new Map<string, Set<string>>()
   #scraping: Promise<string> | undefined
 
   constructor(pool: Pool) {
@@ -61,25 +69,52 @@ export class PoolMetrics {
 
   /** Keeps what a process that has ended had counted. */
   ended(last: MetricsSnapshot | undefined): void {
-    if (last !== undefined) this.#ended.push(last.filter(({ type }) => String(type) !== 'gauge'))
+    if (last === undefined) return
+    this.#ended.push(this.#bounded(last.filter(({ type }) => String(type) !== 'gauge')))
+    // Also while nobody scrapes: processes may go on ending, for example for want of a Redis.
+    if (this.#ended.length >= COMPACT_FROM) void this.#compact()
   }
 
   async #scrape(): Promise<string> {
-    await Promise.all(this.#pool.members.map((member) => member.measure(PATIENCE_MS)))
-    await this.#compact()
+    // At once: what it reads from Redis may take its time, and that is not to come on top.
+    const own = this.registry.metrics()
+    const measured = Promise.all(this.#pool.members.map((member) => member.measure(PATIENCE_MS)))
+    const [ownText] = await Promise.all([own, measured])
     // In one go: a process that ends is at every instant either a member or among the ended, and so is counted once.
     const known = this.#pool.members.map(({ metrics }) => metrics).filter((snapshot) => snapshot !== undefined)
-    const all = sumOf([...known, ...this.#ended])
-    return (await Promise.all([all.metrics(), this.registry.metrics()])).join('\n')
+    const all = sumOf([...known.map((snapshot) => this.#bounded(snapshot)), ...this.#ended])
+    return `${await all.metrics()}\n${ownText}`
   }
 
   /** Makes one of what many ended processes have left. */
   async #compact(): Promise<void> {
-    const count = this.#ended.length
-    if (count < 2) return
-    const sum = await sumOf(this.#ended).getMetricsAsJSON()
-    // Others may have ended meanwhile; they stand behind.
-    this.#ended.splice(0, count, sum)
+    if (this.#isCompacting) return
+    this.#isCompacting = true
+    try {
+      const count = this.#ended.length
+      const sum = await sumOf(this.#ended).getMetricsAsJSON()
+      // Others may have ended meanwhile; they stand behind.
+      this.#ended.splice(0, count, sum)
+    } finally {
+      this.#isCompacting = false
+    }
+  }
+
+  /**
+   * Each process keeps its job names bounded, but each may have met others: together they must not be more. The first ones
+   * keep their name for good, so that no series falls.
+   */
+  #bounded(snapshot: MetricsSnapshot): MetricsSnapshot {
+    return snapshot.map((metric) => ({ ...metric, values: metric.values.map((value) => this.#named(value)) }))
+  }
+
+  #named<Value extends { labels: Partial<Record<string, string | number>> }>(value: Value): Value {
+    const { job_name: name, stream } = value.labels
+    if (typeof name !== 'string') return value
+    const names = this.#names.get(String(stream)) ?? new Set<string>()
+    this.#names.set(String(stream), names)
+    if (names.size < MOST_JOB_NAMES) names.add(name)
+    return names.has(name) ? value : { ...value, labels: { ...value.labels, job_name: OTHER_JOBS } }
   }
 }
 

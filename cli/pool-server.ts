@@ -49,7 +49,7 @@ export class PoolServer {
   }
 
   async stop(): Promise<void> {
-    this.#streams?.close()
     await this.#server.stop()
+    this.#streams?.close()
   }
 }

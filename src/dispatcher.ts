@@ -65,11 +65,20 @@ export class Dispatcher {
 
   /** How many entries to fetch now; 0 while what was fetched ahead still lasts. */
   get fetchRoom(): number {
-    return this.fetchRoomBeside(0)
+    return this.#roomWith(0)
   }
 
-  /** The same for when `coming` further entries, which were read already, are in the queue. */
-  fetchRoomBeside(coming: number): number {
+  /**
+   * How many to fetch before `coming` entries, which were read already, run: none unless jobs are known to be so short that
+   * these take but a moment. What a read brings is held only when the event loop takes it from the socket, so no read may be
+   * out while handlers keep the loop for long.
+   */
+  roomBeside(coming: number): number {
+    this.#measure()
+    return this.#endedPerMs * PREFETCH_MS < coming ? 0 : this.#roomWith(coming)
+  }
+
+  #roomWith(coming: number): number {
     const ahead = Math.min(PREFETCH_MOST, Math.floor(this.#endedPerMs * PREFETCH_MS))
     const queued = this.#fetched.length - this.#head + coming
     const slots = this.#deps.concurrency - this.#running - this.#beginning - this.#claimed.length

@@ -114,20 +114,19 @@ export class Executor {
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
     this.#began(delivery)
+    let awaited: Promise<unknown> | undefined
     try {
       const result = handler.run(data, delivery)
-      if (isThenable(result)) {
-        // A promise settles once; what merely looks like one may not.
-        Promise.resolve(result).then(
-          () => this.#returned(delivery, COMPLETED),
-          (error: unknown) => this.#returned(delivery, { kind: 'failed', error }),
-        )
-      } else {
-        this.#returned(delivery, COMPLETED)
-      }
+      // A promise settles once; what merely looks like one may not.
+      if (isThenable(result)) awaited = Promise.resolve(result)
     } catch (error) {
-      this.#returned(delivery, { kind: 'failed', error })
+      return this.#returned(delivery, { kind: 'failed', error })
     }
+    if (awaited === undefined) return this.#returned(delivery, COMPLETED)
+    awaited.then(
+      () => this.#returned(delivery, COMPLETED),
+      (error: unknown) => this.#returned(delivery, { kind: 'failed', error }),
+    )
   }
 
   #began(delivery: Delivery): void {
@@ -150,8 +149,11 @@ export class Executor {
     }
     // What takes the slot over starts in this call, and so at this moment: one reading of the clock for both.
     this.#endedAtMs = endedAtMs
-    this.#ended(delivery, run)
-    this.#endedAtMs = 0
+    try {
+      this.#ended(delivery, run)
+    } finally {
+      this.#endedAtMs = 0
+    }
   }
 
   #ended(delivery: Delivery, run: Run): void {

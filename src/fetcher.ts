@@ -117,7 +117,7 @@ export class Fetcher {
    */
   #sendAhead(coming: number): void {
     if (coming < AHEAD_FROM) return
-    const room = this.#deps.dispatcher.fetchRoomBeside(coming)
+    const room = this.#deps.dispatcher.roomBeside(coming)
     if (room <= 0 || this.#stopping.signal.aborted || !this.#isIdentified) return
     this.#ahead = this.#read(room)
     // Heard of where it is taken; it may fail before that.
@@ -128,12 +128,25 @@ export class Fetcher {
     const { member, blockMs } = this.#deps
     const count = Math.max(1, Math.min(room, READ_MOST, Math.floor(READ_BYTES / this.#entryBytes)))
     this.#reading = true
-    const watchdog = setTimeout(() => this.#replaceConnection(), blockMs + MARGIN_MS)
     try {
-      return await readNew(this.#connection.client, member, { count, blockMs })
+      return await this.#watched(() => readNew(this.#connection.client, member, { count, blockMs }))
     } finally {
-      clearTimeout(watchdog)
       this.#reading = false
+    }
+  }
+
+  /** Replaces the connection if there is no answer for longer than the block. */
+  async #watched<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+    let isOut = true
+    const watchdog = setTimeout(() => {
+      // After the sockets were looked at: a handler may have kept the loop, and the answer has been lying there for long.
+      setImmediate(() => isOut && this.#replaceConnection())
+    }, this.#deps.blockMs + MARGIN_MS)
+    try {
+      return await ask()
+    } finally {
+      isOut = false
+      clearTimeout(watchdog)
     }
   }
 
@@ -202,7 +215,7 @@ export class Fetcher {
     if (!this.#connection.isReady) await this.#connection.ready(1000)
     if (this.#isIdentified) return
     const epoch = this.#connection.epoch
-    this.#clientId = await this.#connection.clientId()
+    this.#clientId = await this.#watched(() => this.#connection.clientId())
     this.#epoch = epoch
   }
 
@@ -219,7 +232,9 @@ export class Fetcher {
     const { target, blockMs, connectionNumbers } = this.#deps
     return new Connection(target, {
       role: 'fetcher',
-      socketTimeoutMs: blockMs + MARGIN_MS,
+      // For a connection that goes silent before it is ready. The client does not ask whether an answer has come that nobody
+      // has looked at yet; our watchdog does, and is to be first.
+      socketTimeoutMs: 3 * (blockMs + MARGIN_MS),
       numbers: connectionNumbers,
     })
   }

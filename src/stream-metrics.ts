@@ -43,6 +43,7 @@ export class StreamMetrics {
   #asking: Promise<StreamStats[]> | undefined
   #reading: Promise<void> | undefined
   #readAtMs = -Infinity
+  #isClosed = false
 
   constructor(options: StreamMetricsOptions) {
     refuseUnknownKeys('StreamMetrics', options, ['redis', 'streams', 'registry', 'logger'])
@@ -68,6 +69,8 @@ export class StreamMetrics {
 
   /** Ends the connection; a scrape after it finds no streams. */
   close(): void {
+    this.#isClosed = true
+    this.#readAtMs = -Infinity
     this.#inspector.close()
   }
 
@@ -94,7 +97,7 @@ export class StreamMetrics {
       this.#state = { ...this.#state, up: true, lastSuccessMs: Date.now() }
       this.#readAtMs = monotonicMs()
     } catch (error) {
-      if (this.#state.up || this.#state.failures === 0) {
+      if (!this.#isClosed && (this.#state.up || this.#state.failures === 0)) {
         this.#logger.warn(
           { streams: this.#streams, fault: messageOf(error) },
           'cannot read the state of streams for metrics',

@@ -130,6 +130,7 @@ function eventsOf(context: CliContext, told: Told): PoolEvents {
 
 /** Whether the pool is to serve metrics. */
 function checkMetricsFlags({ metricsPort, metricsHost, streamMetrics }: WorkerFlags): boolean {
+  if (metricsHost === '') throw usageError('expected `--metrics-host` to be an address, got ""')
   if (metricsPort !== undefined) return true
   if (metricsHost !== undefined)
     throw usageError('`--metrics-host` says where, and `--metrics-port` must say on which port')
@@ -143,7 +144,8 @@ async function startServer(context: CliContext, pool: Pool, redis: string, flags
   const told = streamMetrics === true ? { name: stream, redis } : undefined
   const server = new PoolServer(pool, { port: metricsPort, host, stream: told })
   const port = await server.start()
-  context.say(`metrics and health: http://${host ?? 'localhost'}:${port}/metrics /livez /readyz`)
+  const shown = host?.includes(':') === true ? `[${host}]` : (host ?? 'localhost')
+  context.say(`metrics and health: http://${shown}:${port}/metrics /livez /readyz`)
   return server
 }
 

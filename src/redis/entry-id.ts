@@ -13,6 +13,7 @@ export function timeOf(id: string): number {
   // Entries that come one after the other share their time: most of what is asked was just asked.
   if (id.startsWith(lastPrefix)) return lastMs
   const dash = id.indexOf('-')
+  if (dash < 1) return NaN
   lastPrefix = id.slice(0, dash + 1)
   lastMs = Number(id.slice(0, dash))
   return lastMs

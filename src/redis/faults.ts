@@ -27,8 +27,12 @@ export function faultOf(error: unknown): Fault {
     const notSent = message.includes("isn't writeable") || message.includes('enableOfflineQueue')
     return notSent ? { kind: 'not-sent', word: 'closed' } : { kind: 'unknown', word: 'closed' }
   }
-  // Before 7.0 an error inside a script is "ERR Error running script (…): @user_script: 3: -OOM command not allowed".
-  const word = /^ERR Error running script.*?-([A-Z]+) /.exec(message)?.[1] ?? /^-?([A-Z]+)/.exec(message)?.[1] ?? 'ERR'
+  // Before 7.0 an error inside a script is "ERR Error running script (…): @user_script: 3: -OOM command not allowed", and one
+  // that the script returns itself "@user_script: 3: -OOM command not allowed".
+  const word =
+    /^ERR Error running script.*?-([A-Z]+) /.exec(message)?.[1] ??
+    /^(?:@user_script: ?\d+: )?-?([A-Z]+)/.exec(message)?.[1] ??
+    'ERR'
   const gone = message.includes('key no longer exists') || message.includes('no such key')
   if (word === 'NOGROUP' || gone) return { kind: 'lost-group', word }
   if (message.includes('max number of clients')) return { kind: 'refused', word }

@@ -106,6 +106,24 @@ describe('/metrics', () => {
     expect(seen.sum('millrace_worker_concurrency')).toBe(64)
   })
 
+  test('keeps job names bounded over all processes that there ever were', async () => {
+    const { pool, scrape } = await serve()
+    const names = async () => Object.keys((await scrape()).by('job_name', 'millrace_processed_jobs_total'))
+    for (let round = 0; round < 3; round++) {
+      await pool.said(/^worker \d+ ready/, { skip: round })
+      for (let n = 0; n < 90; n++) await add(redis.client, `made-up-${round}-${n}`)
+      await eventually(async () => {
+        const seen = (await scrape()).sum('millrace_processed_jobs_total', { outcome: 'unknown_job' })
+        expect(seen).toBeGreaterThanOrEqual(90 * (round + 1))
+      })
+      process.kill(Number(pidsOf(pool).at(-1)), 'SIGKILL')
+      await pool.said(/ended \(SIGKILL\)/, { skip: round })
+    }
+    expect((await names()).length).toBeLessThanOrEqual(102)
+    expect(await names()).toContain('__other__')
+    expect((await scrape()).duplicates()).toEqual([])
+  })
+
   test('answers while a handler blocks the event loop of a process, with what that process last told', async () => {
     const { pool, scrape, status } = await serve()
     await pool.said(/^ready$/)

@@ -151,6 +151,24 @@ test.concurrent(
 )
 
 test.concurrent(
+  'a Redis that holds all writes for 40 s, as in a failover, and answers everything else: live all the while',
+  beside(async () => {
+    const server = await startServer()
+    const client = connectTo(server.url)
+    const worker = await startWorker({ redis: server.url, healthPort: 0 })
+    const watched = watchHealth(portOf(worker))
+    await client.call('CLIENT', 'PAUSE', '40000', 'WRITE')
+    await sleep(42_000)
+    await waitFor(() => watched.now().ready === 200, { what: 'it is ready again' })
+    await watched.stop()
+
+    expect(watched.first('live', 503)).toBeUndefined()
+    expect(watched.first('ready', 503)).toBeDefined()
+  }),
+  LONG_MS,
+)
+
+test.concurrent(
   'a busy worker whose renewals never come back, while Redis answers others: not live after 30 s',
   beside(async () => {
     const server = await startServer()

@@ -107,3 +107,18 @@ test('run() ends when the program stops the worker itself', async () => {
   expect(await running).toEqual({ handedBack: 0, unsettled: 0 })
   expect(process.listenerCount('SIGTERM')).toBe(before)
 })
+
+test('what is published while handlers keep the event loop for 9 s is not charged a delivery, nor lost with its connection', async () => {
+  const worker = await startWorkerProcess({ redis: redis.url, concurrency: 100, leaseMs: 30_000 })
+  for (let n = 0; n < 20; n++) redis.client.xadd('orders', '*', 'job', 'block', 'data', '{"ms":450}').catch(() => {})
+  await waitFor(() => worker.log().length > 2, { what: 'the loop is kept' })
+  for (let n = 0; n < 30; n++) await add(redis.client, 'quick')
+
+  await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 50 }), { timeoutMs: 25_000 })
+  const deliveries = worker
+    .log()
+    .filter((line) => line.startsWith('ran'))
+    .map((line) => line.split(' ')[2])
+  expect(new Set(deliveries)).toEqual(new Set(['1']))
+  expect(worker.stderr.join('\n')).not.toContain('outlived its block')
+})
