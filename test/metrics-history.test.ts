@@ -180,7 +180,9 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     const untouched = counts.handedBack - 1
     expect(delivered).toMatchObject({ new: fresh })
     expect(delivered['redelivery']).toBeUndefined()
-    expect(total(delivered)).toBe(total(by('outcome', 'millrace_processed_jobs_total')) + untouched)
+    // Before 7.0 Redis hands out deleted entries like others: they are claimed first and found missing then.
+    const unprocessed = total(delivered) - total(by('outcome', 'millrace_processed_jobs_total')) - untouched
+    expect([0, DELETED]).toContain(unprocessed)
     expect(sum('millrace_handed_back_jobs_total')).toBe(counts.handedBack)
     expect(by('outcome', 'millrace_processed_jobs_total')).toEqual({
       ...countBy(history, ({ how }) => how),
