@@ -72,7 +72,8 @@ export class PoolMetrics {
     if (last === undefined) return
     this.#ended.push(this.#bounded(last.filter(({ type }) => String(type) !== 'gauge')))
     // Also while nobody scrapes: processes may go on ending, for example for want of a Redis.
-    if (this.#ended.length >= COMPACT_FROM) void this.#compact()
+    // If that fails, the next scrape meets the same fault and tells it; here it would end the pool.
+    if (this.#ended.length >= COMPACT_FROM) this.#compact().catch(() => {})
   }
 
   async #scrape(): Promise<string> {
