@@ -23,6 +23,10 @@ export type ErrorCode =
   | 'ERR_LEASE_LOST'
   | 'ERR_JOB_TIMEOUT'
   | 'ERR_STOPPING'
+  | 'ERR_CANCELLED'
+  | 'ERR_RETRY_AFTER'
+  | 'ERR_FATAL'
+  | 'ERR_WORKERS_ALIVE'
 
 /** Base class of all errors thrown by millrace; `instanceof MillraceError` tells them from a handler's own. */
 export class MillraceError extends Error {
@@ -112,6 +116,15 @@ export class StoppingError extends MillraceError {
 
   constructor(stream: string, id: string) {
     super('ERR_STOPPING', `the worker is stopping: job ${id} on ${stream} is handed back and runs on another worker`)
+  }
+}
+
+/** Reason of a handler's signal: somebody cancelled the job; however this run ends but by completing, it is the last. */
+export class CancelledError extends MillraceError {
+  override readonly name = 'CancelledError'
+
+  constructor(stream: string, id: string) {
+    super('ERR_CANCELLED', `job ${id} on ${stream} was cancelled`)
   }
 }
 

@@ -13,6 +13,11 @@ function keysOf(stream: string, { group = 'g', producer = 'p', hour = '2026-11-2
     stream,
     settings: keys.settingsKey(stream),
     producer: keys.producerKey(stream, producer),
+    scheduled: keys.scheduledKey(stream),
+    scheduledJobs: keys.scheduledJobsKey(stream),
+    cancelled: keys.cancelledKey(stream),
+    groupScheduled: keys.groupScheduledKey(stream, group),
+    groupScheduledJobs: keys.groupScheduledJobsKey(stream, group),
     redelivery: keys.redeliveryKey(stream, group),
     dead: keys.deadKey(stream, group),
     index: keys.indexKey(stream, group),
@@ -79,7 +84,7 @@ describe('the keys of a stream', () => {
         fc.pre(one !== other)
         const first = Object.values(keysOf(stream, { group: one, producer: one, hour: one }))
         const second = Object.values(keysOf(stream, { group: other, producer: other, hour: other }))
-        expect(new Set([...first, ...second]).size).toBe(first.length * 2 - 2) // stream and settings are shared
+        expect(new Set([...first, ...second]).size).toBe(first.length * 2 - 5) // stream, settings, what is delayed, what is cancelled
       }),
     )
   })

@@ -17,6 +17,9 @@ import type { RedisTarget } from './target.ts'
  * An `error` listener is always attached: without one the client prints, and an unheard error could end the process.
  */
 
+/** What commands are called on, under src/redis/ and nowhere else. */
+export type Client = Redis
+
 /** What the options of one connection say. */
 export interface ConnectionOptions {
   /** What it is for; part of the name that CLIENT LIST shows. */

@@ -21,6 +21,31 @@ export function producerKey(stream: string, producerId: string): string {
   return `${prefix(stream)}:producer:${producerId}`
 }
 
+/** Sorted set: ids of jobs that were published with a delay, by when they are due. They go to the stream. */
+export function scheduledKey(stream: string): string {
+  return `${prefix(stream)}:scheduled`
+}
+
+/** Hash beside it: what each of them will be. */
+export function scheduledJobsKey(stream: string): string {
+  return `${prefix(stream)}:scheduled:jobs`
+}
+
+/** Sorted set: ids of jobs that were cancelled, by when; their entries may not have been delivered yet. */
+export function cancelledKey(stream: string): string {
+  return `${prefix(stream)}:cancelled`
+}
+
+/** Sorted set: ids of jobs that wait for their next attempt, by when it is due. They go to the redelivery stream. */
+export function groupScheduledKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:scheduled`
+}
+
+/** Hash beside it: what each of them will be. */
+export function groupScheduledJobsKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:scheduled:jobs`
+}
+
 export function redeliveryKey(stream: string, group: string): string {
   return `${prefix(stream)}:group:${group}:redelivery`
 }

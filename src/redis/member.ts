@@ -1,4 +1,17 @@
-import { deadKey, indexKey, redeliveryKey, settingsKey, tallyKey, workersInfoKey, workersKey } from './keys.ts'
+import {
+  cancelledKey,
+  deadKey,
+  groupScheduledJobsKey,
+  groupScheduledKey,
+  indexKey,
+  redeliveryKey,
+  scheduledJobsKey,
+  scheduledKey,
+  settingsKey,
+  tallyKey,
+  workersInfoKey,
+  workersKey,
+} from './keys.ts'
 
 /** One worker as Redis knows it: a named member of a group on a stream, with the keys that it touches. Plain data. */
 export interface Member {
@@ -19,6 +32,11 @@ export function sourceKey({ stream, group }: Member, source: Source): string {
 
 export const memberKeys = {
   settings: ({ stream }: Member) => settingsKey(stream),
+  scheduled: ({ stream }: Member) => scheduledKey(stream),
+  scheduledJobs: ({ stream }: Member) => scheduledJobsKey(stream),
+  cancelled: ({ stream }: Member) => cancelledKey(stream),
+  retries: ({ stream, group }: Member) => groupScheduledKey(stream, group),
+  retryJobs: ({ stream, group }: Member) => groupScheduledJobsKey(stream, group),
   dead: ({ stream, group }: Member) => deadKey(stream, group),
   index: ({ stream, group }: Member) => indexKey(stream, group),
   workers: ({ stream, group }: Member) => workersKey(stream, group),

@@ -2,9 +2,14 @@ import type { Redis } from 'ioredis'
 import { tallySlot } from './entry-id.ts'
 import { withoutArguments } from './faults.ts'
 import {
+  cancelledKey,
   deadKey,
+  groupScheduledJobsKey,
+  groupScheduledKey,
   indexKey,
   redeliveryKey,
+  scheduledJobsKey,
+  scheduledKey,
   settingsKey,
   STREAMS_KEY,
   tallyKey,
@@ -27,7 +32,8 @@ export async function removeKeys(client: Redis, stream: string): Promise<number>
     const [seconds] = await client.time()
     const groups = await groupNames(client, stream)
     // The groups' keys first: what is cut short in the middle still has the stream to find the groups by.
-    const keys = [...groups.flatMap((group) => groupKeys(stream, group, Number(seconds) * 1000)), stream]
+    const own = [scheduledKey(stream), scheduledJobsKey(stream), cancelledKey(stream), stream]
+    const keys = [...groups.flatMap((group) => groupKeys(stream, group, Number(seconds) * 1000)), ...own]
     let removed = 0
     for (let from = 0; from < keys.length; from += BATCH) removed += await client.unlink(keys.slice(from, from + BATCH))
     removed += await client.unlink(settingsKey(stream))
@@ -57,6 +63,8 @@ function groupKeys(stream: string, group: string, nowMs: number): string[] {
   })
   return [
     redeliveryKey(stream, group),
+    groupScheduledKey(stream, group),
+    groupScheduledJobsKey(stream, group),
     deadKey(stream, group),
     indexKey(stream, group),
     workersKey(stream, group),

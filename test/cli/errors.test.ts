@@ -162,6 +162,10 @@ describe('exit codes', () => {
     ERR_LEASE_LOST: 1,
     ERR_JOB_TIMEOUT: 1,
     ERR_STOPPING: 1,
+    ERR_CANCELLED: 1,
+    ERR_RETRY_AFTER: 1,
+    ERR_FATAL: 1,
+    ERR_WORKERS_ALIVE: 1,
   }
 
   test.each(Object.entries(codes) as [ErrorCode, number][])('%s is %i, of whatever class', (code, exitCode) => {

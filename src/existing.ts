@@ -1,0 +1,63 @@
+import { MillraceError, RedisError, UnknownGroupError } from './errors.ts'
+import type { Logger } from './logger.ts'
+import type { Client } from './redis/connection.ts'
+import { didYouMean } from './options.ts'
+import { readStream, readStreams, type StreamSeen } from './redis/inspection.ts'
+import { checkGroupName, checkStreamName } from './redis/keys.ts'
+
+/** Which streams and groups there are, and the errors for those that there are not. */
+
+const MOST_STREAMS = 1000
+const MOST_GROUPS = 200
+
+/** The streams in use, by name: at most 1000. */
+export async function streamsInUse(client: Client, logger?: Logger): Promise<string[]> {
+  const { names, more } = await readStreams(client, MOST_STREAMS)
+  if (more) logger?.warn({ most: MOST_STREAMS }, 'there are more streams than are looked at')
+  return names.filter(isStreamName).sort()
+}
+
+/** @throws MillraceError ERR_NOT_FOUND if it does not exist, RedisError if its key is of another type. */
+export async function existingStream(
+  client: Client,
+  stream: string,
+  mostGroups = MOST_GROUPS,
+): Promise<StreamSeen & { kind: 'stream' }> {
+  const seen = await readStream(client, checkStreamName(stream), mostGroups)
+  if (seen.kind === 'missing') throw notFound(stream, await streamsInUse(client).catch(() => []))
+  if (seen.kind === 'other') throw new RedisError('ERR_REDIS_REFUSED', otherType(stream, seen.type))
+  return seen
+}
+
+/** @throws UnknownGroupError if the stream has no such group, else as `existingStream`. */
+export async function existingGroup(
+  client: Client,
+  stream: string,
+  group: string,
+): Promise<StreamSeen & { kind: 'stream' }> {
+  checkGroupName(group)
+  const seen = await existingStream(client, stream)
+  if (seen.groups.includes(group) || seen.more) return seen
+  throw new UnknownGroupError(stream, group, seen.groups, didYouMean(group, seen.groups))
+}
+
+function isStreamName(name: string): boolean {
+  try {
+    return checkStreamName(name) === name
+  } catch {
+    return false
+  }
+}
+
+function notFound(stream: string, known: readonly string[]): MillraceError {
+  const meant = didYouMean(stream, known)
+  const others = known.length === 0 ? 'there is none yet' : `there are: ${known.slice(0, 20).join(', ')}`
+  return new MillraceError(
+    'ERR_NOT_FOUND',
+    `stream ${stream} does not exist (${meant === undefined ? others : `did you mean ${meant}?`})`,
+  )
+}
+
+export function otherType(stream: string, type: string): string {
+  return `the key ${stream} holds a ${type}, not a stream: use another name, or remove that key if nobody needs it`
+}
