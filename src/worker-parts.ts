@@ -1,3 +1,4 @@
+import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -30,6 +31,7 @@ export interface WorkerParts {
   readonly numbers: WorkerNumbers
   readonly clock: ServerClock
   readonly holdings: Holdings
+  readonly cancelled: Cancelled
   readonly settler: Settler
   readonly dispatcher: Dispatcher
   readonly executor: Executor
@@ -47,7 +49,7 @@ export function assembleParts(
   member: Member,
   { group, rejoin }: { group: () => GroupSettings; rejoin: () => Promise<void> },
 ): WorkerParts {
-  const { target, concurrency, handlers, logger, timeoutMs } = options
+  const { target, concurrency, handlers, logger, timeoutMs, retry } = options
   const book = bookOf(options.registry)
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
@@ -61,18 +63,24 @@ export function assembleParts(
   const clock = new ServerClock()
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
   const holdings = new Holdings(member, concurrency * 4 + 2048)
+  const cancelled = new Cancelled()
   const own = { holdings, counts, numbers, clock, logger }
-  const settler = new Settler({ connection: commands, member }, { ...own, onSettled: () => dispatcher.dispatch() })
-  const executor = new Executor({
+  const settler: Settler = new Settler(
+    { connection: commands, member },
+    { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: () => {} },
+  )
+  const executor: Executor = new Executor({
     ...own,
     handlers,
     settler,
+    cancelled,
     timeoutMs,
+    retry,
     maxDeliveries: () => group().maxDeliveries,
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
   })
-  const dispatcher = new Dispatcher({
+  const dispatcher: Dispatcher = new Dispatcher({
     ...own,
     concurrency,
     executor,
@@ -80,7 +88,7 @@ export function assembleParts(
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
-    ...{ commands, counts, book, numbers, clock, holdings, settler, dispatcher, executor },
+    ...{ commands, counts, book, numbers, clock, holdings, cancelled, settler, dispatcher, executor },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     fetcher: new Fetcher({
       ...{ target, commands, member, dispatcher, numbers, logger, rejoin },

@@ -3,14 +3,14 @@ import { hostname } from 'node:os'
 import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
-import { LeaseLostError, MillraceError } from './errors.ts'
+import { CancelledError, LeaseLostError, MillraceError } from './errors.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
 import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
-import { join, listStream, type PulseReply } from './redis/stream.ts'
+import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
 import { assembleParts, type GroupSettings, type WorkerParts } from './worker-parts.ts'
 
@@ -138,6 +138,7 @@ export class Worker {
     try {
       await this.#parts.commands.ready(10_000)
       await this.#join(this.#options.startAt)
+      await this.#learnCancelled()
       this.#keeper = this.#newKeeper()
       await this.#keeper.start()
     } catch (error) {
@@ -254,8 +255,20 @@ export class Worker {
     })
   }
 
-  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue }: PulseReply): void {
+  /** Before the first read: what was cancelled while no worker was there must not begin before the first pulse. */
+  async #learnCancelled(): Promise<void> {
+    let cursor = NO_CANCELS
+    for (;;) {
+      const told = await readCancelled(this.#parts.commands.client, this.#member, cursor)
+      this.#parts.cancelled.add(told.ids)
+      if (!told.more) return
+      cursor = told.cursor
+    }
+  }
+
+  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, cancelled }: PulseReply): void {
     this.#parts.clock.sync(nowMs, receivedAtMs)
+    if (cancelled.length > 0) this.#cancel(cancelled)
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)
@@ -281,6 +294,13 @@ export class Worker {
         { stream: this.stream, group: this.group, id, job: name },
         'lease lost: the job runs elsewhere',
       )
+    }
+  }
+
+  #cancel(ids: readonly string[]): void {
+    this.#parts.cancelled.add(ids)
+    for (const delivery of this.#parts.holdings.running()) {
+      if (this.#parts.cancelled.has(delivery.id)) delivery.end(new CancelledError(this.stream, delivery.id))
     }
   }
 
