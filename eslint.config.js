@@ -28,7 +28,10 @@ export default tseslint.config(
       eqeqeq: 'error',
     },
   },
-  { files: ['src/**/*.ts', 'cli/**/*.ts', 'bench/**/*.ts'], rules: { ...sizeLimits, 'no-console': 'error' } },
+  {
+    files: ['src/**/*.ts', 'cli/**/*.ts', 'bench/**/*.ts', 'scripts/**/*.ts'],
+    rules: { ...sizeLimits, 'no-console': 'error' },
+  },
   { files: ['test/fixtures/**', '*.config.*', 'examples/**'], rules: { 'no-restricted-syntax': 'off' } },
   { files: ['**/*.js'], extends: [tseslint.configs.disableTypeChecked] },
 )

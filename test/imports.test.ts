@@ -112,12 +112,19 @@ describe('each rule finds what breaks it', () => {
     expect(strayClients(only('src/worker.ts', "import type { Redis } from 'ioredis'"))).toEqual(['src/worker.ts'])
   })
 
-  test.each(['`${stream}:group:${group}:dead`', "'{orders}:scheduled'", '`{x}:producer:${id}`', "'millrace:streams'"])(
-    'a stray key name: %s',
-    (text) => {
-      expect(strayKeyNames(only('src/redis/stream.ts', `const key = ${text}`))).toHaveLength(1)
-      expect(strayKeyNames(only('src/redis/keys.ts', `const key = ${text}`))).toEqual([])
-      expect(strayKeyNames(only('src/redis/stream.ts', `// in a comment: ${text}`))).toEqual([])
-    },
-  )
+  test.each([
+    '`${stream}:group:${group}:dead`',
+    "'{orders}:scheduled'",
+    '`{x}:producer:${id}`',
+    "'millrace:streams'",
+    "'{jobs}:cancelled'",
+  ])('a stray key name: %s', (text) => {
+    expect(strayKeyNames(only('src/redis/stream.ts', `const key = ${text}`))).toHaveLength(1)
+    expect(strayKeyNames(only('src/redis/keys.ts', `const key = ${text}`))).toEqual([])
+    expect(strayKeyNames(only('src/redis/stream.ts', `// in a comment: ${text}`))).toEqual([])
+  })
+
+  test('no key name: the event job:cancelled', () => {
+    expect(strayKeyNames(only('src/worker.ts', "const name = 'job:cancelled'"))).toEqual([])
+  })
 })

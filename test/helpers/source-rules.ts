@@ -75,8 +75,9 @@ export function strayCommands(sources: Sources): string[] {
   }).filter((finding) => !finding.startsWith('src/redis/'))
 }
 
+/** Not `job:cancelled`, which is an event. */
 const KEY_PARTS =
-  /millrace:streams|:(group|producer|unique|tally|replay):|:(settings|scheduled|cron|cancelled|replays|redelivery|workers)(?![a-z-])/
+  /millrace:streams|:(group|producer|unique|tally|replay):|(?<!\bjob):(settings|scheduled|cron|cancelled|replays|redelivery|workers)(?![a-z-])/
 
 /** Imports of the client library outside of src/redis/. */
 export function strayClients(sources: Sources): string[] {

@@ -1,0 +1,137 @@
+import type { ErrorCode } from './errors.ts'
+
+/** What a caller who got a code asks next. docs/errors.md is made of this table by `npm run docs`. */
+export interface ErrorNote {
+  /** Who throws it, or gives it to whom. */
+  readonly thrownBy: string
+  /** Whether the job is in Redis. */
+  readonly inRedis: string
+  /** What to do. */
+  readonly todo: string
+}
+
+const NOTHING_DONE = 'Not touched: nothing was sent.'
+const STILL_THERE = 'Yes: it is pending.'
+
+export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
+  ERR_OPTION: {
+    thrownBy:
+      'Every constructor and method, `defineJob` and `handle`: an option or argument is unknown, wrong or impossible.',
+    inRedis: 'No. ' + NOTHING_DONE,
+    todo: 'Correct the call; the message says what was expected.',
+  },
+  ERR_NAME: {
+    thrownBy: 'The same, for a stream, group or job name that is not allowed.',
+    inRedis: 'No. ' + NOTHING_DONE,
+    todo: 'Use a name of the characters and the length that the message gives.',
+  },
+  ERR_PAYLOAD: {
+    thrownBy: '`publish` and `publishMany`: the data has no JSON, or more bytes of it than `maxPayloadBytes`.',
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Publish what JSON can hold; store large data elsewhere and publish where it is.',
+  },
+  ERR_HANDLERS: {
+    thrownBy:
+      '`new Worker` and `millrace worker`: there are no handlers, two for one job, or something that is no function.',
+    inRedis: 'Not touched: the worker did not start.',
+    todo: 'Correct the handlers, or the file that exports them.',
+  },
+  ERR_PUBLISH_TIMEOUT: {
+    thrownBy:
+      '`publish` and `publishMany`: Redis did not confirm within `timeoutMs`, or the producer was closed, or Redis no longer ' +
+      'knows whether it took a batch.',
+    inRedis: '`published` says it: `no` is certain, `unknown` is a batch that was on its way and got no answer.',
+    todo: 'On `no` publish again. On `unknown` too, if the handler can bear the job twice; else look for it first.',
+  },
+  ERR_PUBLISH_REFUSED: {
+    thrownBy:
+      '`publish` and `publishMany`: Redis refuses the write, for example for want of memory or of a permission.',
+    inRedis: '`published` says it: `no`, or `unknown` if an earlier try of the same batch got no answer.',
+    todo: 'Repair what `cause` names in Redis, then publish again.',
+  },
+  ERR_PRODUCER_FULL: {
+    thrownBy: '`publish`: `maxWaitingJobs` or `maxWaitingBytes` already wait in this producer for Redis.',
+    inRedis: 'No.',
+    todo: 'Publish later, or tell your own caller to come back: Redis is away or slower than you publish.',
+  },
+  ERR_PRODUCER_CLOSED: {
+    thrownBy: '`publish` and `publishMany` after, or during, `close()`.',
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Close the producer after whatever publishes has ended.',
+  },
+  ERR_REDIS_UNREACHABLE: {
+    thrownBy:
+      '`worker.start()` and `run()`, the inspector, `removeStream` and the CLI: there is no connection, or it was lost.',
+    inRedis: 'Jobs stay as they are. A change that was asked for may or may not have been made.',
+    todo: 'Check that Redis runs at the address in the message; for a change, look what became of it and ask again.',
+  },
+  ERR_REDIS_REFUSED: {
+    thrownBy:
+      'The same: the password or a permission is wrong, a key is of another type, or Redis cannot do what was asked.',
+    inRedis: 'Jobs stay as they are; what was refused was not done.',
+    todo: 'Repair what the message names, or use another stream name where its key belongs to someone else.',
+  },
+  ERR_REDIS_REPLY: {
+    thrownBy: 'Whoever reads a reply of Redis that has another shape than Redis gives it.',
+    inRedis: 'Unknown: the command may have been executed.',
+    todo: 'Look for a proxy between that changes replies, or a server that is not Redis; report it if there is none.',
+  },
+  ERR_UNKNOWN_GROUP: {
+    thrownBy:
+      '`worker.start()` for a further group without `startAt`; the inspector and the CLI for a group that there is not.',
+    inRedis: 'Jobs stay as they are; no group was created.',
+    todo: "Correct the name (`groups` lists what there is), or give `startAt: 'oldest'` or `'now'` to begin a further group.",
+  },
+  ERR_NOT_FOUND: {
+    thrownBy: 'The inspector and the CLI: there is no such stream, job or dead letter.',
+    inRedis: 'No, not under what was asked for: it may be settled and trimmed, or never have been there.',
+    todo: 'Check the name or the id, and that the address is the Redis that you mean.',
+  },
+  ERR_WORKER_STATE: {
+    thrownBy: '`worker.start()` and `run()` of a worker that was started or stopped before.',
+    inRedis: 'Jobs stay as they are.',
+    todo: 'Make a new `Worker` to start again.',
+  },
+  ERR_LISTEN: {
+    thrownBy: '`worker.start()` and `run()`: `healthPort` cannot be had on `healthHost`.',
+    inRedis: 'Jobs stay as they are; the worker did not start.',
+    todo: 'Choose a port that is free and allowed, or 0 for any.',
+  },
+  ERR_LEASE_LOST: {
+    thrownBy: 'Reason of `job.signal`, as a `LeaseLostError`: another worker owns the job.',
+    inRedis: STILL_THERE + ' It runs on that worker.',
+    todo: 'Stop the run. If it happens often, look for event loops that stand still for long, or raise `leaseMs`.',
+  },
+  ERR_JOB_TIMEOUT: {
+    thrownBy: 'Reason of `job.signal`, as a `JobTimeoutError`: the run took longer than `timeoutMs`.',
+    inRedis:
+      'Yes. Its lease is no longer renewed, so it is run again or dead-lettered, unless this run completes first.',
+    todo: 'Stop the run. Give the job a `timeoutMs` that it can keep, or hand `job.signal` to what it waits for.',
+  },
+  ERR_STOPPING: {
+    thrownBy: 'Reason of `job.signal`, as a `StoppingError`: the worker stops and `drainMs` is over.',
+    inRedis: STILL_THERE + ' It is handed back and runs on another worker.',
+    todo: 'Stop the run. Raise `drainMs`, and what your platform allows a process to end in, if jobs need longer.',
+  },
+  ERR_CANCELLED: {
+    thrownBy: 'Reason of `job.signal`, as a `CancelledError`: somebody cancelled the job.',
+    inRedis: 'Until this run ends: then it is settled and not run again, whether it completed or not.',
+    todo: 'Stop the run and leave what it works on in order.',
+  },
+  ERR_RETRY_AFTER: {
+    thrownBy:
+      'Your handler, as `new RetryAfterError(ms)`: run this job again after this time, not after its usual back-off.',
+    inRedis: 'Yes: it is scheduled, or a dead letter if its attempts are used up.',
+    todo: 'Nothing: the handler has decided. It counts as a failed attempt.',
+  },
+  ERR_FATAL: {
+    thrownBy: 'Your handler, as `new FatalError(message)`: trying again cannot help.',
+    inRedis: 'As a dead letter with the reason `fatal`, whatever attempts it had left.',
+    todo: 'Repair what the message names, then redrive the dead letter.',
+  },
+  ERR_WORKERS_ALIVE: {
+    thrownBy: 'The removal of a group, by the inspector or `millrace groups remove`: workers of the group are alive.',
+    inRedis: 'Jobs stay as they are; nothing was removed.',
+    todo: 'Stop these workers first: they would make the group again.',
+  },
+}

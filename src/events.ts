@@ -1,0 +1,122 @@
+import { monotonicMs } from './clock.ts'
+import { messageOf, OptionError } from './errors.ts'
+import { EVENTS, type EventName, type EventPayloads } from './event-table.ts'
+import type { Logger } from './logger.ts'
+import { didYouMean, shown } from './options.ts'
+
+/** What it returns is not used; a promise that it returns is not waited for. */
+export type EventListener<Name extends EventName> = (payload: EventPayloads[Name]) => unknown
+
+const NAMES = Object.keys(EVENTS) as EventName[]
+/** More than this is a leak: somebody adds listeners in a loop, or with every request. */
+const MANY_LISTENERS = 100
+/** A listener that always fails must not write a line for every job. */
+const TELL_EVERY_MS = 1000
+
+interface Registered {
+  readonly listener: (payload: never) => unknown
+  readonly isOnce: boolean
+}
+
+/**
+ * Tells listeners what happens, and nothing that they do comes back: one that throws, or whose promise is rejected, is logged,
+ * and neither the others nor the worker notice. An `error` without listeners is no more than any other event without.
+ */
+export class Events {
+  /** Never changed in place: who is being told goes on with the list that it began with. */
+  readonly #listeners = new Map<EventName, readonly Registered[]>()
+  readonly #warned = new Set<EventName>()
+  readonly #failures = new Map<EventName, { since: number; saidAtMs: number }>()
+  readonly #logger: Logger
+
+  constructor(logger: Logger) {
+    this.#logger = logger
+  }
+
+  /** @throws OptionError on an event that there is not, or a listener that is no function. */
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+    this.#add(name, { listener, isOnce: false })
+  }
+
+  /** The same, for the next time only. @throws OptionError as `on`. */
+  once<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+    this.#add(name, { listener, isOnce: true })
+  }
+
+  /** Takes back the last `on` or `once` of this listener, if there is one. @throws OptionError on an event that there is not. */
+  off<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+    const known = this.#listeners.get(checkEventName(name)) ?? []
+    const found = known.findLast((one) => one.listener === listener)
+    if (found !== undefined) this.#remove(name, found)
+  }
+
+  /** Whether anybody listens. Asked for every job, before its payload is built. */
+  has(name: EventName): boolean {
+    return this.#listeners.has(name)
+  }
+
+  /** Tells those who listen, in the order in which they came, before it returns. Never throws. */
+  emit<Name extends EventName>(name: Name, payload: EventPayloads[Name]): void {
+    const listening = this.#listeners.get(name)
+    if (listening === undefined) return
+    for (const registered of listening) {
+      // Removed before it is called, and looked for: its call may emit the same event.
+      if (registered.isOnce && !this.#remove(name, registered)) continue
+      this.#tell(name, registered.listener as EventListener<Name>, payload)
+    }
+  }
+
+  #tell<Name extends EventName>(name: Name, listener: EventListener<Name>, payload: EventPayloads[Name]): void {
+    try {
+      const result = listener(payload)
+      if (typeof result !== 'object' || result === null) return
+      Promise.resolve(result).catch((error: unknown) => this.#failed(name, payload, error))
+    } catch (error) {
+      this.#failed(name, payload, error)
+    }
+  }
+
+  #failed(name: EventName, { stream, group }: EventPayloads[EventName], error: unknown): void {
+    const failures = this.#failures.get(name) ?? { since: 0, saidAtMs: -Infinity }
+    this.#failures.set(name, failures)
+    failures.since += 1
+    const nowMs = monotonicMs()
+    if (nowMs - failures.saidAtMs < TELL_EVERY_MS) return
+    const about = { stream, group, event: name, failures: failures.since, error: messageOf(error) }
+    this.#failures.set(name, { since: 0, saidAtMs: nowMs })
+    this.#logger.error(about, 'a listener failed; the job and the other listeners are not affected')
+  }
+
+  #add(name: EventName, registered: Registered): void {
+    checkEventName(name)
+    if (typeof registered.listener !== 'function') {
+      throw new OptionError(`expected the listener of ${name} to be a function, got ${shown(registered.listener)}`)
+    }
+    const listening = [...(this.#listeners.get(name) ?? []), registered]
+    this.#listeners.set(name, listening)
+    if (listening.length <= MANY_LISTENERS || this.#warned.has(name)) return
+    this.#warned.add(name)
+    this.#logger.warn(
+      { event: name, listeners: listening.length },
+      'an event has many listeners: are they added again and again, and never taken off?',
+    )
+  }
+
+  /** Whether it was there. Without listeners the event is not in the map: `has` is to be as cheap as it can be. */
+  #remove(name: EventName, registered: Registered): boolean {
+    const before = this.#listeners.get(name)
+    if (before?.includes(registered) !== true) return false
+    const left = before.filter((one) => one !== registered)
+    if (left.length === 0) this.#listeners.delete(name)
+    else this.#listeners.set(name, left)
+    return true
+  }
+}
+
+function checkEventName(name: unknown): EventName {
+  const found = NAMES.find((known) => known === name)
+  if (found !== undefined) return found
+  const meant = typeof name === 'string' ? didYouMean(name, NAMES) : undefined
+  const hint = meant === undefined ? `there are: ${NAMES.join(', ')}` : `did you mean ${meant}?`
+  throw new OptionError(`unknown event ${shown(name)} (${hint})`)
+}
