@@ -3,6 +3,7 @@ import type { Cancelled } from './cancelled.ts'
 import type { WorkerCounts } from './counts.ts'
 import { decide, type Ended, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
+import { jobEventOf, type Events } from './events.ts'
 import { CancelledError, JobTimeoutError, StoppingError } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
@@ -31,6 +32,7 @@ export interface ExecutorDeps {
   readonly numbers: WorkerNumbers
   readonly clock: ServerClock
   readonly logger: Logger
+  readonly events: Events
   readonly cancelled: Cancelled
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
@@ -105,6 +107,7 @@ export class Executor {
       { stream, group, id, job: name, timeoutMs },
       'job ran out of time: its signal is aborted and its lease no longer renewed',
     )
+    this.#deps.events.emit('job:timed-out', { ...jobEventOf(delivery), timeoutMs })
   }
 
   #sayOverdue(delivery: Delivery, nowMs: number): void {
@@ -115,6 +118,8 @@ export class Executor {
       { stream, group, id, job: name, why: delivery.ended?.message ?? '' },
       'the handler does not heed its aborted signal: its slot stays taken until it ends',
     )
+    const ranMs = Math.round(nowMs - delivery.startedAtMs)
+    this.#deps.events.emit('job:overdue', { ...jobEventOf(delivery), ranMs })
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
@@ -158,9 +163,10 @@ export class Executor {
   }
 
   #began(delivery: Delivery): void {
-    const { numbers, clock } = this.#deps
+    const { numbers, clock, events } = this.#deps
     const { startedAtMs, entryId } = delivery
     numbers.started(startedAtMs)
+    if (events.has('job:started')) events.emit('job:started', jobEventOf(delivery))
     // Another delivery has not waited: it ran before, and its worker went away.
     if (delivery.deliveries > 1) return
     const readyMs = delivery.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
@@ -174,6 +180,9 @@ export class Executor {
     if (numbers !== undefined) {
       const duration = run.kind === 'completed' ? numbers.okDuration : numbers.errorDuration
       duration.observe(ranMs / 1000)
+    }
+    if (run.kind === 'failed' && this.#deps.events.has('job:failed')) {
+      this.#deps.events.emit('job:failed', { ...jobEventOf(delivery), error: run.error })
     }
     // What takes the slot over starts in this call, and so at this moment: one reading of the clock for both.
     this.#endedAtMs = endedAtMs

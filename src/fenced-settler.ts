@@ -3,6 +3,7 @@ import type { WorkerCounts } from './counts.ts'
 import { failureText, provenanceOf, type DeadReason } from './decide.ts'
 import type { Delivery } from './delivery.ts'
 import { FatalError, messageOf } from './errors.ts'
+import { jobEventOf, type Events } from './events.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
@@ -42,6 +43,7 @@ export interface FencedSettlerDeps {
   readonly numbers: WorkerNumbers
   readonly clock: ServerClock
   readonly logger: Logger
+  readonly events: Events
   readonly persisting: Persisting
   readonly stopped: AbortSignal
   /** So many outcomes are settled, or given up. */
@@ -176,10 +178,12 @@ export class FencedSettler {
   }
 
   #retried(delivery: Delivery, { delayMs, error }: Failed & { kind: 'retry' }): void {
-    const { counts, clock, logger } = this.#deps
+    const { counts, clock, logger, events } = this.#deps
     counts.retried += 1
     if (delivery.numbers !== undefined) delivery.numbers.retried += 1
-    this.#deps.onScheduled(clock.at(monotonicMs()) + delayMs)
+    const dueMs = Math.round(clock.at(monotonicMs()) + delayMs)
+    this.#deps.onScheduled(dueMs)
+    if (events.has('job:retried')) events.emit('job:retried', { ...jobEventOf(delivery), error, delayMs, dueMs })
     const unsaid = this.#warnings.due(delivery.name)
     if (unsaid === undefined) return
     const { id, name, attempt } = delivery
@@ -197,6 +201,7 @@ export class FencedSettler {
     this.#deps.onFinished(delivery, 'dead', clock.at(monotonicMs()))
     const { id, name, attempt } = delivery
     logger.warn({ ...this.#where(), id, job: name, attempt, reason }, `job is dead: ${messageOf(error)}`)
+    this.#deps.events.emit('job:dead', { ...jobEventOf(delivery), reason, error })
   }
 
   #cancelled(delivery: Delivery): void {
@@ -205,6 +210,7 @@ export class FencedSettler {
     this.#deps.onFinished(delivery, 'cancelled', clock.at(monotonicMs()))
     const { id, name } = delivery
     logger.info({ ...this.#where(), id, job: name }, 'job was cancelled')
+    this.#deps.events.emit('job:cancelled', jobEventOf(delivery))
   }
 
   #where(): { stream: string; group: string } {

@@ -1,6 +1,7 @@
 import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import type { Delivery } from './delivery.ts'
+import { jobEventOf, type Events } from './events.ts'
 import { FencedSettler, type Failed } from './fenced-settler.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
@@ -31,6 +32,7 @@ export class Settler {
   readonly #numbers: WorkerNumbers
   readonly #clock: ServerClock
   readonly #logger: Logger
+  readonly #events: Events
   readonly #onSettled: () => void
   readonly #persisting: Persisting
   readonly #fenced: FencedSettler
@@ -47,6 +49,7 @@ export class Settler {
       numbers: WorkerNumbers
       clock: ServerClock
       logger: Logger
+      events: Events
       onSettled: () => void
       /** A retry is due then, by the server's time. */
       onScheduled: (dueMs: number) => void
@@ -59,6 +62,7 @@ export class Settler {
     this.#numbers = own.numbers
     this.#clock = own.clock
     this.#logger = own.logger
+    this.#events = own.events
     this.#onSettled = own.onSettled
     const stopped = this.#stopped.signal
     this.#persisting = new Persisting(redis, { ...own, stopped })
@@ -172,6 +176,8 @@ export class Settler {
         { stream: this.#member.stream, group: this.#member.group, late },
         'completions came late: these jobs were settled already, they ran twice',
       )
+      const { stream, group } = this.#member
+      this.#events.emit('job:late', { stream, group, count: late })
     }
     for (const delivery of batch) this.#holdings.release(delivery)
     this.#settled(batch.length)
@@ -184,7 +190,12 @@ export class Settler {
     // Redis tells how many were late and not which: most likely those whose lease was lost, or whose time was over.
     const inOrder = late === 0 ? batch : batch.toSorted((a, b) => Number(isEnded(a)) - Number(isEnded(b)))
     const serverMs = this.#clock.at(monotonicMs())
-    for (let at = 0; at < batch.length - late; at++) this.#finished(inOrder[at] as Delivery, 'completed', serverMs)
+    const isTold = this.#events.has('job:completed')
+    for (let at = 0; at < batch.length - late; at++) {
+      const delivery = inOrder[at] as Delivery
+      this.#finished(delivery, 'completed', serverMs)
+      if (isTold) this.#events.emit('job:completed', jobEventOf(delivery))
+    }
   }
 
   #finished(

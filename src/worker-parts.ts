@@ -2,6 +2,7 @@ import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
+import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
 import { Fetcher } from './fetcher.ts'
 import { Holdings } from './holdings.ts'
@@ -26,6 +27,7 @@ export interface GroupSettings {
 export interface WorkerParts {
   /** The connection for everything but the blocked read and the keeper. */
   readonly commands: Connection
+  readonly events: Events
   readonly counts: WorkerCounts
   readonly book: MetricsBook
   readonly numbers: WorkerNumbers
@@ -47,7 +49,7 @@ const BLOCK_MS = 5000
 export function assembleParts(
   options: ResolvedWorkerOptions,
   member: Member,
-  { group, rejoin }: { group: () => GroupSettings; rejoin: () => Promise<void> },
+  { events, group, rejoin }: { events: Events; group: () => GroupSettings; rejoin: () => Promise<void> },
 ): WorkerParts {
   const { target, concurrency, handlers, logger, timeoutMs, retry } = options
   const book = bookOf(options.registry)
@@ -64,7 +66,7 @@ export function assembleParts(
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
   const holdings = new Holdings(member, concurrency * 4 + 2048)
   const cancelled = new Cancelled()
-  const own = { holdings, counts, numbers, clock, logger }
+  const own = { holdings, counts, numbers, clock, logger, events }
   const settler: Settler = new Settler(
     { connection: commands, member },
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: () => {} },
@@ -88,7 +90,7 @@ export function assembleParts(
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
-    ...{ commands, counts, book, numbers, clock, holdings, cancelled, settler, dispatcher, executor },
+    ...{ commands, events, counts, book, numbers, clock, holdings, cancelled, settler, dispatcher, executor },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     fetcher: new Fetcher({
       ...{ target, commands, member, dispatcher, numbers, logger, rejoin },

@@ -4,6 +4,8 @@ import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
 import { CancelledError, LeaseLostError, MillraceError } from './errors.ts'
+import type { EventName } from './event-table.ts'
+import { Events, jobEventOf, tellingErrors, type EventListener } from './events.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
 import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
@@ -29,6 +31,7 @@ import { assembleParts, type GroupSettings, type WorkerParts } from './worker-pa
 export class Worker {
   readonly #options: ResolvedWorkerOptions
   readonly #member: Member
+  readonly #events: Events
   readonly #parts: WorkerParts
   #keeper: KeeperHost | undefined
   #group: GroupSettings
@@ -44,12 +47,15 @@ export class Worker {
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
   constructor(options: WorkerOptions) {
-    this.#options = resolveWorkerOptions(options)
-    const { stream, group, leaseMs, maxDeliveries } = this.#options
+    const resolved = resolveWorkerOptions(options)
+    const { stream, group, leaseMs, maxDeliveries } = resolved
+    this.#events = new Events(resolved.logger)
+    this.#options = { ...resolved, logger: tellingErrors(resolved.logger, this.#events, { stream, group }) }
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
     this.#member = { stream, group, consumer: `${host}:${process.pid}:${randomBytes(6).toString('hex')}` }
     this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
     this.#parts = assembleParts(this.#options, this.#member, {
+      events: this.#events,
       group: () => this.#group,
       rejoin: () => this.#rejoin(),
     })
@@ -116,6 +122,28 @@ export class Worker {
     return this.#stopped
   }
 
+  /**
+   * Calls `listener` whenever the event occurs; docs/events.md tells when that is and what it does not mean. What a listener
+   * throws is logged and changes nothing; an `error` that nobody listens to is logged and no more.
+   * @throws OptionError on an event that there is not.
+   */
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): this {
+    this.#events.on(name, listener)
+    return this
+  }
+
+  /** The same, for the next time only. */
+  once<Name extends EventName>(name: Name, listener: EventListener<Name>): this {
+    this.#events.once(name, listener)
+    return this
+  }
+
+  /** Takes a listener off again. */
+  off<Name extends EventName>(name: Name, listener: EventListener<Name>): this {
+    this.#events.off(name, listener)
+    return this
+  }
+
   /** Starts and works until SIGTERM or SIGINT, then drains. A second signal ends the process now. */
   async run(): Promise<StopResult> {
     let asked = false
@@ -152,15 +180,18 @@ export class Worker {
     this.#report()
     this.#parts.fetcher.start()
     this.#parts.trimmer.start()
+    this.#events.emit('worker:started', this.#where())
   }
 
   async #drain(drainMs: number): Promise<StopResult> {
     this.#state = 'draining'
     this.#reportHealth('draining')
+    this.#events.emit('worker:draining', this.#where())
     const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
     this.#end()
+    this.#events.emit('worker:stopped', { ...this.#where(), ...result })
     return result
   }
 
@@ -196,12 +227,13 @@ export class Worker {
   async #join(startAt: 'oldest' | 'now' | undefined): Promise<void> {
     const { leaseMs, maxDeliveries, declared, logger } = this.#options
     const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
-    const where = { stream: this.stream, group: this.group }
+    const where = this.#where()
     if (joined.how === 'restored') {
       logger.warn(
         { ...where, floor: joined.floor },
         'the group had vanished; it was made again where it had settled all',
       )
+      this.#events.emit('group:restored', { ...where, floor: joined.floor })
     }
     for (const name of ['leaseMs', 'maxDeliveries'] as const) {
       if (!declared[name] || this.#options[name] === joined[name]) continue
@@ -294,6 +326,7 @@ export class Worker {
         { stream: this.stream, group: this.group, id, job: name },
         'lease lost: the job runs elsewhere',
       )
+      this.#events.emit('job:lease-lost', jobEventOf(delivery))
     }
   }
 
@@ -317,6 +350,11 @@ export class Worker {
     const overdue = this.#parts.dispatcher.takeOverdue(2 * this.#group.pulseMs)
     if (overdue.length > 0) void handBack(this.#parts, this.#member, this.#options.logger, overdue)
   }
+
+  #where(): { stream: string; group: string } {
+    return { stream: this.stream, group: this.group }
+  }
+
   /** From which the keeper tells whether this worker works, see lease/health.ts. */
   #reportHealth(state: 'running' | 'draining'): void {
     this.#parts.holdings.table.vitals.report({ state, hasRoom: this.#parts.dispatcher.fetchRoom > 0 })
