@@ -33,7 +33,8 @@ export async function drain(
 ): Promise<StopResult> {
   const { dispatcher, holdings, settler, commands } = parts
   const untilMs = monotonicMs() + drainMs
-  await Promise.all([parts.fetcher.stop(), parts.claimer.stop(), parts.trimmer.stop()])
+  const { fetcher, claimer, scheduler, trimmer } = parts
+  await Promise.all([fetcher, claimer, scheduler, trimmer].map((part) => part.stop()))
   const unstarted = await dispatcher.close(1000)
   let handedBack = await handBack(parts, member, logger, unstarted)
   while (dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)

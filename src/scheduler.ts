@@ -1,4 +1,5 @@
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
+import type { Events } from './events.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
@@ -18,6 +19,7 @@ export interface SchedulerDeps {
   readonly clock: ServerClock
   readonly counts?: { promoted: number; setAside: number }
   readonly logger: Logger
+  readonly events?: Events
   /** Told after each step that moved some: how many, and into what. */
   readonly onPromoted?: (promoted: number, into: Source) => void
 }
@@ -118,6 +120,7 @@ export class Scheduler {
       const { stream, group } = this.#deps.member
       const what = { stream, group, jobs: setAside, firstJobId: firstAsideId }
       this.#deps.logger.error(what, 'scheduled jobs cannot be promoted; they are set aside and never due')
+      this.#deps.events?.emit('scheduler:set-aside', { stream, group, count: setAside })
     }
     if (faults.length > 0) {
       this.#lookAtMs = 0

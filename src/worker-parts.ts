@@ -11,6 +11,7 @@ import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Connection } from './redis/connection.ts'
 import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
+import { Scheduler } from './scheduler.ts'
 import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
@@ -39,6 +40,7 @@ export interface WorkerParts {
   readonly executor: Executor
   readonly claimer: Claimer
   readonly fetcher: Fetcher
+  readonly scheduler: Scheduler
   readonly trimmer: Trimmer
 }
 
@@ -56,11 +58,8 @@ export function assembleParts(
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
-  const commands = new Connection(target, {
-    role: 'worker',
-    socketTimeoutMs: 5000,
-    numbers: book.connection('worker'),
-  })
+  const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
+  const commands = new Connection(target, connected)
   const counts = newCounts()
   const clock = new ServerClock()
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
@@ -69,15 +68,11 @@ export function assembleParts(
   const own = { holdings, counts, numbers, clock, logger, events }
   const settler: Settler = new Settler(
     { connection: commands, member },
-    { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: () => {} },
+    { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
+  const scheduler = new Scheduler({ ...own, connection: commands, member })
   const executor: Executor = new Executor({
-    ...own,
-    handlers,
-    settler,
-    cancelled,
-    timeoutMs,
-    retry,
+    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry },
     maxDeliveries: () => group().maxDeliveries,
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
@@ -90,7 +85,8 @@ export function assembleParts(
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
-    ...{ commands, events, counts, book, numbers, clock, holdings, cancelled, settler, dispatcher, executor },
+    ...own,
+    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     fetcher: new Fetcher({
       ...{ target, commands, member, dispatcher, numbers, logger, rejoin },

@@ -180,6 +180,7 @@ export class Worker {
     this.#report()
     this.#parts.fetcher.start()
     this.#parts.trimmer.start()
+    this.#parts.scheduler.start()
     this.#events.emit('worker:started', this.#where())
   }
 
@@ -298,9 +299,10 @@ export class Worker {
     }
   }
 
-  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, cancelled }: PulseReply): void {
+  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, nextDueMs, cancelled }: PulseReply): void {
     this.#parts.clock.sync(nowMs, receivedAtMs)
     if (cancelled.length > 0) this.#cancel(cancelled)
+    if (nextDueMs !== undefined) this.#parts.scheduler.note(nextDueMs)
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)
