@@ -205,7 +205,7 @@ export class Worker {
 
   /** What a scrape of the metrics asks of this worker. */
   #asLive(): LiveWorker {
-    const { counts, holdings } = this.#parts
+    const { counts, holdings, executor } = this.#parts
     const slots = this.#options.concurrency
     const state = () => this.#state
     const tickedAtMs = () => this.#tickedAtMs
@@ -222,6 +222,7 @@ export class Worker {
         const starts = holdings.underWay().map(({ startedAtMs }) => startedAtMs)
         return starts.length === 0 ? undefined : Date.now() - monotonicMs() + Math.min(...starts)
       },
+      overdue: () => executor.overdue,
     }
   }
 

@@ -66,6 +66,8 @@ export interface LiveWorker {
   readonly tickedAtMs: number
   /** When the oldest of its runs began, in ms since the epoch; undefined if none runs. */
   oldestStartMs(): number | undefined
+  /** Handlers that go on though their signal is aborted. */
+  overdue(): number
 }
 
 export class WorkerNumbers {
