@@ -242,11 +242,11 @@ describe('a scheduled job', () => {
     [{ runAt: new Date(NaN) }, /`runAt` to be a Date or ms/],
     [{ runAt: 8e15 }, /`runAt` to be at most ten years from now/],
     [{ delay: 5 }, /did you mean `delayMs`\?/],
-  ])('is not rescheduled to %j', async (options, message) => {
+  ])('is not rescheduled to %j', async (options: object, message) => {
     await streamWith('main')
     await schedule(redis.client, { id: '1-0', group: 'main' })
     const before = await snapshot(redis.client)
-    const moved = inspect().scheduled.reschedule('orders', '1-0', options as object)
+    const moved = inspect().scheduled.reschedule('orders', '1-0', options)
     await expect(moved).rejects.toMatchObject({ code: 'ERR_OPTION', message: expect.stringMatching(message) as string })
     expect(await snapshot(redis.client)).toEqual(before)
   })
