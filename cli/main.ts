@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
+import { registerCancel } from './commands/cancel.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerPublish } from './commands/publish.ts'
+import { registerScheduled } from './commands/scheduled.ts'
 import { registerStats } from './commands/stats.ts'
 import { registerWorker } from './commands/worker.ts'
 import type { CliContext } from './context.ts'
@@ -62,6 +64,8 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
+registerScheduled(program, context)
+registerCancel(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {

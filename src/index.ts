@@ -11,6 +11,17 @@ export type { StreamMetricsOptions } from './stream-metrics.ts'
 export type { MetricsRegistry } from './metrics/metric.ts'
 export { Inspector } from './inspector.ts'
 export type { InspectorOptions } from './inspector.ts'
+export type {
+  Rescheduled,
+  RescheduleOptions,
+  Scheduled,
+  ScheduledJob,
+  ScheduledJobDetail,
+  ScheduledJobs,
+  ScheduledListOptions,
+} from './scheduled.ts'
+export type { CancelledInGroup, CancelOptions, CancelResult } from './cancel.ts'
+export type { JobPlace } from './redis/whereabouts.ts'
 export type { GroupStats, StreamStats } from './stats.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'

@@ -1,4 +1,5 @@
 import { Asking } from './asking.ts'
+import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { existingStream, otherType, streamsInUse } from './existing.ts'
 import type { Logger } from './logger.ts'
 import { refuseUnknownKeys } from './options.ts'
@@ -7,6 +8,7 @@ import type { RedisOption } from './redis/target.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { readGroup, readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
+import { Scheduled } from './scheduled.ts'
 import { groupStats, type GroupStats, type StreamStats } from './stats.ts'
 
 export interface InspectorOptions {
@@ -24,16 +26,19 @@ const MOST_WORKERS = 1000
 const AT_ONCE = 20
 
 /**
- * Looks at streams and groups. It creates nothing and writes nothing. Connects at the first call; an idle inspector does
- * not keep the process running. While Redis is away every call fails within 5 s, and a later one works again.
+ * Looks at streams and groups, and repairs them. Looking creates nothing and writes nothing. Connects at the first call; an
+ * idle inspector does not keep the process running. While Redis is away every call fails within 5 s, and a later one works again.
  * @throws OptionError at construction, on an unknown or impossible option.
  */
 export class Inspector {
+  /** Delayed publishes, and retries that wait for their time. */
+  readonly scheduled: Scheduled
   readonly #asking: Asking
 
   constructor(options: InspectorOptions = {}) {
     refuseUnknownKeys('Inspector', options, ['redis', 'logger'])
     this.#asking = new Asking(options)
+    this.scheduled = new Scheduled(this.#asking)
   }
 
   /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
@@ -53,6 +58,22 @@ export class Inspector {
       return this.#asking.run(`stream ${stream}`, async (client) => [await this.#named(client, stream)])
     }
     return this.#asking.run('the streams', (client) => this.#all(client))
+  }
+
+  /**
+   * Cancels a job, for all groups of the stream or one, wherever it is: a delayed publish, a retry or a dead letter goes;
+   * one that waits to be delivered is not run; one that runs has its signal aborted within a pulse. What is settled stays
+   * so, and `cancelled` is false if that is all there is. Cancelling again does no harm.
+   * @param jobId as a publish returned it.
+   * @throws OptionError on a wrong name or id, and for a delayed publish with a group; MillraceError ERR_NOT_FOUND if
+   * neither the stream nor a group knows the job; RedisError if Redis cannot be reached or refuses, and if 100 000 jobs
+   * were cancelled in the last 7 days. After a lost connection it may be cancelled or not: ask again.
+   */
+  async cancel(stream: string, jobId: string, options: CancelOptions = {}): Promise<CancelResult> {
+    checkJobAsked('cancel', stream, jobId, options)
+    return this.#asking.run(`a cancel of job ${jobId} on ${stream}`, (client) =>
+      cancelJob(client, stream, jobId, options),
+    )
   }
 
   /** Ends the connection; calls that wait for an answer fail. */

@@ -1,3 +1,6 @@
+import { OptionError } from '../errors.ts'
+import { shown } from '../options.ts'
+
 /**
  * Entry ids. A job's id is the id of its first entry, so its time of publishing can be read from it.
  */
@@ -6,6 +9,17 @@
 export function isEntryId(text: string): boolean {
   const halves = /^(\d{1,20})-(\d{1,20})$/.exec(text)
   return halves !== null && fits(halves[1] ?? '') && fits(halves[2] ?? '')
+}
+
+/** Refuses what is no job id. Leading zeros too: ids are compared as texts. @throws OptionError */
+export function checkJobId(id: unknown): string {
+  if (typeof id === 'string' && /^(0|[1-9]\d*)-(0|[1-9]\d*)$/.test(id) && isEntryId(id)) return id
+  throw new OptionError(`expected a job id such as 1795245552380-0, got ${shown(id)}`)
+}
+
+/** Whether an id was given to a delayed publish: its sequence is one that no entry id reaches by itself. */
+export function isDelayedId(id: string): boolean {
+  return id.length - id.indexOf('-') > 16
 }
 
 /** The time part of an id in ms since the epoch. Foreign producers may choose ids far beyond any date. */

@@ -1,0 +1,69 @@
+import type { Command } from 'commander'
+import type { CancelResult } from '../../src/index.ts'
+import type { CliContext } from '../context.ts'
+import { EXIT } from '../exit.ts'
+import { jsonLine, tableLines } from '../output.ts'
+
+interface CancelFlags {
+  readonly group?: string
+  readonly json?: boolean
+}
+
+const DESCRIPTION = 'cancel a job, wherever it is'
+
+const EXAMPLES = `
+A delayed publish, a retry or a dead letter is removed. A job that was not delivered yet is not run. One that runs has its
+signal aborted within a second; if its handler completes all the same, it is completed. A settled job stays as it is: if
+that is all there is, the exit code is 4.
+
+Examples:
+  $ millrace cancel orders 1795245552380-0
+  $ millrace cancel orders 1795245552380-0 --group billing
+  $ millrace cancel orders 1795245552380-0 --json | jq '.groups[] | {group, was}'`
+
+export function registerCancel(program: Command, context: CliContext): void {
+  addCancel(program, context, EXAMPLES)
+}
+
+/** Adds the command to a parent: it is `cancel` and `scheduled cancel`. */
+export function addCancel(parent: Command, context: CliContext, help: string): void {
+  parent
+    .command('cancel')
+    .description(DESCRIPTION)
+    .argument('<stream>', 'the stream that it was published to')
+    .argument('<job id>', 'the id that its publish returned')
+    .option('--group <group>', 'for this group only')
+    .option('--json', 'print what became of it as JSON')
+    .addHelpText('after', help)
+    .action(async (stream: string, id: string, { group, json }: CancelFlags) => {
+      const redis = context.redis()
+      const { Inspector } = await import('../../src/index.ts')
+      const inspector = new Inspector({ redis })
+      try {
+        const result = await inspector.cancel(stream, id, group === undefined ? {} : { group })
+        context.stdout.write(json === true ? jsonLine(result) : tableOf(result))
+        for (const line of remarksOn(result)) context.say(line)
+        if (!result.cancelled) context.finish(EXIT.notFound)
+      } finally {
+        inspector.close()
+      }
+    })
+}
+
+function tableOf({ delayed, groups }: CancelResult): string {
+  const rows = groups.map(({ group, was, cancelled }) => [group, was, cancelled ? 'cancelled' : '-'])
+  if (rows.length === 0) rows.push(['-', delayed ? 'delayed' : 'waiting', 'cancelled'])
+  return `${tableLines([{ title: 'group' }, { title: 'was' }, { title: 'now' }], rows).join('\n')}\n`
+}
+
+function remarksOn({ cancelled, groups }: CancelResult): string[] {
+  if (!cancelled) return ['nothing to cancel: the job is settled']
+  const remarks: string[] = []
+  if (groups.some(({ was }) => was === 'running')) {
+    remarks.push('a worker has it: its signal aborts within a second, and if its handler completes, so does the job')
+  }
+  if (groups.some((group) => group.was === 'unknown' && group.cancelled)) {
+    remarks.push('its entry is too far into the stream to be found: it is cancelled if it has not run')
+  }
+  return remarks
+}
