@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { BulkPublish } from '../../cli/bulk-publish.ts'
-import { parseDuration } from '../../cli/duration.ts'
+import { parseDelay, parseDuration } from '../../cli/duration.ts'
 import { readLines } from '../../cli/ndjson.ts'
 import { progressLine } from '../../cli/progress.ts'
+import { parseRunAt } from '../../cli/run-at.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
@@ -70,6 +71,43 @@ describe('one job', () => {
   })
 })
 
+describe('one job for later', () => {
+  const dueMs = async (id: string) => Number(await redis.client.zscore('{orders}:scheduled', id))
+
+  test('waits for its delay under the id on stdout', async () => {
+    const { code, stdout, stderr } = await cli(['publish', 'orders', 'mail', '--delay', '5m'])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^\d+-1\d{15}\n$/)
+    expect(Math.abs((await dueMs(stdout.trim())) - Date.now() - 300_000)).toBeLessThan(60_000)
+    expect(await redis.client.exists('orders')).toBe(0)
+  })
+
+  test('waits for its instant', async () => {
+    const at = new Date(Date.now() + 3_600_000)
+    const { stdout } = await cli(['publish', 'orders', 'mail', '--json', '--at', at.toISOString()])
+    const { published, firstId } = JSON.parse(stdout) as BulkDocument
+    expect(published).toBe(1)
+    expect(await dueMs(firstId ?? '')).toBe(at.getTime())
+  })
+
+  test('whose instant is over is in the stream', async () => {
+    const { stdout } = await cli(['publish', 'orders', 'mail', '--at', '2020-02-29T12:00:00+01:00'])
+    expect(await idsOf('orders')).toEqual([stdout.trim()])
+  })
+
+  test.each([
+    [['--delay', '5'], 'expected `--delay` to be a duration up to 3650d, such as 30s, 5m, 2h or 7d, got "5"'],
+    [['--delay', '3651d'], 'expected `--delay` to be a duration up to 3650d, such as 30s, 5m, 2h or 7d, got "3651d"'],
+    [['--at', '2030-01-01 10:00'], 'expected `--at` to be an instant with its zone, such as '],
+    [['--at', '2500-01-01T10:00Z'], 'at most 10 years ahead, got 16725261600000'],
+    [['--delay', '5m', '--at', '2030-01-01T10:00Z'], 'expected either `--delay` or `--at`, got both'],
+  ])('with %j is refused: exit code 2', async (flags, message) => {
+    const { code, stderr } = await cli(['publish', 'orders', 'mail', ...flags])
+    expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+    expect(await redis.client.keys('*')).toEqual([])
+  })
+})
+
 describe('a file of jobs', () => {
   test('is published line by line, in its order, and the count is what Redis has', async () => {
     const { code, stdout, stderr } = await cli(['publish', 'orders', '--file', await fileOf(jobLines(5000))])
@@ -91,6 +129,28 @@ describe('a file of jobs', () => {
     expect(fields).toEqual([['a', 'null'], ['b', '[1]'], ['c', '"ü"']]) // prettier-ignore
   })
 
+  test('may say in its lines when they are due; the flag is for those that do not', async () => {
+    const soon = Date.now() + 3_600_000
+    const lines = [
+      { job: 'a', runAt: new Date(soon).toISOString() },
+      { job: 'b', runAt: soon + 1 },
+      { job: 'c', delayMs: 100_000_000 },
+      { job: 'd', delayMs: 0 },
+      { job: 'e', runAt: 1 },
+      { job: 'f' },
+    ]
+    const text = lines.map((line) => JSON.stringify(line)).join('\n')
+    const { code, stdout } = await cli(['publish', 'orders', '--file', '-', '--json', '--delay', '3d'], text)
+
+    expect([code, (JSON.parse(stdout) as BulkDocument).published]).toEqual([0, 6])
+    const names = (await redis.client.xrange('orders', '-', '+')).map(([, values]) => values[1])
+    expect(names).toEqual(['d', 'e'])
+    const [, first, , second] = await redis.client.zrange('{orders}:scheduled', '0', '1', 'WITHSCORES')
+    expect([first, second].map(Number)).toEqual([soon, soon + 1])
+    expect(await redis.client.zcount('{orders}:scheduled', Date.now() + 99_000_000, Date.now() + 100_000_000)).toBe(1)
+    expect(await redis.client.zcount('{orders}:scheduled', Date.now() + 250_000_000, '+inf')).toBe(1)
+  })
+
   test('that is empty publishes nothing and is no error', async () => {
     expect(await cli(['publish', 'orders', '--file', '-'])).toMatchObject({
       code: 0,
@@ -106,6 +166,14 @@ describe('a file of jobs', () => {
     ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
     ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt)'],
+    ['{"job":"mail","delayMs":-1}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got -1'],
+    ['{"job":"mail","delayMs":null}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got null'],
+    ['{"job":"mail","delayMs":1,"runAt":1}', 'expected either `delayMs` or `runAt`, got both'],
+    ['{"job":"mail","runAt":"tomorrow"}', 'expected `runAt` to be an instant with its zone'],
+    [
+      '{"job":"mail","runAt":"2500-01-01T00:00Z"}',
+      'expected `runAt` to be a Date or ms since the epoch, at most 10 years',
+    ],
     [Buffer.from([0x22, 0xff, 0x22]), 'expected UTF-8 text, got other bytes'],
     [`{"job":"mail","data":"${'x'.repeat(1024 * 1024)}"}`, 'to be at most 1048576 bytes of JSON, got 1048578'],
     ['x'.repeat(2 * 1024 * 1024 + 1), 'expected at most 2097152 bytes, got more'],
@@ -225,6 +293,23 @@ describe('what people write and read', () => {
       'expected `--timeout` to be a duration such as 500ms, 1s, 2m or 1h, got ',
     )
   })
+
+  test.each([
+    ['0s', 0],
+    ['90m', 5_400_000],
+    ['7d', 604_800_000],
+  ])('a delay of %s is %i ms', (text, ms) => expect(parseDelay('--delay', text)).toBe(ms))
+
+  test.each([
+    ['2026-11-21T15:30Z', Date.UTC(2026, 10, 21, 15, 30)],
+    ['2026-11-21T15:30:05.250+05:30', Date.UTC(2026, 10, 21, 10, 0, 5, 250)],
+    ['1795275000000', 1_795_275_000_000],
+  ])('%s is the instant %i', (text, ms) => expect(parseRunAt(text)).toBe(ms))
+
+  test.each([
+    ...['', 'now', '15:30', '2026-11-21', '2026-11-21T15:30', '1795275000', '2026-02-30T00:00Z'],
+    ...['2026-13-01T00:00Z', '2026-11-21T24:30Z', '-1', '1e12'],
+  ])('%j is no instant', (text) => expect(parseRunAt(text)).toBeUndefined())
 
   test('progress has a bar and the time left only where the end is known', () => {
     expect(progressLine(1234, 2, undefined)).toBe('1,234 jobs  617/s')

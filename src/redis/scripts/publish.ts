@@ -89,11 +89,14 @@ export const publishBatch = script(
     ids[count] = type(id) == 'string' and id or '!'
   end
   local function schedule(dueMs, fields)
-    number = number + 1
-    local jobId = string.format('%.0f-%.0f', nowMs, number)
+    local jobId
+    -- NX: a counter that somebody deleted must not have one job take the place of another.
+    repeat
+      number = number + 1
+      jobId = string.format('%.0f-%.0f', nowMs, number)
+    until redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', dueMs), jobId) == 1
     fields[#fields + 1] = 'id'
     fields[#fields + 1] = jobId
-    redis.call('ZADD', KEYS[3], string.format('%.0f', dueMs), jobId)
     redis.call('HSET', KEYS[4], jobId, cmsgpack.pack({'', fields}))
     return '@' .. jobId
   end

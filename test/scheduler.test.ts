@@ -1,0 +1,281 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { monotonicMs } from '../src/clock.ts'
+import type { Logger } from '../src/logger.ts'
+import { LONGEST_TIMER_MS, nextLookMs, timerMs } from '../src/scheduler.ts'
+import { ServerClock } from '../src/server-clock.ts'
+import { DELAYED, keysOf, promotedIds, RETRIES, schedule, scheduleMany, serverMs } from './fixtures/scheduled.ts'
+import { newScheduler } from './fixtures/schedulers.ts'
+import { eventually } from './helpers/eventually.ts'
+import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+
+const redis = withRedis()
+/** Stands in for a million: enough for hundreds of calls. */
+const MANY_DUE = 200_000
+const HOUR_MS = 3_600_000
+const job = (n: number, id = `1-${n}`) => ({ id, fields: ['job', 'x', 'data', String(n), 'id', id] })
+
+/** Calls of the scripts since the last CONFIG RESETSTAT. */
+async function looks(): Promise<number> {
+  return Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.client.info('commandstats'))?.[1] ?? 0)
+}
+
+describe('one run', () => {
+  test('moves what is due of both sets, each into its own stream, until nothing is', async () => {
+    const promoted: [number, number][] = []
+    const onPromoted = (count: number, into: number) => void promoted.push([count, into])
+    const { scheduler, counts } = await newScheduler(redis.url, { onPromoted })
+    await scheduleMany(redis.client, DELAYED, { count: 700, dueMs: 1 })
+    await scheduleMany(redis.client, RETRIES, { count: 300, dueMs: 1 })
+    await schedule(redis.client, DELAYED, { ...job(9999), dueMs: (await serverMs(redis.client)) + HOUR_MS })
+
+    expect(await scheduler.runOnce()).toEqual({ promoted: 1000, setAside: 0 })
+    expect(await promotedIds(redis.client, DELAYED)).toHaveLength(700)
+    expect(await promotedIds(redis.client, RETRIES)).toHaveLength(300)
+    expect(await scheduler.runOnce()).toEqual({ promoted: 0, setAside: 0 })
+    expect(counts).toEqual({ promoted: 1000, setAside: 0 })
+    const into = (source: number) => promoted.filter(([, to]) => to === source).reduce((sum, [count]) => sum + count, 0)
+    expect([into(0), into(1)]).toEqual([700, 300])
+  })
+
+  test('sets aside what cannot be moved, and says so once', async () => {
+    const told: unknown[] = []
+    const logger = { debug() {}, info() {}, warn() {}, error: (about: unknown) => void told.push(about) } as Logger
+    const { scheduler, counts } = await newScheduler(redis.url, { logger })
+    for (let n = 0; n < 600; n++) await redis.client.zadd(keysOf(DELAYED).set, n, `0-${n}`)
+    await scheduleMany(redis.client, DELAYED, { count: 10, dueMs: 1000 })
+
+    expect(await scheduler.runOnce()).toEqual({ promoted: 10, setAside: 600 })
+    expect(counts).toEqual({ promoted: 10, setAside: 600 })
+    expect(told).toEqual([{ stream: 'orders', group: 'main', jobs: 600, firstJobId: '0-0' }])
+    expect(await redis.client.zcount(keysOf(DELAYED).set, '+inf', '+inf')).toBe(600)
+  })
+
+  test('that is asked for while one is under way is that one', async () => {
+    const { scheduler } = await newScheduler(redis.url)
+    await scheduleMany(redis.client, DELAYED, { count: 1000, dueMs: 1 })
+
+    expect(await Promise.all([scheduler.runOnce(), scheduler.runOnce()])).toEqual([
+      { promoted: 1000, setAside: 0 },
+      { promoted: 1000, setAside: 0 },
+    ])
+  })
+
+  test.each([
+    ['stream', DELAYED, RETRIES],
+    ['redelivery stream', RETRIES, DELAYED],
+  ])(
+    'whose %s is of another type fails, leaves those jobs where they are and moves the others',
+    async (_key, bad, good) => {
+      const { scheduler } = await newScheduler(redis.url)
+      await redis.client.set(keysOf(bad).target, 'text')
+      await scheduleMany(redis.client, bad, { count: 300, dueMs: 1 })
+      await scheduleMany(redis.client, good, { count: 300, dueMs: 1 })
+
+      await expect(scheduler.runOnce()).rejects.toThrow('WRONGTYPE')
+      expect(await redis.client.zcount(keysOf(bad).set, 1, 1)).toBe(300)
+      expect(await promotedIds(redis.client, good)).toHaveLength(300)
+    },
+  )
+
+  test('of as many as there are, by many at once, moves each once', async () => {
+    await scheduleMany(redis.client, DELAYED, { count: 10_000, dueMs: 1 })
+    await scheduleMany(redis.client, RETRIES, { count: 10_000, dueMs: 1 })
+    const both = await Promise.all([newScheduler(redis.url), newScheduler(redis.url)])
+    const told = await Promise.all(both.map(({ scheduler }) => scheduler.runOnce()))
+
+    expect(told.reduce((sum, { promoted }) => sum + promoted, 0)).toBe(20_000)
+    for (const where of [DELAYED, RETRIES]) {
+      const ids = await promotedIds(redis.client, where)
+      expect([ids.length, new Set(ids).size]).toEqual([10_000, 10_000])
+    }
+  })
+
+  test(`never holds Redis for 50 ms, with ${MANY_DUE} due at once, and leaves it to others in between`, async () => {
+    const server = await startServer()
+    const client = connectTo(server.url)
+    await scheduleMany(client, DELAYED, { count: MANY_DUE, dueMs: 1 })
+    await client.config('SET', 'slowlog-log-slower-than', '50000')
+    await client.slowlog('RESET')
+    const { scheduler, connection } = await newScheduler(server.url)
+    let isRunning = true
+    let pongs = 0
+    const pinging = (async () => {
+      for (; isRunning; pongs++) await Promise.all([client.ping(), connection.client.ping()])
+    })()
+
+    expect(await scheduler.runOnce()).toEqual({ promoted: MANY_DUE, setAside: 0 })
+    isRunning = false
+    await pinging
+    expect(await client.slowlog('GET', 10)).toEqual([])
+    // 250 jobs a call: a command gets its turn between any two.
+    expect(pongs).toBeGreaterThan(MANY_DUE / 250 / 2)
+    expect(await client.xlen('orders')).toBe(MANY_DUE)
+    expect(await client.exists(keysOf(DELAYED).set, keysOf(DELAYED).jobs)).toBe(0)
+  })
+
+  test('ends between two calls when the scheduler is stopped; what is left is whole', async () => {
+    let stopped: Promise<void> | undefined
+    const { scheduler } = await newScheduler(redis.url, { onPromoted: () => void (stopped ??= scheduler.stop()) })
+    await scheduleMany(redis.client, DELAYED, { count: 20_000, dueMs: 1 })
+
+    const { promoted } = await scheduler.runOnce()
+    await stopped
+    expect(promoted).toBe(250)
+    expect(await redis.client.zcard(keysOf(DELAYED).set)).toBe(19_750)
+    expect(await scheduler.runOnce()).toEqual({ promoted: 0, setAside: 0 })
+  })
+})
+
+describe('a started scheduler', () => {
+  test('moves what is due already, and what will be when it is', async () => {
+    await schedule(redis.client, DELAYED, { ...job(1), dueMs: 1 })
+    const dueMs = (await serverMs(redis.client)) + 300
+    await schedule(redis.client, RETRIES, { ...job(2), dueMs })
+    const { scheduler } = await newScheduler(redis.url)
+    scheduler.start()
+
+    await eventually(async () => expect(await promotedIds(redis.client, DELAYED)).toEqual(['1-1']))
+    await eventually(async () => expect(await promotedIds(redis.client, RETRIES)).toEqual(['1-2']))
+    const [entry] = await redis.client.xrange(keysOf(RETRIES).target, '-', '+')
+    expect(entry?.[1].slice(-2)).toEqual(['at', String(dueMs)])
+    expect(Number(entry?.[0].split('-')[0])).toBeGreaterThanOrEqual(dueMs)
+  })
+
+  test('that is told of a due time moves what is due then, and asks Redis nothing before', async () => {
+    const { scheduler, counts } = await newScheduler(redis.url)
+    scheduler.start()
+    await eventually(async () => expect(await looks()).toBeGreaterThan(0))
+    await scheduler.runOnce()
+    await redis.client.config('RESETSTAT')
+    const dueMs = (await serverMs(redis.client)) + 400
+    await schedule(redis.client, DELAYED, { ...job(1), dueMs })
+    scheduler.note(dueMs + HOUR_MS)
+    scheduler.note(dueMs)
+    scheduler.note(dueMs + 1)
+    scheduler.note(NaN)
+
+    await eventually(() => expect(counts.promoted).toBe(1))
+    // One look is a call for each set; the first look may have been a moment early.
+    expect(await looks()).toBeLessThanOrEqual(4)
+  })
+
+  test('told by a clock that is hours behind is not late: what the last look brought counts', async () => {
+    const clock = new ServerClock()
+    clock.sync((await serverMs(redis.client)) - 2 * HOUR_MS, monotonicMs())
+    const { scheduler, counts } = await newScheduler(redis.url, { clock })
+    scheduler.start()
+    const dueMs = (await serverMs(redis.client)) + 200
+    await schedule(redis.client, DELAYED, { ...job(1), dueMs })
+    scheduler.note(dueMs)
+    await scheduler.runOnce()
+
+    await eventually(() => expect(counts.promoted).toBe(1))
+  })
+
+  test('told by a clock that is hours ahead does not ask again and again: what the look brought counts', async () => {
+    const clock = new ServerClock()
+    clock.sync((await serverMs(redis.client)) + 2 * HOUR_MS, monotonicMs())
+    const { scheduler, counts } = await newScheduler(redis.url, { clock })
+    await scheduler.runOnce()
+    await redis.client.config('RESETSTAT')
+    const dueMs = (await serverMs(redis.client)) + 500
+    await schedule(redis.client, RETRIES, { ...job(1), dueMs })
+    scheduler.start()
+    for (let n = 0; n < 1000; n++) scheduler.note(dueMs)
+
+    await eventually(() => expect(counts.promoted).toBe(1))
+    // The first look, one for what was told, one when it was due and perhaps one a moment before: two calls each.
+    expect(await looks()).toBeLessThanOrEqual(8)
+  })
+
+  test('that was stopped looks no more, whatever it is told', async () => {
+    const { scheduler } = await newScheduler(redis.url)
+    scheduler.start()
+    await scheduler.stop()
+    await redis.client.config('RESETSTAT')
+    scheduler.note(1)
+    scheduler.start()
+    await schedule(redis.client, DELAYED, { ...job(1), dueMs: 1 })
+
+    const { scheduler: other } = await newScheduler(redis.url)
+    other.start()
+    await eventually(async () => expect(await promotedIds(redis.client, DELAYED)).toEqual(['1-1']))
+    expect(await looks()).toBe(2)
+  })
+
+  test('with a job due in years asks once and waits', async () => {
+    await schedule(redis.client, DELAYED, { ...job(1), dueMs: Date.now() + 10 * 365 * 24 * HOUR_MS })
+    const { scheduler } = await newScheduler(redis.url)
+    await scheduler.runOnce()
+    await redis.client.config('RESETSTAT')
+    scheduler.start()
+    await eventually(async () => expect(await looks()).toBe(2))
+    await scheduler.runOnce()
+    await scheduler.stop()
+
+    expect(await looks()).toBe(4)
+  })
+
+  test('whose stream is of another type says so once, and goes on when it is none any more', async () => {
+    const told: unknown[] = []
+    const logger = { debug() {}, info() {}, warn() {}, error: (...all: unknown[]) => void told.push(all) } as Logger
+    const { scheduler, counts } = await newScheduler(redis.url, { logger })
+    await redis.client.set('orders', 'text')
+    await schedule(redis.client, DELAYED, { ...job(1), dueMs: 1 })
+    scheduler.start()
+    await eventually(async () => {
+      const errors = await redis.client.info('errorstats')
+      expect(Number(/errorstat_WRONGTYPE:count=(\d+)/.exec(errors)?.[1])).toBeGreaterThanOrEqual(3)
+    })
+    await redis.client.del('orders')
+
+    await eventually(() => expect(counts.promoted).toBe(1))
+    expect(told).toEqual([[expect.objectContaining({ stream: 'orders' }), 'cannot promote scheduled jobs']])
+  })
+})
+
+describe('when to look', () => {
+  const time = fc.double({ min: 0, max: 1e13, noNaN: true })
+
+  test('is never so far ahead that a timer would fire at once', () => {
+    expect(timerMs(2 ** 31 + 5, 0, 0)).toBe(LONGEST_TIMER_MS)
+    expect(timerMs(Infinity, 0, 5)).toBeUndefined()
+    fc.assert(
+      fc.property(time, time, time, (lookAtMs, notBeforeMs, nowMs) => {
+        const ms = timerMs(lookAtMs, notBeforeMs, nowMs) ?? NaN
+        expect(Number.isInteger(ms) && ms >= 0 && ms <= LONGEST_TIMER_MS).toBe(true)
+      }),
+    )
+  })
+
+  test('is now exactly when it is time, and after the timer it is, unless that was the longest', () => {
+    fc.assert(
+      fc.property(time, time, time, (lookAtMs, notBeforeMs, nowMs) => {
+        const ms = timerMs(lookAtMs, notBeforeMs, nowMs) ?? NaN
+        expect(ms === 0).toBe(Math.max(lookAtMs, notBeforeMs) <= nowMs)
+        if (ms < LONGEST_TIMER_MS) expect(timerMs(lookAtMs, notBeforeMs, nowMs + ms + 1)).toBe(0)
+        expect(ms).toBeLessThanOrEqual(Math.max(0, Math.max(lookAtMs, notBeforeMs) - nowMs) + 1)
+      }),
+    )
+  })
+
+  test('again is when the next job is due, at most a tenth of a second later where others were faster', () => {
+    const looked = fc.record({ nowMs: time, nextDueMs: time, seenAtMs: time })
+    const after = fc.record({
+      wokenAtMs: time,
+      hasMoved: fc.boolean(),
+      chance: fc.double({ min: 0, max: 1, noNaN: true }),
+    })
+    fc.assert(
+      fc.property(looked, after, (look, how) => {
+        const dueAtMs = look.seenAtMs + look.nextDueMs - look.nowMs
+        const atMs = nextLookMs(look, how)
+        expect(atMs).toBeGreaterThanOrEqual(dueAtMs)
+        expect(atMs).toBeLessThanOrEqual(dueAtMs + 100)
+        if (how.hasMoved || how.wokenAtMs === 0 || dueAtMs <= how.wokenAtMs) expect(atMs).toBe(dueAtMs)
+        expect(nextLookMs({ ...look, nextDueMs: undefined }, how)).toBe(Infinity)
+      }),
+    )
+  })
+})
