@@ -104,7 +104,7 @@ function refuseFull(stream: string, jobId: string, done: readonly (Cancelling & 
   const cancelled = done.filter(({ outcome }) => outcome === 'cancelled').map(({ group }) => group)
   const others = cancelled.length === 0 ? 'nothing was done' : `it is cancelled in ${cancelled.join(', ')} only`
   throw new MillraceError(
-    'ERR_REDIS_REFUSED',
+    'ERR_CANCELLED_FULL',
     `cannot cancel job ${jobId} on ${stream}: ${MOST_CANCELLED} jobs are noted as cancelled already, ` +
       `each for 7 days; ${others}`,
   )

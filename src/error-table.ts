@@ -134,4 +134,9 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'Jobs stay as they are; nothing was removed.',
     todo: 'Stop these workers first: they would make the group again.',
   },
+  ERR_CANCELLED_FULL: {
+    thrownBy: '`inspector.cancel` and `millrace cancel`: 100 000 jobs of the stream are noted as cancelled already.',
+    inRedis: 'Yes, as before, but for the groups that the text names.',
+    todo: 'Notes last seven days. To be rid of very many jobs, remove the group, or let the handler end them.',
+  },
 }

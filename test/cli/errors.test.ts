@@ -166,6 +166,7 @@ describe('exit codes', () => {
     ERR_RETRY_AFTER: 1,
     ERR_FATAL: 1,
     ERR_WORKERS_ALIVE: 1,
+    ERR_CANCELLED_FULL: 1,
   }
 
   test.each(Object.entries(codes) as [ErrorCode, number][])('%s is %i, of whatever class', (code, exitCode) => {
