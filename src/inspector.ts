@@ -1,4 +1,5 @@
 import { Asking } from './asking.ts'
+import { DeadLetters } from './dead-letters.ts'
 import { existingStream, otherType, streamsInUse } from './existing.ts'
 import type { Logger } from './logger.ts'
 import { refuseUnknownKeys } from './options.ts'
@@ -29,11 +30,14 @@ const AT_ONCE = 20
  * @throws OptionError at construction, on an unknown or impossible option.
  */
 export class Inspector {
+  /** The dead letters of a group. */
+  readonly dead: DeadLetters
   readonly #asking: Asking
 
   constructor(options: InspectorOptions = {}) {
     refuseUnknownKeys('Inspector', options, ['redis', 'logger'])
     this.#asking = new Asking(options)
+    this.dead = new DeadLetters(this.#asking)
   }
 
   /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
