@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
+import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerStats } from './commands/stats.ts'
@@ -62,6 +63,7 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
+registerDead(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {

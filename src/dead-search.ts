@@ -1,6 +1,6 @@
 import { matchesDeadFilter, type DeadFilter } from './dead-filter.ts'
 import type { Client } from './redis/connection.ts'
-import { findDead, readDeadPage, type DeadLetter, type DeadPageRead, type DeadPlace } from './redis/dead.ts'
+import { DEAD_PAGE, findDead, readDeadPage, type DeadLetter, type DeadPageRead, type DeadPlace } from './redis/dead.ts'
 import { compareIds, timeOf } from './redis/entry-id.ts'
 
 /**
@@ -32,7 +32,7 @@ export async function newestDead(
   const oldestMs = (filter.fromMs ?? 0) - SLACK_MS
   let [below, scanned] = [before, 0]
   for (;;) {
-    const most = isFiltering(filter) ? undefined : { most: Math.min(limit - letters.length, 500) }
+    const most = isFiltering(filter) ? undefined : { most: Math.min(limit - letters.length, DEAD_PAGE) }
     const page: DeadPageRead = await ask((client) =>
       readDeadPage(client, place, { order: 'newest', above: after, below, ...most }),
     )
