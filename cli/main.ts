@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
 import { registerCancel } from './commands/cancel.ts'
+import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerScheduled } from './commands/scheduled.ts'
@@ -66,6 +67,7 @@ registerPublish(program, context)
 registerStats(program, context)
 registerScheduled(program, context)
 registerCancel(program, context)
+registerDead(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {

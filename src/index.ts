@@ -23,6 +23,24 @@ export type {
 export type { CancelledInGroup, CancelOptions, CancelResult } from './cancel.ts'
 export type { JobPlace } from './redis/whereabouts.ts'
 export type { GroupStats, StreamStats } from './stats.ts'
+export type {
+  DeadErrors,
+  DeadErrorsOptions,
+  DeadLetterDetails,
+  DeadLetters,
+  DeadListOptions,
+  DeadPage,
+  DeadResult,
+  PurgeOptions,
+  RedriveOptions,
+} from './dead-letters.ts'
+export { DEAD_REASONS } from './dead-filter.ts'
+export type { DeadFilter } from './dead-filter.ts'
+export type { DeadErrorGroup } from './dead-errors.ts'
+export type { DeadPlan, DeadProgress, DeadRefusal } from './dead-moves.ts'
+export type { DeadLetter } from './redis/dead.ts'
+export type { DeadField } from './redis/dead-fields.ts'
+export { PartlyDoneError } from './partly-done.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'

@@ -1,5 +1,6 @@
 import { Asking } from './asking.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
+import { DeadLetters } from './dead-letters.ts'
 import { existingStream, otherType, streamsInUse } from './existing.ts'
 import type { Logger } from './logger.ts'
 import { refuseUnknownKeys } from './options.ts'
@@ -33,12 +34,15 @@ const AT_ONCE = 20
 export class Inspector {
   /** Delayed publishes, and retries that wait for their time. */
   readonly scheduled: Scheduled
+  /** The dead letters of a group. */
+  readonly dead: DeadLetters
   readonly #asking: Asking
 
   constructor(options: InspectorOptions = {}) {
     refuseUnknownKeys('Inspector', options, ['redis', 'logger'])
     this.#asking = new Asking(options)
     this.scheduled = new Scheduled(this.#asking)
+    this.dead = new DeadLetters(this.#asking)
   }
 
   /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
