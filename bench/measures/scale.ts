@@ -48,7 +48,7 @@ export const FULL: Scale = {
   idleMs: 10_000,
   idleSettleMs: 2000,
   lifecycle: {
-    retried: { fast: 50_000, slow: 10_000 },
+    retried: { fast: 50_000, slow: 20_000 },
     scheduled: { fast: 100_000, slow: 20_000 },
     promoted: { fast: 100_000, slow: 100_000 },
     dead: { fast: 10_000, slow: 10_000 },
