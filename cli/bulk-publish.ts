@@ -1,11 +1,13 @@
 import { defineJob, type JobDefinition, type Producer } from '../src/index.ts'
 import { codeOf } from './exit.ts'
 import { LineError, readLines, type Line } from './ndjson.ts'
+import { parseRunAt, RUN_AT_FORM } from './run-at.ts'
 
 /**
- * Publishes the jobs of an NDJSON stream: a line {"job":…,"data":…} is a job, a blank line is none. Reads no further ahead
- * than what is in flight allows, so memory stays the same however long the input is. Stops reading at the first line or
- * publish that fails, and at `stop()`; what is in flight then still gets its answer and is counted.
+ * Publishes the jobs of an NDJSON stream: a line {"job":…,"data":…} is a job, a blank line is none; `delayMs` or `runAt` says
+ * when it is due. Reads no further ahead than what is in flight allows, so memory stays the same however long the input is.
+ * Stops reading at the first line or publish that fails, and at `stop()`; what is in flight then still gets its answer and
+ * is counted.
  */
 
 const MAX_LINE_BYTES = 2 * 1024 * 1024
@@ -28,6 +30,19 @@ export interface BulkCounts {
   lastId: string | null
 }
 
+/** When a job is due; now if it does not say. */
+export interface When {
+  readonly delayMs?: number
+  readonly runAt?: number
+}
+
+interface LineJob {
+  readonly job: JobDefinition
+  readonly data: unknown
+  /** Undefined where the line does not say. */
+  readonly when: When | undefined
+}
+
 export class BulkPublish {
   readonly counts: BulkCounts = { published: 0, failed: 0, unknown: 0, firstId: null, lastId: null }
   /** The first thing that went wrong: a LineError, or the error of a publish. */
@@ -36,6 +51,7 @@ export class BulkPublish {
   readonly #producer: Pick<Producer, 'publish'>
   readonly #stream: string
   readonly #timeoutMs: number
+  readonly #when: When
   readonly #told: () => void
   readonly #failed: () => void
   readonly #jobs = new Map<string, JobDefinition>()
@@ -44,15 +60,19 @@ export class BulkPublish {
   #bytesInFlight = 0
   #wake: (() => void) | undefined
 
-  /** `told` is called whenever a job has got its answer, `failed` when nothing more is to be read. */
+  /**
+   * `when` is for lines that do not say; `told` is called whenever a job has got its answer, `failed` when nothing more is to
+   * be read.
+   */
   constructor(
     producer: Pick<Producer, 'publish'>,
     stream: string,
-    { timeoutMs, told, failed }: { timeoutMs: number; told: () => void; failed: () => void },
+    { timeoutMs, when = {}, told, failed }: { timeoutMs: number; when?: When; told: () => void; failed: () => void },
   ) {
     this.#producer = producer
     this.#stream = stream
     this.#timeoutMs = timeoutMs
+    this.#when = when
     this.#told = told
     this.#failed = failed
   }
@@ -85,19 +105,20 @@ export class BulkPublish {
       for (const line of lines) {
         this.readBytes += line.bytes
         if (line.text.trim() === '') continue
-        const { job, data } = this.#parse(line)
+        const parsed = this.#parse(line)
         if (this.#isFull()) await this.#until(() => !this.#isFull() || this.#isStopped)
         if (this.#isStopped) return
-        this.#publish(line, job, data, isFirst)
+        this.#publish(line, parsed, isFirst)
         if (isFirst) await this.#until(() => this.#inFlight === 0)
-        // A payload that is too large is refused at once; here is when we hear of it, before another line is taken.
-        else if (line.bytes > LARGE_LINE_BYTES) await Promise.resolve()
+        // A payload that is too large, or a time that is none, is refused at once; here is when we hear of it, before another
+        // line is taken.
+        else if (line.bytes > LARGE_LINE_BYTES || parsed.when !== undefined) await Promise.resolve()
         isFirst = false
       }
     }
   }
 
-  #publish(line: Line, job: JobDefinition, data: unknown, isFirst: boolean): void {
+  #publish(line: Line, { job, data, when = this.#when }: LineJob, isFirst: boolean): void {
     this.#inFlight += 1
     this.#bytesInFlight += line.bytes
     const timeoutMs = isFirst ? Math.min(this.#timeoutMs, REACH_MS) : this.#timeoutMs
@@ -107,7 +128,7 @@ export class BulkPublish {
       this.#wake?.()
       this.#told()
     }
-    this.#producer.publish(job, data, { stream: this.#stream, timeoutMs }).then(
+    this.#producer.publish(job, data, { stream: this.#stream, timeoutMs, ...when }).then(
       ({ id }) => {
         this.counts.published += 1
         this.counts.firstId ??= id
@@ -123,7 +144,8 @@ export class BulkPublish {
 
   #refused(line: Line, error: unknown): void {
     const refusal = error instanceof Error ? error : new Error(String(error))
-    if (codeOf(refusal) === 'ERR_PAYLOAD') return this.#fail(new LineError(line.number, refusal.message))
+    const code = codeOf(refusal)
+    if (code === 'ERR_PAYLOAD' || code === 'ERR_OPTION') return this.#fail(new LineError(line.number, refusal.message))
     if ((refusal as { published?: unknown }).published === 'unknown') this.counts.unknown += 1
     else this.counts.failed += 1
     this.#fail(refusal)
@@ -148,7 +170,7 @@ export class BulkPublish {
     this.#wake = undefined
   }
 
-  #parse({ number, text }: Line): { job: JobDefinition; data: unknown } {
+  #parse({ number, text }: Line): LineJob {
     const wanted = 'expected {"job":"send-receipt","data":…}'
     let parsed: unknown
     try {
@@ -161,13 +183,16 @@ export class BulkPublish {
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
       throw new LineError(number, `${wanted}, got ${Array.isArray(parsed) ? 'an array' : `a ${typeof parsed}`}`)
     }
-    const { job, data = null, ...others } = parsed as { job?: unknown; data?: unknown }
+    const { job, data = null, delayMs, runAt, ...others } = parsed as Partial<Record<string, unknown>>
     const [unknownKey] = Object.keys(others)
     if (unknownKey !== undefined) {
-      throw new LineError(number, `unknown key ${JSON.stringify(unknownKey.slice(0, 60))} (known: job, data)`)
+      throw new LineError(
+        number,
+        `unknown key ${JSON.stringify(unknownKey.slice(0, 60))} (known: job, data, delayMs, runAt)`,
+      )
     }
     if (job === undefined) throw new LineError(number, `${wanted}, got no job`)
-    return { job: this.#jobNamed(number, job), data }
+    return { job: this.#jobNamed(number, job), data, when: whenOf(number, delayMs, runAt) }
   }
 
   #jobNamed(number: number, name: unknown): JobDefinition {
@@ -182,4 +207,14 @@ export class BulkPublish {
       throw new LineError(number, (error as Error).message)
     }
   }
+}
+
+/** What is no number is left for the producer to refuse, in its words. */
+function whenOf(number: number, delayMs: unknown, runAt: unknown): When | undefined {
+  if (delayMs === undefined && runAt === undefined) return undefined
+  const atMs = typeof runAt === 'string' ? parseRunAt(runAt) : runAt
+  if (runAt !== undefined && atMs === undefined) {
+    throw new LineError(number, `expected \`runAt\` to be ${RUN_AT_FORM}, got another text`)
+  }
+  return { ...(delayMs !== undefined && { delayMs }), ...(atMs !== undefined && { runAt: atMs }) } as When
 }

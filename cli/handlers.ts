@@ -15,11 +15,18 @@ import * as millrace from '../src/index.ts'
 const TYPESCRIPT = ['.ts', '.mts', '.cts']
 const JAVASCRIPT = ['.js', '.mjs', '.cjs']
 
+/** What a handlers file says. */
+export interface LoadedHandlers {
+  /** Its default export; whether it is a list or an object of handlers is for the worker to check. */
+  readonly handlers: millrace.Handlers
+  /** Its export `retry`, for the jobs whose definition does not say. */
+  readonly retry: millrace.RetryOptions | undefined
+}
+
 /**
- * The default export of the file; whether it is a list or an object of handlers is for the worker to check.
  * @throws MillraceError ERR_HANDLERS in one line, with what the file itself threw as its cause.
  */
-export async function loadHandlers(file: string): Promise<millrace.Handlers> {
+export async function loadHandlers(file: string): Promise<LoadedHandlers> {
   const path = resolve(file)
   await checkFile(file, path)
   const loaded = await load(path).catch((error: unknown) => {
@@ -29,7 +36,9 @@ export async function loadHandlers(file: string): Promise<millrace.Handlers> {
     throw new millrace.MillraceError('ERR_HANDLERS', `cannot load ${file}: ${oneLine(first)}`, { cause: error })
   })
   const handlers = defaultOf(loaded)
-  if (handlers !== undefined) return handlers as millrace.Handlers
+  if (handlers !== undefined) {
+    return { handlers: handlers as millrace.Handlers, retry: loaded['retry'] as millrace.RetryOptions | undefined }
+  }
   const names = Object.keys(loaded).filter((name) => name !== 'default' && name !== '__esModule')
   const got = names.length === 0 ? 'no export' : `only ${names.slice(0, 5).join(', ')}`
   throw handlersError(

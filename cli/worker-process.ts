@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client'
-import { Worker } from '../src/index.ts'
+import { Worker, type RetryOptions } from '../src/index.ts'
 import { codeOf, EXIT, exitCodeOf, usageError } from './exit.ts'
 import { loadHandlers } from './handlers.ts'
 import type { StartFailure, SupervisorMessage, WorkerMessage, WorkerOrders } from './pool-messages.ts'
@@ -89,14 +89,21 @@ async function makeRegistry(): Promise<Registry> {
 }
 
 async function makeWorker({ handlers: file, options }: WorkerOrders, registry?: Registry): Promise<Worker> {
-  const handlers = await loadHandlers(file)
+  const { handlers, retry } = await loadHandlers(file)
   try {
-    return new Worker({ ...options, handlers, ...(registry === undefined ? {} : { registry }) })
+    const own = registry === undefined ? {} : { registry }
+    // What is typed counts before what is written in the file.
+    const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
+    return new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
   } catch (error) {
     if (codeOf(error) !== 'ERR_HANDLERS') throw error
     const { message } = error as Error
     throw usageError(`${file}: ${message}`)
   }
+}
+
+function isPlain(retry: unknown): retry is RetryOptions {
+  return typeof retry === 'object' && retry !== null && !Array.isArray(retry)
 }
 
 function failureOf(error: unknown): StartFailure {

@@ -5,7 +5,7 @@ import type { Logger } from './logger.ts'
 import type { ProducerNumbers, PublishNumbers } from './metrics/producer-numbers.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
-import { append, open, type Appended } from './redis/publishing.ts'
+import { append, open, type Appended, type Item } from './redis/publishing.ts'
 
 /**
  * One stream's bounded line of jobs and the one batch that is on its way.
@@ -25,8 +25,7 @@ import { append, open, type Appended } from './redis/publishing.ts'
  */
 
 /** One job on its way. */
-export interface Outgoing {
-  readonly fields: readonly string[]
+export interface Outgoing extends Item {
   readonly bytes: number
   /** Where it is counted. */
   readonly numbers: PublishNumbers
@@ -34,8 +33,8 @@ export interface Outgoing {
   readonly publishedAtMs: number
   /** When its time is up, by the monotonic clock. */
   readonly deadlineMs: number
-  /** Called once: with the id, or with the error. */
-  settled: ((id: string | undefined, error?: PublishError) => void) | undefined
+  /** Called once: with what became of it (`fateOf` reads it), or with the error. */
+  settled: ((answer: string | undefined, error?: PublishError) => void) | undefined
 }
 
 /** Entries and bytes that one script call may carry; a single larger job goes alone. */
@@ -163,7 +162,7 @@ export class Batcher {
       this.#inFlight = undefined
       return true
     }
-    const items = batch.items.map((item) => item.fields)
+    const { items } = batch
     const sentAtMs = monotonicMs()
     const isRemembered = sentAtMs - this.#rememberedAtMs < REMIND_MS
     const tagged = { producerId: this.#producerId, seq: this.#seq + 1, items, isRemembered }
@@ -290,12 +289,12 @@ export class Batcher {
     this.#bytes = this.#line.reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
-  #resolve(item: Outgoing, id: string | undefined, nowMs: number): void {
-    if (id === undefined) return this.#reject(item, 'no', 'Redis refused to append it', new Error('XADD failed'))
+  #resolve(item: Outgoing, answer: string | undefined, nowMs: number): void {
+    if (answer === undefined) return this.#reject(item, 'no', 'Redis refused to append it', new Error('XADD failed'))
     if (item.settled === undefined) return
     item.numbers.ok += 1
     this.#numbers.duration.observe((nowMs - item.publishedAtMs) / 1000)
-    item.settled(id)
+    item.settled(answer)
     item.settled = undefined
   }
 

@@ -7,8 +7,11 @@ export interface WorkerCounts {
   /** Entries taken over from workers that went away or handed them back. */
   claimed: number
   completed: number
-  /** Runs whose handler failed; the job stays pending and is delivered again. */
+  /** Runs whose handler failed. */
   failed: number
+  /** Failed attempts after which the job was scheduled for another one. */
+  retried: number
+  cancelled: number
   timedOut: number
   dead: number
   /** Completions of jobs that were settled already: they ran twice. */
@@ -20,6 +23,10 @@ export interface WorkerCounts {
   gone: number
   claimPasses: number
   trimmed: number
+  /** Delayed publishes and retries that became due and were moved to where they run. */
+  promoted: number
+  /** Scheduled jobs that could not be moved and were set aside. */
+  setAside: number
 }
 
 export function newCounts(): WorkerCounts {
@@ -29,6 +36,8 @@ export function newCounts(): WorkerCounts {
     claimed: 0,
     completed: 0,
     failed: 0,
+    retried: 0,
+    cancelled: 0,
     timedOut: 0,
     dead: 0,
     late: 0,
@@ -37,5 +46,7 @@ export function newCounts(): WorkerCounts {
     gone: 0,
     claimPasses: 0,
     trimmed: 0,
+    promoted: 0,
+    setAside: 0,
   }
 }

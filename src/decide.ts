@@ -1,19 +1,21 @@
 import { messageOf, textOf } from './errors.ts'
+import { decideRetry, type FailedAttempt, type RetryOptions } from './retry.ts'
 import type { Malformed } from './wire.ts'
 
 /** The reasons for which a job is dead, one list everywhere. */
 export type DeadReason =
   'attempts' | 'deliveries' | 'malformed' | 'invalid' | 'expired' | 'unknown-job' | 'fatal' | 'manual'
 
-/** What happened to a run. */
+/** What happened to a run; `cancelled` is one that was not begun. */
 export type Run =
   | { readonly kind: 'completed' }
   | { readonly kind: 'failed'; readonly error: unknown }
   | { readonly kind: 'malformed'; readonly malformed: Malformed }
   | { readonly kind: 'unknown-job' }
+  | { readonly kind: 'cancelled' }
 
 /** Why a run no longer counted when it ended. */
-export type Ended = 'lost' | 'timed-out' | 'stopping'
+export type Ended = 'lost' | 'timed-out' | 'stopping' | 'cancelled'
 
 /**
  * What becomes of the job. `left`: it stays pending, and another worker claims it when its lease is over. `handed-back`: it
@@ -23,18 +25,39 @@ export type Outcome =
   | { readonly kind: 'completed' }
   | { readonly kind: 'left' }
   | { readonly kind: 'handed-back' }
-  | { readonly kind: 'dead'; readonly reason: DeadReason; readonly error: unknown }
+  | { readonly kind: 'cancelled' }
+  | {
+      readonly kind: 'retry'
+      readonly error: unknown
+      readonly delayMs: number
+      readonly complaint: string | undefined
+    }
+  | {
+      readonly kind: 'dead'
+      readonly reason: DeadReason
+      readonly error: unknown
+      readonly complaint?: string | undefined
+    }
 
-/** Pure: no clock, no Redis. */
-export function decide(
-  run: Run,
-  delivery: { deliveries: number; maxDeliveries: number; ended: Ended | undefined },
-): Outcome {
+/** What a decision needs to know of a delivery besides how its run ended. */
+export interface DecidedDelivery {
+  readonly deliveries: number
+  readonly maxDeliveries: number
+  readonly ended: Ended | undefined
+  /** What the run was, if its failure is to be retried. */
+  readonly attempt: Omit<FailedAttempt, 'error'>
+  readonly retry: RetryOptions
+}
+
+/** Pure: the time and the chance come from the caller, and functions of the user's can change nothing by throwing. */
+export function decide(run: Run, delivery: DecidedDelivery, now: { nowMs: number; chance: number }): Outcome {
   const { deliveries, maxDeliveries, ended } = delivery
   switch (run.kind) {
     case 'completed':
       // Also after the end: the work is done, and Redis takes a completion from anyone who finds it pending.
       return { kind: 'completed' }
+    case 'cancelled':
+      return { kind: 'cancelled' }
     case 'malformed':
       return { kind: 'dead', reason: 'malformed', error: new Error(run.malformed.why) }
     case 'unknown-job':
@@ -47,15 +70,24 @@ export function decide(
       }
     case 'failed':
       if (ended === 'stopping') return { kind: 'handed-back' }
-      if (ended !== undefined || deliveries < maxDeliveries) return { kind: 'left' }
-      return { kind: 'dead', reason: 'deliveries', error: run.error }
+      if (ended === 'lost') return { kind: 'left' }
+      if (ended === 'cancelled') return { kind: 'cancelled' }
+      return { ...decideRetry(delivery.retry, { ...delivery.attempt, error: run.error }, now), error: run.error }
   }
 }
 
 /** The first `dead-*` fields of a dead letter, in their fixed order; the script adds time and field count. */
 export function provenanceOf(
   dead: { reason: DeadReason; error: unknown },
-  delivery: { id: string; entryId: string; source: 0 | 1; attempt: number; deliveries: number },
+  delivery: {
+    id: string
+    entryId: string
+    source: 0 | 1
+    attempt: number
+    past: number
+    deliveries: number
+    firstFailedMs: number | undefined
+  },
   worker: string,
 ): string[] {
   const error: unknown = dead.error
@@ -67,12 +99,20 @@ export function provenanceOf(
     ...['dead-origin', delivery.entryId],
     ...['dead-source', delivery.source === 0 ? 'stream' : 'redelivery'],
     ...['dead-attempts', String(delivery.attempt)],
+    ...['dead-total-attempts', String(delivery.past + delivery.attempt)],
     ...['dead-deliveries', String(delivery.deliveries)],
     ...['dead-worker', worker],
     ...['dead-error', clipped(textOf(name), 100)],
     ...['dead-message', clipped(messageOf(error), 1000)],
     ...['dead-stack', clipped(textOf(stack), 4000)],
+    ...['dead-first-failed', delivery.firstFailedMs === undefined ? '' : String(delivery.firstFailedMs)],
   ]
+}
+
+/** What a scheduled retry says of the failure before it. */
+export function failureText(error: unknown): string {
+  const name = error instanceof Error ? textOf(() => error.name) : typeof error
+  return clipped(`${name}: ${messageOf(error)}`, 300)
 }
 
 function clipped(text: string, most: number): string {

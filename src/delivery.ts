@@ -1,3 +1,4 @@
+import { monotonicMs } from './clock.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
@@ -17,6 +18,11 @@ export class Delivery implements Job {
   id: string
   name = ''
   attempt = 1
+  /** Attempts that were spent before the job was redriven. */
+  past = 0
+  firstFailedMs: number | undefined
+  /** When it became due, in ms since the epoch, if that is not the time of its entry. */
+  dueMs: number | undefined
   handler: Handler | undefined
   /** When this worker took it, by the monotonic clock. */
   heldAtMs = 0
@@ -28,6 +34,10 @@ export class Delivery implements Job {
   /** Where its job name is counted; undefined until its entry was read. */
   numbers: JobNumbers | undefined
   #isCounted = false
+  /** When its signal was aborted, by the monotonic clock; 0 before. */
+  endedAtMs = 0
+  /** Whether it was said that the handler does not heed its signal. */
+  isSaidOverdue = false
   /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */
   ended: Error | undefined
   readonly #member: Member
@@ -80,6 +90,7 @@ export class Delivery implements Job {
   end(reason: Error): void {
     if (this.ended !== undefined) return
     this.ended = reason
+    this.endedAtMs = monotonicMs()
     this.#controller?.abort(reason)
   }
 }

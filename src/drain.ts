@@ -1,6 +1,7 @@
 import { monotonicMs, sleep } from './clock.ts'
 import type { Delivery } from './delivery.ts'
 import { StoppingError } from './errors.ts'
+import { jobEventOf } from './events.ts'
 import type { Logger } from './logger.ts'
 import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member } from './redis/member.ts'
@@ -32,7 +33,8 @@ export async function drain(
 ): Promise<StopResult> {
   const { dispatcher, holdings, settler, commands } = parts
   const untilMs = monotonicMs() + drainMs
-  await Promise.all([parts.fetcher.stop(), parts.claimer.stop(), parts.trimmer.stop()])
+  const { fetcher, claimer, scheduler, trimmer } = parts
+  await Promise.all([fetcher, claimer, scheduler, trimmer].map((part) => part.stop()))
   const unstarted = await dispatcher.close(1000)
   let handedBack = await handBack(parts, member, logger, unstarted)
   while (dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)
@@ -51,21 +53,27 @@ export async function drain(
 
 /** Gives back what did not run, or did not end; a delivery that was counted for it is taken off the count again. */
 export async function handBack(
-  { commands, holdings, counts }: WorkerParts,
+  { commands, holdings, counts, events }: WorkerParts,
   member: Member,
   logger: Logger,
   deliveries: readonly Delivery[],
 ): Promise<number> {
   let handed = 0
   for (const source of SOURCES) {
-    const held = deliveries.filter((delivery) => delivery.source === source).map(asHeld)
+    const given = deliveries.filter((delivery) => delivery.source === source)
+    const held = given.map(asHeld)
     if (held.length === 0) continue
-    handed += await handBackAll(commands.client, member, source, held).catch((error: unknown) => {
+    const returned = await handBackAll(commands.client, member, source, held).catch((error: unknown) => {
       const { stream, group } = member
       const where = { stream, group, jobs: held.length, fault: faultText(error) }
       logger.warn(where, 'could not hand back; these jobs are claimed when their lease is over')
       return 0
     })
+    handed += returned
+    // Redis tells how many: where some were no longer ours, nobody knows which.
+    if (returned === given.length && events.has('job:handed-back')) {
+      for (const delivery of given) events.emit('job:handed-back', jobEventOf(delivery))
+    }
   }
   for (const delivery of deliveries) {
     if (delivery.startedAtMs > 0) delivery.count('handed_back')

@@ -92,6 +92,35 @@ export class UnknownGroupError extends MillraceError {
   }
 }
 
+/**
+ * Thrown by a handler: try again, but not before `retryAfterMs`, whatever the back-off says; a server's Retry-After, for
+ * one. It counts as an attempt.
+ * @throws OptionError for what is no delay.
+ */
+export class RetryAfterError extends MillraceError {
+  override readonly name = 'RetryAfterError'
+  readonly retryAfterMs: number
+
+  constructor(retryAfterMs: number, message = `to be tried again in ${retryAfterMs} ms`, options?: ErrorOptions) {
+    super('ERR_RETRY_AFTER', message, options)
+    if (!(typeof retryAfterMs === 'number' && retryAfterMs >= 0 && retryAfterMs <= 10 * 365 * 86_400_000)) {
+      throw new OptionError(
+        `expected a RetryAfterError to be given ms from 0 to ten years, got ${String(retryAfterMs)}`,
+      )
+    }
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** Thrown by a handler: no further attempt will help. The job is dead at once, with the reason `fatal`. */
+export class FatalError extends MillraceError {
+  override readonly name = 'FatalError'
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_FATAL', message, options)
+  }
+}
+
 /** Reason of a handler's signal: another worker owns the job now, whatever this run still does. */
 export class LeaseLostError extends MillraceError {
   override readonly name = 'LeaseLostError'

@@ -1,6 +1,6 @@
 import { monotonicMs } from './clock.ts'
 import { messageOf, OptionError } from './errors.ts'
-import { EVENTS, type EventName, type EventPayloads } from './event-table.ts'
+import { EVENTS, type EventName, type EventPayloads, type GroupEvent, type JobEvent } from './event-table.ts'
 import type { Logger } from './logger.ts'
 import { didYouMean, shown } from './options.ts'
 
@@ -110,6 +110,35 @@ export class Events {
     if (left.length === 0) this.#listeners.delete(name)
     else this.#listeners.set(name, left)
     return true
+  }
+}
+
+/** What every event of a job says of it. */
+export function jobEventOf({ stream, group, id, name, attempt, deliveries, entryId }: DeliveredJob): JobEvent {
+  return { stream, group, id, job: name, attempt, deliveries, entryId }
+}
+
+interface DeliveredJob extends GroupEvent {
+  readonly id: string
+  readonly name: string
+  readonly attempt: number
+  readonly deliveries: number
+  readonly entryId: string
+}
+
+/** The same logger, whose errors are told as events too: what a worker cannot do must not be seen in a log alone. */
+export function tellingErrors(logger: Logger, events: Events, { stream, group }: GroupEvent): Logger {
+  return {
+    debug: (fields, message) => logger.debug(fields, message),
+    info: (fields, message) => logger.info(fields, message),
+    warn: (fields, message) => logger.warn(fields, message),
+    error(fields, message) {
+      logger.error(fields, message)
+      if (!events.has('error')) return
+      const fault: unknown = (fields as { fault?: unknown }).fault
+      const text = typeof fault === 'string' ? `${message}: ${fault}` : message
+      events.emit('error', { stream, group, error: new Error(text) })
+    },
   }
 }
 

@@ -1,14 +1,17 @@
 import { monotonicMs } from './clock.ts'
+import type { Cancelled } from './cancelled.ts'
 import type { WorkerCounts } from './counts.ts'
-import { decide, type Ended, type Run } from './decide.ts'
+import { decide, type Ended, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
-import { JobTimeoutError, messageOf, StoppingError } from './errors.ts'
+import { jobEventOf, type Events } from './events.ts'
+import { CancelledError, JobTimeoutError, StoppingError } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
 import { timeOf } from './redis/entry-id.ts'
+import { mergeRetry, type RetryOptions } from './retry.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
@@ -18,7 +21,8 @@ import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './w
  * order of the steps is the specification. Not async: an await per step would cost more than most of the steps.
  *
  * A handler that is not done when its time is over has its signal aborted and its lease no longer renewed: the job runs on
- * another worker. Its slot stays taken until the handler ends, since it still uses what a running handler uses.
+ * another worker. Its slot stays taken until the handler ends, since it still uses what a running handler uses; one that
+ * goes on for OVERDUE_MS more is reported.
  */
 export interface ExecutorDeps {
   readonly handlers: ReadonlyMap<string, Handler>
@@ -28,7 +32,11 @@ export interface ExecutorDeps {
   readonly numbers: WorkerNumbers
   readonly clock: ServerClock
   readonly logger: Logger
+  readonly events: Events
+  readonly cancelled: Cancelled
   readonly timeoutMs: number | false
+  /** What a job's own definition leaves open. */
+  readonly retry: RetryOptions
   readonly maxDeliveries: () => number
   /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
   readonly readRaw: (delivery: Delivery) => Promise<Buffer[] | undefined>
@@ -41,7 +49,11 @@ interface JobKind {
   readonly name: string
   readonly numbers: JobNumbers
   readonly handler: Handler | undefined
+  readonly retry: RetryOptions
 }
+
+/** How long a handler may go on after its signal was aborted before it is said not to heed it. */
+const OVERDUE_MS = 5000
 
 export class Executor {
   readonly #deps: ExecutorDeps
@@ -68,29 +80,46 @@ export class Executor {
     const fields = raw.map((field) => field.toString())
     this.#identify(delivery, jobIdOf(delivery.entryId, fields), kind)
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
-    this.#deps.settler.bury(delivery, 'deliveries', new Error(why))
+    this.#deps.settler.fail(delivery, { kind: 'dead', reason: 'deliveries', error: new Error(why) })
   }
 
   /** Ends the runs that are past their time. */
   endOverdue(): void {
     const nowMs = monotonicMs()
-    for (const delivery of this.#deps.holdings.running()) {
-      if (nowMs - delivery.startedAtMs < delivery.timeoutMs) continue
-      this.#deps.counts.timedOut += 1
-      delivery.count('timed_out')
-      this.#deps.holdings.abandon(delivery)
-      delivery.end(new JobTimeoutError(delivery.stream, delivery.id, delivery.timeoutMs))
-      this.#deps.logger.warn(
-        {
-          stream: delivery.stream,
-          group: delivery.group,
-          id: delivery.id,
-          job: delivery.name,
-          timeoutMs: delivery.timeoutMs,
-        },
-        'job ran out of time: its signal is aborted and its lease no longer renewed',
-      )
+    for (const delivery of this.#deps.holdings.underWay()) {
+      if (delivery.ended !== undefined) this.#sayOverdue(delivery, nowMs)
+      else if (nowMs - delivery.startedAtMs >= delivery.timeoutMs) this.#timedOut(delivery)
     }
+  }
+
+  /** Runs that go on though their signal was aborted: they hold slots, and nothing comes of it. */
+  get overdue(): number {
+    return this.#deps.holdings.underWay().filter(({ ended }) => ended !== undefined).length
+  }
+
+  #timedOut(delivery: Delivery): void {
+    const { stream, group, id, name, timeoutMs } = delivery
+    this.#deps.counts.timedOut += 1
+    delivery.count('timed_out')
+    this.#deps.holdings.abandon(delivery)
+    delivery.end(new JobTimeoutError(stream, id, timeoutMs))
+    this.#deps.logger.warn(
+      { stream, group, id, job: name, timeoutMs },
+      'job ran out of time: its signal is aborted and its lease no longer renewed',
+    )
+    this.#deps.events.emit('job:timed-out', { ...jobEventOf(delivery), timeoutMs })
+  }
+
+  #sayOverdue(delivery: Delivery, nowMs: number): void {
+    if (delivery.isSaidOverdue || nowMs - delivery.endedAtMs < OVERDUE_MS) return
+    delivery.isSaidOverdue = true
+    const { stream, group, id, name } = delivery
+    this.#deps.logger.warn(
+      { stream, group, id, job: name, why: delivery.ended?.message ?? '' },
+      'the handler does not heed its aborted signal: its slot stays taken until it ends',
+    )
+    const ranMs = Math.round(nowMs - delivery.startedAtMs)
+    this.#deps.events.emit('job:overdue', { ...jobEventOf(delivery), ranMs })
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
@@ -103,10 +132,14 @@ export class Executor {
     const kind = this.#kindOf(decoded.name)
     this.#identify(delivery, decoded.id, kind)
     delivery.attempt = decoded.failed + 1
+    delivery.past = decoded.past
+    delivery.dueMs = decoded.dueMs
+    delivery.firstFailedMs = decoded.firstFailedMs
     const { handler } = kind
     const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+    if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
     if (handler === undefined) return this.#ended(delivery, { kind: 'unknown-job' })
     this.#run(delivery, handler, decoded.data)
   }
@@ -130,12 +163,13 @@ export class Executor {
   }
 
   #began(delivery: Delivery): void {
-    const { numbers, clock } = this.#deps
+    const { numbers, clock, events } = this.#deps
     const { startedAtMs, entryId } = delivery
     numbers.started(startedAtMs)
+    if (events.has('job:started')) events.emit('job:started', jobEventOf(delivery))
     // Another delivery has not waited: it ran before, and its worker went away.
     if (delivery.deliveries > 1) return
-    const readyMs = entryId === delivery.id ? delivery.publishedMs : timeOf(entryId)
+    const readyMs = delivery.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
     delivery.numbers?.wait.observe(Math.max(0, clock.at(startedAtMs) - readyMs) / 1000)
   }
 
@@ -147,6 +181,9 @@ export class Executor {
       const duration = run.kind === 'completed' ? numbers.okDuration : numbers.errorDuration
       duration.observe(ranMs / 1000)
     }
+    if (run.kind === 'failed' && this.#deps.events.has('job:failed')) {
+      this.#deps.events.emit('job:failed', { ...jobEventOf(delivery), error: run.error })
+    }
     // What takes the slot over starts in this call, and so at this moment: one reading of the clock for both.
     this.#endedAtMs = endedAtMs
     try {
@@ -157,14 +194,9 @@ export class Executor {
   }
 
   #ended(delivery: Delivery, run: Run): void {
-    const { settler, holdings, counts, maxDeliveries, onEnded } = this.#deps
-    const ended = endOf(delivery.ended)
-    const outcome = decide(run, { deliveries: delivery.deliveries, maxDeliveries: maxDeliveries(), ended })
-    delivery.count(outcome.kind === 'handed-back' ? 'handed_back' : OUTCOME_OF[run.kind])
-    if ((run.kind === 'failed' || run.kind === 'unknown-job') && outcome.kind !== 'handed-back') {
-      counts.failed += 1
-      if (outcome.kind === 'left' && ended === undefined) this.#sayLeft(delivery, run)
-    }
+    const { settler, holdings, onEnded } = this.#deps
+    const outcome = run.kind === 'completed' ? COMPLETED : this.#decide(delivery, run)
+    this.#count(delivery, run, outcome)
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
@@ -175,11 +207,48 @@ export class Executor {
       case 'handed-back':
         // Still held as running: the stop, which waits for this end, hands it back.
         break
+      case 'retry':
       case 'dead':
-        settler.bury(delivery, outcome.reason, outcome.error)
+      case 'cancelled':
+        settler.fail(delivery, outcome)
         break
     }
     onEnded()
+  }
+
+  #decide(delivery: Delivery, run: Run): Outcome {
+    const { clock, maxDeliveries, logger } = this.#deps
+    const { id, name, attempt, publishedMs, firstFailedMs, deliveries } = delivery
+    const nowMs = clock.at(monotonicMs())
+    const outcome = decide(
+      run.kind === 'failed' ? { kind: 'failed', error: causeOf(run.error, delivery.ended) } : run,
+      {
+        deliveries,
+        maxDeliveries: maxDeliveries(),
+        ended: endOf(delivery.ended),
+        attempt: { id, name, attempt, publishedMs, firstFailedMs: firstFailedMs ?? nowMs },
+        retry: run.kind === 'failed' ? this.#kindOf(name).retry : {},
+      },
+      { nowMs, chance: Math.random() },
+    )
+    const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
+    if (isFailure) delivery.firstFailedMs ??= Math.floor(nowMs)
+    if ('complaint' in outcome && outcome.complaint !== undefined) {
+      const { stream, group } = delivery
+      const { complaint } = outcome
+      logger.error({ stream, group, id, job: name, complaint }, "the job's retry options failed; the default was taken")
+    }
+    return outcome
+  }
+
+  #count(delivery: Delivery, run: Run, outcome: Outcome): void {
+    if (outcome.kind === 'handed-back') return delivery.count('handed_back')
+    if (outcome.kind === 'cancelled') return delivery.count('cancelled')
+    if (run.kind === 'cancelled') return
+    delivery.count(OUTCOME_OF[run.kind])
+    if (run.kind !== 'failed' && run.kind !== 'unknown-job') return
+    this.#deps.counts.failed += 1
+    if (outcome.kind === 'left' && delivery.ended === undefined) this.#sayLeft(delivery)
   }
 
   async #startRaw(delivery: Delivery): Promise<void> {
@@ -205,8 +274,9 @@ export class Executor {
   #kindOf(name: string): JobKind {
     const last = this.#lastKind
     if (last?.name === name) return last
-    const { numbers, handlers } = this.#deps
-    const kind = { name, numbers: numbers.jobs.of(name), handler: handlers.get(name) }
+    const { numbers, handlers, retry } = this.#deps
+    const handler = handlers.get(name)
+    const kind = { name, numbers: numbers.jobs.of(name), handler, retry: mergeRetry(handler?.job.retry, retry) }
     this.#lastKind = kind
     return kind
   }
@@ -217,22 +287,27 @@ export class Executor {
     this.#deps.onEnded()
   }
 
-  #sayLeft(delivery: Delivery, run: Run): void {
-    const { id, name, stream, group, deliveries } = delivery
-    const error = run.kind === 'failed' ? messageOf(run.error) : 'no handler for it here'
+  #sayLeft({ id, name, stream, group, deliveries }: Delivery): void {
     this.#deps.logger.warn(
-      { stream, group, id, job: name, deliveries, error },
-      'job failed: it stays pending and is delivered again when its lease is over',
+      { stream, group, id, job: name, deliveries },
+      'no handler for this job here: it stays pending and is delivered again when its lease is over',
     )
   }
 }
 
 function endOf(reason: Error | undefined): Ended | undefined {
   if (reason === undefined) return undefined
-  return reason instanceof StoppingError ? 'stopping' : reason instanceof JobTimeoutError ? 'timed-out' : 'lost'
+  if (reason instanceof StoppingError) return 'stopping'
+  if (reason instanceof CancelledError) return 'cancelled'
+  return reason instanceof JobTimeoutError ? 'timed-out' : 'lost'
 }
 
-const COMPLETED: Run = { kind: 'completed' }
+/** What failed a run: where the handler only says that it was aborted, the reason for which it was. */
+function causeOf(error: unknown, ended: Error | undefined): unknown {
+  return ended !== undefined && error instanceof Error && error.name === 'AbortError' ? ended : error
+}
+
+const COMPLETED = { kind: 'completed' } as const
 
 const OUTCOME_OF = {
   completed: 'completed',

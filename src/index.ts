@@ -17,15 +17,19 @@ export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
 export type { EventListener } from './events.ts'
 export type { EventName, EventPayloads, GroupEvent, JobEvent } from './event-table.ts'
+export type { Backoff, ErrorClass, ErrorFilter, FailedAttempt, RetryOptions } from './retry.ts'
 export type { DeadReason } from './decide.ts'
 export type { Logger } from './logger.ts'
 export type { RedisOption } from './redis/target.ts'
 export {
+  CancelledError,
+  FatalError,
   JobTimeoutError,
   LeaseLostError,
   MillraceError,
   OptionError,
   PublishError,
+  RetryAfterError,
   RedisError,
   StoppingError,
   UnknownGroupError,

@@ -1,6 +1,7 @@
 import { OptionError } from './errors.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { checkStreamName } from './redis/keys.ts'
+import { checkRetry, type RetryOptions } from './retry.ts'
 
 /** What both sides share of a job: its name, its stream, and what the worker needs to know of it. */
 export interface JobDefinition<Data = unknown> {
@@ -9,6 +10,8 @@ export interface JobDefinition<Data = unknown> {
   readonly stream: string | undefined
   /** How long one run may take, in ms; `false` is no limit. The worker's definition counts. */
   readonly timeoutMs: number | false | undefined
+  /** When a failed run is tried again; what it leaves open is as the worker says. */
+  readonly retry: RetryOptions | undefined
   /** Never set: carries the type of the payload. */
   readonly data?: Data
 }
@@ -18,6 +21,8 @@ export interface JobOptions {
   stream?: string
   /** How long one run may take, in ms; `false` is no limit. @default the worker's timeoutMs */
   timeoutMs?: number | false
+  /** When a failed run is tried again, and how often. @default the worker's retry */
+  retry?: RetryOptions
 }
 
 /** What a handler is told of the job that it runs. */
@@ -31,7 +36,10 @@ export interface Job {
   readonly attempt: number
   /** Which delivery this is: 1 at first, one more for each worker that went away with it. */
   readonly deliveries: number
-  /** Aborts when the lease is lost, the timeout is over, or the worker stops and the drain is over. */
+  /**
+   * Aborts when the lease is lost, the timeout is over, the job was cancelled, or the worker stops and the drain is over; its
+   * reason says which.
+   */
   readonly signal: AbortSignal
 }
 
@@ -52,9 +60,14 @@ export type Handlers = readonly Handler[] | Readonly<Record<string, HandlerFunct
  */
 export function defineJob<Data = unknown>(name: string, options: JobOptions = {}): JobDefinition<Data> {
   checkJobName(name)
-  refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs'])
+  refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs', 'retry'])
   if (options.stream !== undefined) checkStreamName(options.stream)
-  return { name, stream: options.stream, timeoutMs: resolveTimeout(options.timeoutMs) }
+  return {
+    name,
+    stream: options.stream,
+    timeoutMs: resolveTimeout(options.timeoutMs),
+    retry: checkRetry('retry', options.retry),
+  }
 }
 
 /** Ties a function to the job that it handles. */

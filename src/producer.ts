@@ -1,5 +1,6 @@
 import { Batcher, type Outgoing } from './batcher.ts'
 import { monotonicMs } from './clock.ts'
+import { resolveDue } from './due.ts'
 import { messageOf, OptionError, PublishError, type ErrorCode } from './errors.ts'
 import { checkJobName, type JobDefinition } from './job.ts'
 import { resolveLogger, type Logger } from './logger.ts'
@@ -11,6 +12,7 @@ import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { Connection } from './redis/connection.ts'
 import { resolveRedis, type RedisOption } from './redis/target.ts'
 import { checkStreamName } from './redis/keys.ts'
+import { fateOf } from './redis/publishing.ts'
 import { listStream } from './redis/stream.ts'
 import { encodeJob } from './wire.ts'
 
@@ -36,13 +38,18 @@ export interface PublishOptions {
   stream?: string
   /** How long this publish may take, in ms. @default the producer's timeoutMs */
   timeoutMs?: number
+  /** How long the job waits before it is delivered, in ms from when Redis has it; up to 10 years. @default 0 */
+  delayMs?: number
+  /** From when on the job is delivered: a Date or ms since the epoch, at most 10 years ahead; past is now. @default now */
+  runAt?: Date | number
 }
 
 /** A publish that succeeded: the job is in Redis. */
 export interface PublishResult {
   /** The job's id; it stays the same through everything that happens to the job. */
   readonly id: string
-  readonly outcome: 'added'
+  /** `scheduled`: it waits for its time. `added`: it is in the stream, since it had no time to wait for, or that was over. */
+  readonly outcome: 'added' | 'scheduled'
 }
 
 /** What became of the jobs that were waiting when a producer was closed. */
@@ -90,15 +97,15 @@ export class Producer {
 
   /**
    * Publishes one job; publishes of the same turn travel in one batch.
-   * @returns its id, once it is in Redis.
+   * @returns its id, once it is in Redis: in the stream, or scheduled.
    * @throws PublishError; `published` says whether the job may be in Redis all the same.
    */
   publish<Data>(job: JobDefinition<Data> | string, data: Data, options = NO_OPTIONS): Promise<PublishResult> {
     return new Promise((resolve, reject) => {
       const route = this.#route(job, options)
       const item = this.#pack(route, data)
-      item.settled = (id, error) =>
-        id === undefined ? reject(error ?? closedError()) : resolve({ id, outcome: 'added' })
+      item.settled = (answer, error) =>
+        answer === undefined ? reject(error ?? closedError()) : resolve(fateOf(answer))
       this.#checkRoom(route)
       route.batcher.push(item)
     })
@@ -154,14 +161,15 @@ export class Producer {
   #route(job: Pick<JobDefinition, 'name' | 'stream'> | string, options: PublishOptions): Route {
     if (this.#closed) throw closedError()
     try {
-      if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, ['stream', 'timeoutMs'])
+      if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, PUBLISH_KNOWN)
       const name = typeof job === 'string' ? job : job?.name
       if (!this.#names.has(name)) this.#rememberName(checkJobName(name))
       const stream = options.stream ?? (typeof job === 'string' ? undefined : job.stream)
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
       const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
+      const due = resolveDue(options, Date.now())
       const batcher = this.#batchers.get(stream) ?? this.#openStream(stream)
-      return { batcher, name, timeoutMs, numbers: batcher.numbers.jobs.of(name) }
+      return { batcher, name, timeoutMs, due, numbers: batcher.numbers.jobs.of(name) }
     } catch (error) {
       throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
     }
@@ -195,7 +203,7 @@ export class Producer {
     this.#names.add(name)
   }
 
-  #pack({ name, timeoutMs, numbers }: Route, data: unknown): Outgoing {
+  #pack({ name, timeoutMs, due, numbers }: Route, data: unknown): Outgoing {
     const publishedAtMs = monotonicMs()
     let json: string | undefined
     try {
@@ -216,6 +224,7 @@ export class Producer {
     }
     return {
       fields: encodeJob(name, json),
+      due,
       bytes: bytes + name.length,
       numbers,
       publishedAtMs,
@@ -252,6 +261,8 @@ interface Route {
   readonly batcher: Batcher
   readonly name: string
   readonly timeoutMs: number
+  /** As `Item.due`. */
+  readonly due: string | undefined
   readonly numbers: PublishNumbers
 }
 
@@ -268,6 +279,7 @@ function refused(numbers: PublishNumbers, why: string, code: ErrorCode = 'ERR_PA
 }
 
 const KNOWN = ['redis', 'timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes', 'registry', 'logger']
+const PUBLISH_KNOWN = ['stream', 'timeoutMs', 'delayMs', 'runAt']
 const NO_OPTIONS: PublishOptions = {}
 
 /** A text is iterable too, but nobody means to publish its letters. */

@@ -30,9 +30,9 @@ export async function publishEach<Data>(
   let failure: PublishError | undefined
   let cut = false
   let onFailure = () => {}
-  const settled = (id: string | undefined, error?: PublishError) => {
+  const settled = (answer: string | undefined, error?: PublishError) => {
     waiting -= 1
-    if (id !== undefined) confirmed += 1
+    if (answer !== undefined) confirmed += 1
     else {
       if (failure === undefined || error?.published === 'unknown') failure = error
       onFailure()

@@ -1,33 +1,28 @@
-import { backoffMs, monotonicMs, sleep } from './clock.ts'
+import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
-import { provenanceOf, type DeadReason } from './decide.ts'
 import type { Delivery } from './delivery.ts'
-import { messageOf, RedisError } from './errors.ts'
+import { jobEventOf, type Events } from './events.ts'
+import { FencedSettler, type Failed } from './fenced-settler.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
+import { Persisting } from './persisting.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
-import { bury, settle } from './redis/stream.ts'
+import { settle } from './redis/settling.ts'
 import type { ServerClock } from './server-clock.ts'
 
 /**
  * Writes outcomes, in batches: what ends in one turn of the event loop travels together, and while a batch is on its way the
  * next one fills. If Redis refuses or is away, the outcome is kept, the lease is kept with it, and it is tried again until
  * it is settled: the job is not run once more because of it.
+ *
+ * Completions go one batch after the other; what did not complete goes its own way (fenced-settler.ts).
  */
 
 /** Entries per call of the settle script. */
 const SETTLE_BATCH = 500
-/** Dead letters on their way at once. */
-const BURY_MOST = 50
-
-interface Dead {
-  readonly delivery: Delivery
-  readonly reason: DeadReason
-  readonly error: unknown
-}
 
 export class Settler {
   readonly #connection: Connection
@@ -37,10 +32,11 @@ export class Settler {
   readonly #numbers: WorkerNumbers
   readonly #clock: ServerClock
   readonly #logger: Logger
+  readonly #events: Events
   readonly #onSettled: () => void
+  readonly #persisting: Persisting
+  readonly #fenced: FencedSettler
   #done: [Delivery[], Delivery[]] = [[], []]
-  #dead: Dead[] = []
-  #burying = 0
   #unsettled = 0
   #running: Promise<void> | undefined
   readonly #stopped = new AbortController()
@@ -53,7 +49,10 @@ export class Settler {
       numbers: WorkerNumbers
       clock: ServerClock
       logger: Logger
+      events: Events
       onSettled: () => void
+      /** A retry is due then, by the server's time. */
+      onScheduled: (dueMs: number) => void
     },
   ) {
     this.#connection = redis.connection
@@ -63,7 +62,21 @@ export class Settler {
     this.#numbers = own.numbers
     this.#clock = own.clock
     this.#logger = own.logger
+    this.#events = own.events
     this.#onSettled = own.onSettled
+    const stopped = this.#stopped.signal
+    this.#persisting = new Persisting(redis, { ...own, stopped })
+    this.#fenced = new FencedSettler({
+      ...redis,
+      ...own,
+      stopped,
+      persisting: this.#persisting,
+      onFinished: (delivery, how, serverMs) => this.#finished(delivery, how, serverMs),
+      onSettled: (count) => {
+        this.#settled(count)
+        if (this.#running === undefined && this.#isWaiting() && !stopped.aborted) this.#wake()
+      },
+    })
   }
 
   /** Outcomes that Redis has not confirmed. */
@@ -78,9 +91,10 @@ export class Settler {
     if (this.#running === undefined) this.#wake()
   }
 
-  bury(delivery: Delivery, reason: DeadReason, error: unknown): void {
+  /** Settles a delivery that did not complete. */
+  fail(delivery: Delivery, outcome: Failed): void {
     this.#holdings.finish(delivery)
-    this.#dead.push({ delivery, reason, error })
+    this.#fenced.push(delivery, outcome)
     this.#unsettled += 1
     if (this.#running === undefined) this.#wake()
   }
@@ -109,7 +123,8 @@ export class Settler {
       .then(() => this.#settleAll())
       .catch((error: unknown) => {
         // Never expected; an outcome that cannot be written must not end the process, and its lease lets it run again.
-        this.#logger.error({ ...this.#where(), fault: faultText(error) }, 'an outcome could not be settled')
+        const { stream, group } = this.#member
+        this.#logger.error({ stream, group, fault: faultText(error) }, 'an outcome could not be settled')
       })
       .finally(() => {
         this.#running = undefined
@@ -131,20 +146,12 @@ export class Settler {
   }
 
   #isWaiting(): boolean {
-    return this.#done[0].length > 0 || this.#done[1].length > 0 || (this.#dead.length > 0 && this.#burying < BURY_MOST)
+    return this.#done[0].length > 0 || this.#done[1].length > 0 || this.#fenced.isWaiting
   }
 
-  /** Completions in batches, one after the other. Burials go on their own: one that Redis refuses holds up nothing else. */
+  /** Completions in batches, one after the other. */
   async #settleAll(): Promise<void> {
-    while (this.#burying < BURY_MOST && !this.#stopped.signal.aborted) {
-      const dead = this.#dead.shift()
-      if (dead === undefined) break
-      this.#burying += 1
-      void this.#buryOne(dead).finally(() => {
-        this.#burying -= 1
-        if (this.#running === undefined && this.#isWaiting() && !this.#stopped.signal.aborted) this.#wake()
-      })
-    }
+    this.#fenced.flush()
     for (const source of SOURCES) {
       while (this.#done[source].length > 0 && !this.#stopped.signal.aborted) {
         const batch = this.#done[source].splice(0, SETTLE_BATCH)
@@ -154,72 +161,26 @@ export class Settler {
   }
 
   async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
-    // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
-    const reply = await this.#persist({ what: 'settle completed jobs', jobs: batch.length }, { late: 0 }, (uncertain) =>
-      settle(this.#connection.client, this.#member, { source, done: batch, resent: uncertain }),
+    const about = { what: 'settle completed jobs', jobs: batch.length, mayDivide: false }
+    const written = await this.#persisting.write(about, (resent) =>
+      settle(this.#connection.client, this.#member, { source, done: batch, resent }),
     )
-    if (reply === undefined) return
-    this.#counts.completed += batch.length - reply.late
-    this.#counts.late += reply.late
-    this.#completed(batch, reply.late)
-    if (reply.late > 0) {
+    if (written.kind === 'stopped') return
+    // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
+    const late = written.kind === 'answered' ? written.reply.late : 0
+    this.#counts.completed += batch.length - late
+    this.#counts.late += late
+    this.#completed(batch, late)
+    if (late > 0) {
       this.#logger.warn(
-        { ...this.#where(), late: reply.late },
+        { stream: this.#member.stream, group: this.#member.group, late },
         'completions came late: these jobs were settled already, they ran twice',
       )
+      const { stream, group } = this.#member
+      this.#events.emit('job:late', { stream, group, count: late })
     }
     for (const delivery of batch) this.#holdings.release(delivery)
     this.#settled(batch.length)
-  }
-
-  async #buryOne({ delivery, reason, error }: Dead): Promise<void> {
-    const { source, entryId, deliveries, id } = delivery
-    const provenance = provenanceOf({ reason, error }, delivery, this.#member.consumer)
-    const reply = await this.#persist<'dead' | 'stale' | 'gone'>({ what: 'dead-letter a job', jobs: 1 }, 'stale', () =>
-      bury(this.#connection.client, this.#member, { source, id: entryId, deliveries, jobId: id }, provenance),
-    )
-    if (reply === undefined) return
-    this.#numbers.acks[reply === 'dead' ? 'ok' : 'lost'] += 1
-    if (reply === 'dead') {
-      this.#counts.dead += 1
-      this.#numbers.dead[reason] += 1
-      this.#finished(delivery, 'dead', this.#clock.at(monotonicMs()))
-      this.#logger.warn({ ...this.#where(), id, job: delivery.name, reason }, `job is dead: ${messageOf(error)}`)
-    } else if (reply === 'gone') {
-      this.#counts.gone += 1
-    } else {
-      this.#counts.late += 1
-    }
-    this.#holdings.release(delivery)
-    this.#settled(1)
-  }
-
-  /** Tries until Redis has answered. `uncertain` tells a try that an earlier one may have been executed. */
-  async #persist<Reply>(
-    { what, jobs }: { what: string; jobs: number },
-    ifGroupIsGone: Reply,
-    write: (uncertain: boolean) => Promise<Reply>,
-  ): Promise<Reply | undefined> {
-    let uncertain = false
-    for (let tries = 0; !this.#stopped.signal.aborted; tries++) {
-      try {
-        await this.#connection.ready(1000)
-        const sentAtMs = monotonicMs()
-        const reply = await write(uncertain)
-        this.#numbers.ackDuration.observe((monotonicMs() - sentAtMs) / 1000)
-        return reply
-      } catch (error) {
-        const { kind } = this.#connection.fault(error)
-        this.#numbers.acks.error += jobs
-        uncertain ||= kind === 'unknown' && !(error instanceof RedisError)
-        if (kind === 'lost-group') return ifGroupIsGone
-        if (tries === 0) {
-          this.#logger.warn({ ...this.#where(), fault: faultText(error) }, `cannot ${what} now; the outcome is kept`)
-        }
-        await sleep(backoffMs(tries, 50, 1000), this.#stopped.signal)
-      }
-    }
-    return undefined
   }
 
   #completed(batch: readonly Delivery[], late: number): void {
@@ -229,12 +190,17 @@ export class Settler {
     // Redis tells how many were late and not which: most likely those whose lease was lost, or whose time was over.
     const inOrder = late === 0 ? batch : batch.toSorted((a, b) => Number(isEnded(a)) - Number(isEnded(b)))
     const serverMs = this.#clock.at(monotonicMs())
-    for (let at = 0; at < batch.length - late; at++) this.#finished(inOrder[at] as Delivery, 'completed', serverMs)
+    const isTold = this.#events.has('job:completed')
+    for (let at = 0; at < batch.length - late; at++) {
+      const delivery = inOrder[at] as Delivery
+      this.#finished(delivery, 'completed', serverMs)
+      if (isTold) this.#events.emit('job:completed', jobEventOf(delivery))
+    }
   }
 
   #finished(
     { numbers, publishedMs, attempt, deliveries }: Delivery,
-    how: 'completed' | 'dead',
+    how: 'completed' | 'dead' | 'cancelled',
     serverMs: number,
   ): void {
     this.#numbers.attempts.observe(attempt + deliveries - 1)
@@ -246,10 +212,6 @@ export class Settler {
   #settled(count: number): void {
     this.#unsettled -= count
     this.#onSettled()
-  }
-
-  #where(): { stream: string; group: string } {
-    return { stream: this.#member.stream, group: this.#member.group }
   }
 }
 

@@ -17,6 +17,12 @@ export interface WireJob {
   readonly id: string
   /** Attempts that failed before. */
   readonly failed: number
+  /** When it became due, in ms since the epoch, if that is not the time of its entry. */
+  readonly dueMs: number | undefined
+  /** When its first attempt failed, in ms since the epoch. */
+  readonly firstFailedMs: number | undefined
+  /** Attempts that were spent before it was redriven. */
+  readonly past: number
 }
 
 /** An entry that is none; `why` never quotes the payload. `suspect`: its text may not be its bytes, look at them raw. */
@@ -32,14 +38,11 @@ export function encodeJob(name: string, json: string): readonly string[] {
 
 /** Reads an entry's fields. `checked`: its bytes were seen to be UTF-8, so a replacement character is what was written. */
 export function decodeJob(entryId: string, fields: readonly string[], checked = false): WireJob | Malformed {
-  let name: string | undefined
-  let json: string | undefined
-  let id: string | undefined
-  let attempt: string | undefined
-  let codec: string | undefined
-  for (let at = 0; at + 1 < fields.length; at += 2) {
-    const value = fields[at + 1]
-    switch (fields[at] ?? '') {
+  let name: string | undefined, json: string | undefined, id: string | undefined, attempt: string | undefined
+  let codec: string | undefined, at: string | undefined, firstFailed: string | undefined, past: string | undefined
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    const value = fields[index + 1]
+    switch (fields[index] ?? '') {
       case 'job':
         name ??= value
         break
@@ -55,6 +58,15 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'codec':
         codec ??= value
         break
+      case 'at':
+        at ??= value
+        break
+      case 'first-failed':
+        firstFailed ??= value
+        break
+      case 'past-attempts':
+        past ??= value
+        break
       default:
         break
     }
@@ -66,17 +78,21 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
   if (codec !== undefined && codec !== 'json') return malformed('its codec is not known here')
   if (id !== undefined && !isEntryId(id)) return malformed('its field id is not an entry id')
   if (attempt !== undefined && !/^\d{1,9}$/.test(attempt)) return malformed('its field attempt is not a count')
+  if (at !== undefined && !/^\d{1,15}$/.test(at)) return malformed('its field at is not a time in ms')
   if (!checked && json !== undefined && json.includes('\uFFFD'))
     return { kind: 'suspect', why: 'its data may not be UTF-8' }
-  let data: unknown = null
-  if (json !== undefined) {
-    try {
-      data = JSON.parse(json)
-    } catch {
-      return malformed('its data is not JSON')
-    }
+  const data = json === undefined ? null : parsed(json)
+  if (data === NOT_JSON) return malformed('its data is not JSON')
+  return {
+    kind: 'job',
+    name,
+    data,
+    id: id ?? entryId,
+    failed: attempt === undefined ? 0 : Number(attempt),
+    dueMs: at === undefined ? undefined : Number(at),
+    firstFailedMs: firstFailed === undefined ? undefined : countOf(firstFailed),
+    past: past === undefined ? 0 : (countOf(past) ?? 0),
   }
-  return { kind: 'job', name, data, id: id ?? entryId, failed: attempt === undefined ? 0 : Number(attempt) }
 }
 
 /** Reads an entry whose text had replacement characters from its bytes. */
@@ -98,6 +114,21 @@ export function jobIdOf(entryId: string, fields: readonly string[]): string {
     if (fields[at] === 'id') return isEntryId(value) ? value : entryId
   }
   return entryId
+}
+
+const NOT_JSON = Symbol('not JSON')
+
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch {
+    return NOT_JSON
+  }
+}
+
+/** What we have written ourselves; what is no count was written by somebody else, and is not worth a job. */
+function countOf(text: string): number | undefined {
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined
 }
 
 const DATA = Buffer.from('data')

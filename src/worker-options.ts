@@ -5,6 +5,7 @@ import { resolveLogger, type Logger } from './logger.ts'
 import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
+import { checkRetry, type RetryOptions } from './retry.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
 
 export interface WorkerOptions {
@@ -26,6 +27,8 @@ export interface WorkerOptions {
   maxDeliveries?: number
   /** How long one run may take, in ms; `false` is no limit. A job's own definition counts before it. @default 1800000 */
   timeoutMs?: number | false
+  /** When a failed run is tried again, and how often; a job's own definition counts before it. @default 25 attempts, 1 s doubling to 6 h */
+  retry?: RetryOptions
   /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
@@ -53,6 +56,7 @@ export interface ResolvedWorkerOptions {
   /** Which of the group's settings this worker was told, and did not merely assume. */
   readonly declared: { readonly leaseMs: boolean; readonly maxDeliveries: boolean }
   readonly timeoutMs: number | false
+  readonly retry: RetryOptions
   readonly drainMs: number
   readonly stallMs: number
   /** Where health checks are answered; undefined is nowhere. */
@@ -85,6 +89,7 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     maxDeliveries: wholeNumber('maxDeliveries', given.maxDeliveries, { or: 3, max: 1000 }),
     declared: { leaseMs: given.leaseMs !== undefined, maxDeliveries: given.maxDeliveries !== undefined },
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
+    retry: checkRetry('retry', given.retry) ?? {},
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
     healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
@@ -113,6 +118,7 @@ const KNOWN = [
   'leaseMs',
   'maxDeliveries',
   'timeoutMs',
+  'retry',
   'drainMs',
   'stallMs',
   'healthPort',

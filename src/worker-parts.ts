@@ -1,6 +1,8 @@
+import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
+import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
 import { Fetcher } from './fetcher.ts'
 import { Holdings } from './holdings.ts'
@@ -9,6 +11,7 @@ import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Connection } from './redis/connection.ts'
 import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
+import { Scheduler } from './scheduler.ts'
 import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
@@ -25,16 +28,19 @@ export interface GroupSettings {
 export interface WorkerParts {
   /** The connection for everything but the blocked read and the keeper. */
   readonly commands: Connection
+  readonly events: Events
   readonly counts: WorkerCounts
   readonly book: MetricsBook
   readonly numbers: WorkerNumbers
   readonly clock: ServerClock
   readonly holdings: Holdings
+  readonly cancelled: Cancelled
   readonly settler: Settler
   readonly dispatcher: Dispatcher
   readonly executor: Executor
   readonly claimer: Claimer
   readonly fetcher: Fetcher
+  readonly scheduler: Scheduler
   readonly trimmer: Trimmer
 }
 
@@ -45,34 +51,33 @@ const BLOCK_MS = 5000
 export function assembleParts(
   options: ResolvedWorkerOptions,
   member: Member,
-  { group, rejoin }: { group: () => GroupSettings; rejoin: () => Promise<void> },
+  { events, group, rejoin }: { events: Events; group: () => GroupSettings; rejoin: () => Promise<void> },
 ): WorkerParts {
-  const { target, concurrency, handlers, logger, timeoutMs } = options
+  const { target, concurrency, handlers, logger, timeoutMs, retry } = options
   const book = bookOf(options.registry)
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
-  const commands = new Connection(target, {
-    role: 'worker',
-    socketTimeoutMs: 5000,
-    numbers: book.connection('worker'),
-  })
+  const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
+  const commands = new Connection(target, connected)
   const counts = newCounts()
   const clock = new ServerClock()
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
   const holdings = new Holdings(member, concurrency * 4 + 2048)
-  const own = { holdings, counts, numbers, clock, logger }
-  const settler = new Settler({ connection: commands, member }, { ...own, onSettled: () => dispatcher.dispatch() })
-  const executor = new Executor({
-    ...own,
-    handlers,
-    settler,
-    timeoutMs,
+  const cancelled = new Cancelled()
+  const own = { holdings, counts, numbers, clock, logger, events }
+  const settler: Settler = new Settler(
+    { connection: commands, member },
+    { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
+  )
+  const scheduler = new Scheduler({ ...own, connection: commands, member })
+  const executor: Executor = new Executor({
+    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry },
     maxDeliveries: () => group().maxDeliveries,
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
   })
-  const dispatcher = new Dispatcher({
+  const dispatcher: Dispatcher = new Dispatcher({
     ...own,
     concurrency,
     executor,
@@ -80,7 +85,8 @@ export function assembleParts(
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
-    ...{ commands, counts, book, numbers, clock, holdings, settler, dispatcher, executor },
+    ...own,
+    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     fetcher: new Fetcher({
       ...{ target, commands, member, dispatcher, numbers, logger, rejoin },

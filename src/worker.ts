@@ -3,14 +3,16 @@ import { hostname } from 'node:os'
 import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
-import { LeaseLostError, MillraceError } from './errors.ts'
+import { CancelledError, LeaseLostError, MillraceError } from './errors.ts'
+import type { EventName } from './event-table.ts'
+import { Events, jobEventOf, tellingErrors, type EventListener } from './events.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
 import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
-import { join, listStream, type PulseReply } from './redis/stream.ts'
+import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
 import { assembleParts, type GroupSettings, type WorkerParts } from './worker-parts.ts'
 
@@ -29,6 +31,7 @@ import { assembleParts, type GroupSettings, type WorkerParts } from './worker-pa
 export class Worker {
   readonly #options: ResolvedWorkerOptions
   readonly #member: Member
+  readonly #events: Events
   readonly #parts: WorkerParts
   #keeper: KeeperHost | undefined
   #group: GroupSettings
@@ -44,12 +47,15 @@ export class Worker {
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
   constructor(options: WorkerOptions) {
-    this.#options = resolveWorkerOptions(options)
-    const { stream, group, leaseMs, maxDeliveries } = this.#options
+    const resolved = resolveWorkerOptions(options)
+    const { stream, group, leaseMs, maxDeliveries } = resolved
+    this.#events = new Events(resolved.logger)
+    this.#options = { ...resolved, logger: tellingErrors(resolved.logger, this.#events, { stream, group }) }
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
     this.#member = { stream, group, consumer: `${host}:${process.pid}:${randomBytes(6).toString('hex')}` }
     this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
     this.#parts = assembleParts(this.#options, this.#member, {
+      events: this.#events,
       group: () => this.#group,
       rejoin: () => this.#rejoin(),
     })
@@ -116,6 +122,28 @@ export class Worker {
     return this.#stopped
   }
 
+  /**
+   * Calls `listener` whenever the event occurs; docs/events.md tells when that is and what it does not mean. What a listener
+   * throws is logged and changes nothing; an `error` that nobody listens to is logged and no more.
+   * @throws OptionError on an event that there is not.
+   */
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): this {
+    this.#events.on(name, listener)
+    return this
+  }
+
+  /** The same, for the next time only. */
+  once<Name extends EventName>(name: Name, listener: EventListener<Name>): this {
+    this.#events.once(name, listener)
+    return this
+  }
+
+  /** Takes a listener off again. */
+  off<Name extends EventName>(name: Name, listener: EventListener<Name>): this {
+    this.#events.off(name, listener)
+    return this
+  }
+
   /** Starts and works until SIGTERM or SIGINT, then drains. A second signal ends the process now. */
   async run(): Promise<StopResult> {
     let asked = false
@@ -138,6 +166,7 @@ export class Worker {
     try {
       await this.#parts.commands.ready(10_000)
       await this.#join(this.#options.startAt)
+      await this.#learnCancelled()
       this.#keeper = this.#newKeeper()
       await this.#keeper.start()
     } catch (error) {
@@ -151,15 +180,19 @@ export class Worker {
     this.#report()
     this.#parts.fetcher.start()
     this.#parts.trimmer.start()
+    this.#parts.scheduler.start()
+    this.#events.emit('worker:started', this.#where())
   }
 
   async #drain(drainMs: number): Promise<StopResult> {
     this.#state = 'draining'
     this.#reportHealth('draining')
+    this.#events.emit('worker:draining', this.#where())
     const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
     this.#end()
+    this.#events.emit('worker:stopped', { ...this.#where(), ...result })
     return result
   }
 
@@ -172,7 +205,7 @@ export class Worker {
 
   /** What a scrape of the metrics asks of this worker. */
   #asLive(): LiveWorker {
-    const { counts, holdings } = this.#parts
+    const { counts, holdings, executor } = this.#parts
     const slots = this.#options.concurrency
     const state = () => this.#state
     const tickedAtMs = () => this.#tickedAtMs
@@ -189,18 +222,20 @@ export class Worker {
         const starts = holdings.underWay().map(({ startedAtMs }) => startedAtMs)
         return starts.length === 0 ? undefined : Date.now() - monotonicMs() + Math.min(...starts)
       },
+      overdue: () => executor.overdue,
     }
   }
 
   async #join(startAt: 'oldest' | 'now' | undefined): Promise<void> {
     const { leaseMs, maxDeliveries, declared, logger } = this.#options
     const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
-    const where = { stream: this.stream, group: this.group }
+    const where = this.#where()
     if (joined.how === 'restored') {
       logger.warn(
         { ...where, floor: joined.floor },
         'the group had vanished; it was made again where it had settled all',
       )
+      this.#events.emit('group:restored', { ...where, floor: joined.floor })
     }
     for (const name of ['leaseMs', 'maxDeliveries'] as const) {
       if (!declared[name] || this.#options[name] === joined[name]) continue
@@ -254,8 +289,21 @@ export class Worker {
     })
   }
 
-  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue }: PulseReply): void {
+  /** Before the first read: what was cancelled while no worker was there must not begin before the first pulse. */
+  async #learnCancelled(): Promise<void> {
+    let cursor = NO_CANCELS
+    for (;;) {
+      const told = await readCancelled(this.#parts.commands.client, this.#member, cursor)
+      this.#parts.cancelled.add(told.ids)
+      if (!told.more) return
+      cursor = told.cursor
+    }
+  }
+
+  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, nextDueMs, cancelled }: PulseReply): void {
     this.#parts.clock.sync(nowMs, receivedAtMs)
+    if (cancelled.length > 0) this.#cancel(cancelled)
+    if (nextDueMs !== undefined) this.#parts.scheduler.note(nextDueMs)
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)
@@ -281,6 +329,14 @@ export class Worker {
         { stream: this.stream, group: this.group, id, job: name },
         'lease lost: the job runs elsewhere',
       )
+      this.#events.emit('job:lease-lost', jobEventOf(delivery))
+    }
+  }
+
+  #cancel(ids: readonly string[]): void {
+    this.#parts.cancelled.add(ids)
+    for (const delivery of this.#parts.holdings.running()) {
+      if (this.#parts.cancelled.has(delivery.id)) delivery.end(new CancelledError(this.stream, delivery.id))
     }
   }
 
@@ -297,6 +353,11 @@ export class Worker {
     const overdue = this.#parts.dispatcher.takeOverdue(2 * this.#group.pulseMs)
     if (overdue.length > 0) void handBack(this.#parts, this.#member, this.#options.logger, overdue)
   }
+
+  #where(): { stream: string; group: string } {
+    return { stream: this.stream, group: this.group }
+  }
+
   /** From which the keeper tells whether this worker works, see lease/health.ts. */
   #reportHealth(state: 'running' | 'draining'): void {
     this.#parts.holdings.table.vitals.report({ state, hasRoom: this.#parts.dispatcher.fetchRoom > 0 })

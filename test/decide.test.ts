@@ -1,12 +1,16 @@
 import { describe, expect, test } from 'vitest'
-import { decide, provenanceOf, type Ended, type Outcome, type Run } from '../src/decide.ts'
+import { decide, provenanceOf, type Ended, type Run } from '../src/decide.ts'
 
 const failed: Run = { kind: 'failed', error: new Error('no such order') }
 const malformed: Run = { kind: 'malformed', malformed: { kind: 'malformed', why: 'its data is not JSON' } }
 
+const NOW = { nowMs: 1000, chance: 0 }
+const attempt = { id: '1-2', name: 'a', attempt: 1, publishedMs: 0, firstFailedMs: 1000 }
+const delivered = { deliveries: 1, maxDeliveries: 3, ended: undefined, attempt, retry: { attempts: 3 } }
+
 /** What becomes of a run, as one word or as `dead:<reason>`. */
 function fate(run: Run, deliveries: number, ended?: Ended): string {
-  const outcome: Outcome = decide(run, { deliveries, maxDeliveries: 3, ended })
+  const outcome = decide(run, { ...delivered, deliveries, ended }, NOW)
   return outcome.kind === 'dead' ? `dead:${outcome.reason}` : outcome.kind
 }
 
@@ -15,28 +19,32 @@ describe('decide', () => {
     expect(fate({ kind: 'completed' }, deliveries)).toBe('completed')
   })
 
-  test.each<Ended>(['lost', 'timed-out', 'stopping'])(
+  test.each<Ended>(['lost', 'timed-out', 'stopping', 'cancelled'])(
     'a completion counts also when its run was %s: the work is done',
     (ended) => {
       expect(fate({ kind: 'completed' }, 1, ended)).toBe('completed')
     },
   )
 
-  test('a failed run is left for another delivery until its deliveries are used up', () => {
-    expect([1, 2, 3, 4].map((deliveries) => fate(failed, deliveries))).toEqual([
-      'left',
-      'left',
-      'dead:deliveries',
-      'dead:deliveries',
-    ])
+  test('a failed run is tried again until its attempts are used up, however often it was delivered', () => {
+    const outcomes = [1, 2, 3, 4].map((failures) =>
+      decide(failed, { ...delivered, deliveries: 3, attempt: { ...attempt, attempt: failures } }, NOW),
+    )
+    expect(outcomes.map(({ kind }) => kind)).toEqual(['retry', 'retry', 'dead', 'dead'])
+    expect(outcomes.at(-1)).toMatchObject({ reason: 'attempts', error: new Error('no such order') })
   })
 
-  test.each<Ended>(['lost', 'timed-out'])(
-    'a failure of a run that was %s settles nothing: the delivery is not ours',
-    (ended) => {
-      expect(fate(failed, 3, ended)).toBe('left')
-    },
-  )
+  test('a failure of a run whose lease was lost settles nothing: the delivery is not ours', () => {
+    expect(fate(failed, 3, 'lost')).toBe('left')
+  })
+
+  test('a failure after the timeout is a failed attempt', () => {
+    expect(fate(failed, 1, 'timed-out')).toBe('retry')
+  })
+
+  test('a cancelled job that fails, or was not begun, is not tried again', () => {
+    expect([fate(failed, 1, 'cancelled'), fate({ kind: 'cancelled' }, 1)]).toEqual(['cancelled', 'cancelled'])
+  })
 
   test('a failure of a run that its worker cut short costs nothing: the job is handed back', () => {
     expect([1, 3].map((deliveries) => fate(failed, deliveries, 'stopping'))).toEqual(['handed-back', 'handed-back'])
@@ -55,16 +63,22 @@ describe('decide', () => {
   })
 
   test('a dead job keeps the error of its last run', () => {
-    const outcome = decide(failed, { deliveries: 3, maxDeliveries: 3, ended: undefined })
-    expect(outcome).toMatchObject({ error: new Error('no such order') })
-    expect(decide(malformed, { deliveries: 1, maxDeliveries: 3, ended: undefined })).toMatchObject({
-      error: new Error('its data is not JSON'),
-    })
+    const spent = { ...delivered, attempt: { ...attempt, attempt: 3 } }
+    expect(decide(failed, spent, NOW)).toMatchObject({ error: new Error('no such order') })
+    expect(decide(malformed, delivered, NOW)).toMatchObject({ error: new Error('its data is not JSON') })
   })
 })
 
 describe('provenance', () => {
-  const delivery = { id: '7-8', entryId: '1-2', source: 0, attempt: 2, deliveries: 3 } as const
+  const delivery = {
+    id: '7-8',
+    entryId: '1-2',
+    source: 0,
+    attempt: 2,
+    past: 5,
+    deliveries: 3,
+    firstFailedMs: 77,
+  } as const
   const of = (error: unknown, of = delivery): Map<string, string> => {
     const flat = provenanceOf({ reason: 'deliveries', error }, of, 'host:1:a')
     const pairs = flat.flatMap((name, at): [string, string][] => (at % 2 === 0 ? [[name, flat[at + 1] ?? '']] : []))
@@ -72,17 +86,19 @@ describe('provenance', () => {
   }
 
   test('names where the job came from and what became of it, in a fixed order', () => {
-    expect([...of(new RangeError('too far'))].slice(0, -1)).toEqual([
+    expect([...of(new RangeError('too far'))].slice(0, -2)).toEqual([
       ['dead-reason', 'deliveries'],
       ['dead-id', '7-8'],
       ['dead-origin', '1-2'],
       ['dead-source', 'stream'],
       ['dead-attempts', '2'],
+      ['dead-total-attempts', '7'],
       ['dead-deliveries', '3'],
       ['dead-worker', 'host:1:a'],
       ['dead-error', 'RangeError'],
       ['dead-message', 'too far'],
     ])
+    expect([...of(new RangeError('too far'))].at(-1)).toEqual(['dead-first-failed', '77'])
   })
 
   test('tells a redelivered entry from one of the stream', () => {

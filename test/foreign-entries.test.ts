@@ -9,7 +9,7 @@ const redis = withRedis()
 const DEAD = '{orders}:group:main:dead'
 const NOT_UTF8 = Buffer.from([0x22, 0xff, 0xfe, 0x22])
 /** The `dead-*` names and values before the raw fields. */
-const PROVENANCE_FIELDS = 12
+const PROVENANCE_FIELDS = 14
 
 type Field = string | Buffer
 
@@ -147,7 +147,18 @@ describe('an entry that is none', () => {
   test('has its provenance first and in a fixed order', async () => {
     await goesOn(await startWith(['data', '1']))
 
-    const names = 'reason id origin source attempts deliveries worker error message stack at fields'.split(' ')
+    const names = [
+      'reason',
+      'id',
+      'origin',
+      'source',
+      'attempts',
+      'total-attempts',
+      'deliveries',
+      'worker',
+      'error',
+      'message',
+    ].concat(['stack', 'first-failed', 'at', 'fields'])
     expect(Object.keys((await deadLetters())[0]?.provenance ?? {})).toEqual(names.map((name) => `dead-${name}`))
   })
 
@@ -202,12 +213,12 @@ describe('a handler that throws', () => {
     const ran: string[] = []
     const bad = () => Promise.reject(thrown)
     const handlers = { bad, good: (_data: unknown, job: Job) => void ran.push(job.id) }
-    await startWorker({ redis: redis.url, maxDeliveries: 1, handlers })
+    await startWorker({ redis: redis.url, retry: { attempts: 1 }, handlers })
     await xadd(['job', 'bad'])
     await eventually(async () => expect(await deadLetters()).toHaveLength(1))
     const id = await xadd(['job', 'good'])
 
     await eventually(() => expect(ran).toEqual([id]))
-    expect((await deadLetters())[0]?.provenance).toMatchObject({ 'dead-reason': 'deliveries' })
+    expect((await deadLetters())[0]?.provenance).toMatchObject({ 'dead-reason': 'attempts' })
   })
 })

@@ -19,9 +19,9 @@ const redis = withRedis()
 const PUBLISHED = {
   plain: 9300,
   slow: 100,
-  /** Fails at first, and completes when it is delivered again. */
+  /** Fails at first, and completes at its second attempt. */
   flaky: 300,
-  /** Fails until its deliveries are used up. */
+  /** Fails until its attempts are used up. */
   poison: 40,
   /** Another worker takes it while it runs here. */
   stolen: 3,
@@ -29,7 +29,10 @@ const PUBLISHED = {
   endless: 5,
   /** Somebody else acks it while it runs. */
   acked: 7,
+  /** Cancelled before it runs. */
+  dropped: 6,
 }
+const ATTEMPTS = 3
 const MALFORMED = 20
 /** Of a job that nobody handles. */
 const STRAY = 10
@@ -44,6 +47,7 @@ interface RunOfJob {
   readonly name: string
   readonly id: string
   readonly deliveries: number
+  readonly attempt: number
   how: 'completed' | 'failed' | 'timed_out' | 'lease_lost' | 'handed_back'
   ranMs: number
 }
@@ -62,7 +66,8 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
 
   const did = (work: (job: Job, run: RunOfJob) => unknown) => async (_data: unknown, job: Job) => {
     const startedMs = performance.now()
-    const run: RunOfJob = { name: job.name, id: job.id, deliveries: job.deliveries, how: 'completed', ranMs: 0 }
+    const { name, id, deliveries, attempt } = job
+    const run: RunOfJob = { name, id, deliveries, attempt, how: 'completed', ranMs: 0 }
     history.push(run)
     try {
       await work(job, run)
@@ -78,7 +83,7 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     plain: did(() => {}),
     slow: did(() => sleep(SLOW_MS)),
     flaky: did((job) => {
-      if (job.deliveries === 1) throw new Error('not yet')
+      if (job.attempt === 1) throw new Error('not yet')
     }),
     poison: did(() => {
       throw new Error('never')
@@ -92,11 +97,12 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
       throw new Error('it is not mine any more')
     }),
     endless: did(async (job, run) => {
-      if (job.deliveries > 1) return
+      if (job.attempt > 1) return
       run.how = 'timed_out'
       await aborted(job)
       throw new Error('too late')
     }),
+    dropped: did(() => {}),
     acked: did((job) => client.xack('orders', 'main', job.id)),
     unended: did(async (job, run) => {
       run.how = 'handed_back'
@@ -109,7 +115,13 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
   const producer = new Producer({ redis: redis.url, registry })
   onEnd(async () => void (await producer.close()))
   const entries = Object.entries(PUBLISHED).flatMap(([name, count]) => Array.from({ length: count }, () => name))
-  await Promise.all(entries.map((name, n) => producer.publish(name, { n }, { stream: 'orders' })))
+  await Promise.all(
+    entries.map(async (name, n) => {
+      const { id } = await producer.publish(name, { n }, { stream: 'orders' })
+      if (name === 'dropped') await client.zadd('{orders}:cancelled', n, id)
+    }),
+  )
+  await client.zadd('{orders}:scheduled', 1, 'without a record')
   for (let n = 0; n < REFUSED; n++) {
     await expect(producer.publish('plain', undefined, { stream: 'orders' })).rejects.toThrow('JSON-able')
   }
@@ -124,12 +136,14 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
 
   // Act: one worker does all of it, is given one more job that does not end, and stops.
   const timeoutMs = 700
-  const worker = await startWorker({ redis: redis.url, registry, handlers, timeoutMs, leaseMs: 1000, concurrency: 40 })
+  const retry = { attempts: ATTEMPTS, delayMs: 10 }
+  const own = { timeoutMs, retry, leaseMs: 1000, concurrency: 40 }
+  const worker = await startWorker({ redis: redis.url, registry, handlers, ...own })
   const ends = total(PUBLISHED) - DELETED + MALFORMED + STRAY
   await eventually(
     () => {
-      const { completed, dead, late, gone } = worker.counts
-      expect({ settled: completed + dead + late, gone }).toEqual({ settled: ends, gone: DELETED })
+      const { completed, dead, cancelled, late, gone } = worker.counts
+      expect({ settled: completed + dead + cancelled + late, gone }).toEqual({ settled: ends, gone: DELETED })
     },
     { timeoutMs: 50_000, intervalMs: 100 },
   )
@@ -178,8 +192,11 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     const fresh = total(PUBLISHED) + 1 - GHOSTS + MALFORMED + STRAY
     const delivered = by('source', 'millrace_delivered_jobs_total')
     const untouched = counts.handedBack - 1
-    expect(delivered).toMatchObject({ new: fresh })
-    expect(delivered['redelivery']).toBeUndefined()
+    const retried = { flaky: PUBLISHED.flaky, poison: (ATTEMPTS - 1) * PUBLISHED.poison, endless: PUBLISHED.endless }
+    expect(delivered).toMatchObject({ new: fresh, redelivery: total(retried) })
+    expect(by('job_name', 'millrace_retried_jobs_total')).toEqual(retried)
+    expect(sum('millrace_promoted_jobs_total')).toBe(total(retried))
+    expect(sum('millrace_set_aside_jobs_total')).toBe(1)
     // Before 7.0 Redis hands out deleted entries like others: they are claimed first and found missing then.
     const unprocessed = total(delivered) - total(by('outcome', 'millrace_processed_jobs_total')) - untouched
     expect([0, DELETED]).toContain(unprocessed)
@@ -188,14 +205,17 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
       ...countBy(history, ({ how }) => how),
       malformed: MALFORMED,
       unknown_job: 3 * STRAY,
+      cancelled: PUBLISHED.dropped,
     })
     for (const name of Object.keys(PUBLISHED)) {
       const own = history.filter((run) => run.name === name)
-      expect(by('outcome', 'millrace_processed_jobs_total', { job_name: name })).toEqual(countBy(own, ({ how }) => how))
+      const dropped = name === 'dropped' ? { cancelled: PUBLISHED.dropped } : {}
+      const outcomes = { ...countBy(own, ({ how }) => how), ...dropped }
+      expect(by('outcome', 'millrace_processed_jobs_total', { job_name: name })).toEqual(outcomes)
     }
 
     // How it ended.
-    const dead = { deliveries: PUBLISHED.poison, malformed: MALFORMED, 'unknown-job': STRAY }
+    const dead = { attempts: PUBLISHED.poison, malformed: MALFORMED, 'unknown-job': STRAY }
     expect(by('reason', 'millrace_dead_jobs_total')).toEqual(dead)
     expect(by('job_name', 'millrace_finished_jobs_total', { result: 'dead' })).toEqual({
       poison: PUBLISHED.poison,
@@ -204,17 +224,20 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     })
     expect(sum('millrace_finished_jobs_total', { result: 'completed' })).toBe(completedRuns.length)
     expect(by('result', 'millrace_acked_jobs_total')).toEqual({
-      ok: completedRuns.length + total(dead),
+      ok: completedRuns.length + total(dead) + total(retried) + PUBLISHED.dropped,
       lost: PUBLISHED.acked,
     })
-    const finished = completedRuns.length + total(dead)
+    expect(by('job_name', 'millrace_finished_jobs_total', { result: 'cancelled' })).toEqual({
+      dropped: PUBLISHED.dropped,
+    })
+    const finished = completedRuns.length + total(dead) + PUBLISHED.dropped
     expect(sum('millrace_job_end_to_end_seconds_count')).toBe(finished)
     expect(sum('millrace_job_attempts_count')).toBe(finished)
     const deliveries = [...lastOf.values()].filter(({ how, name }) => name !== 'acked' && how !== 'handed_back')
-    const runsOfAll = deliveries.reduce((sum, run) => sum + run.deliveries, 0)
-    expect(sum('millrace_job_attempts_sum')).toBe(runsOfAll + MALFORMED + 3 * STRAY)
+    const runsOfAll = deliveries.reduce((sum, run) => sum + run.attempt + run.deliveries - 1, 0)
+    expect(sum('millrace_job_attempts_sum')).toBe(runsOfAll + MALFORMED + 3 * STRAY + PUBLISHED.dropped)
     expect(sum('millrace_ack_duration_seconds_count')).toBeGreaterThanOrEqual(finished / 500)
-    expect(sum('millrace_ack_duration_seconds_count')).toBeLessThanOrEqual(finished + PUBLISHED.acked)
+    expect(sum('millrace_ack_duration_seconds_count')).toBeLessThanOrEqual(finished + total(retried) + PUBLISHED.acked)
 
     // How long it took.
     const ended = history.filter(({ how }) => how === 'completed')
@@ -233,7 +256,7 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     // How it was fetched and kept.
     const polls = by('result', 'millrace_polls_total')
     expect(sum('millrace_poll_batch_jobs_count')).toBe(polls['jobs'])
-    expect(sum('millrace_poll_batch_jobs_sum')).toBe(fresh)
+    expect(sum('millrace_poll_batch_jobs_sum')).toBe(fresh + total(retried))
     expect(polls['error']).toBeUndefined()
     expect(by('result', 'millrace_lease_renewals_total')).toMatchObject({ lost: PUBLISHED.stolen })
     expect(sum('millrace_lease_renewals_total', { result: 'ok' })).toBeGreaterThan(0)

@@ -15,7 +15,7 @@ const KEY = producerKey('orders', 'p')
 
 /** Sends one batch of numbers as producer `p`. */
 function send(client: Redis, seq: number, ...numbers: number[]): Promise<Appended> {
-  const items = numbers.map((n) => ['job', 'x', 'data', String(n)])
+  const items = numbers.map((n) => ({ fields: ['job', 'x', 'data', String(n)] }))
   return append(client, 'orders', { producerId: 'p', seq, items })
 }
 

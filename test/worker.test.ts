@@ -77,57 +77,6 @@ test("a group's second worker follows the lease and deliveries that its first on
   expect(warned.join('\n')).toContain("the group's maxDeliveries counts")
 })
 
-test('a handler that throws leaves its job pending, and it is delivered again when its lease is over', async () => {
-  const deliveries: number[] = []
-  await startWorker({
-    redis: redis.url,
-    handlers: {
-      x: (_data, job) => {
-        deliveries.push(job.deliveries)
-        if (job.deliveries === 1) throw new Error('not today')
-      },
-    },
-  })
-  await add(redis.client, 'x')
-
-  await eventually(() => expect(deliveries).toEqual([1, 2]))
-  await eventually(async () => expect(await pending(redis.client)).toEqual([]))
-})
-
-test('a job that fails at every delivery ends as a dead letter with its raw fields and its last error', async () => {
-  let runs = 0
-  await startWorker({
-    redis: redis.url,
-    leaseMs: 500,
-    handlers: {
-      x: () => {
-        runs += 1
-        throw new TypeError('never')
-      },
-    },
-  })
-  const id = await add(redis.client, 'x', { order: 1 })
-
-  const rows = await eventually(async () => {
-    const found = await redis.client.xrange('{orders}:group:main:dead', '-', '+')
-    expect(found).toHaveLength(1)
-    return found
-  })
-
-  expect(runs).toBe(3)
-  const fields = rows[0]?.[1] ?? []
-  const value = (name: string) => fields[fields.indexOf(name) + 1]
-  expect(value('dead-reason')).toBe('deliveries')
-  expect(value('dead-origin')).toBe(id)
-  expect(value('dead-deliveries')).toBe('3')
-  expect(value('dead-error')).toBe('TypeError')
-  expect(value('dead-message')).toBe('never')
-  expect(fields.slice(-4)).toEqual(['job', 'x', 'data', '{"order":1}'])
-  expect(await redis.client.hget('{orders}:group:main:index', id)).toBe(`dead ${rows[0]?.[0]}`)
-  expect(await tally(redis.client)).toEqual({ dead: 1 })
-  expect(await pending(redis.client)).toEqual([])
-})
-
 test('a handler whose thenable settles twice ends its job once', async () => {
   const twice = {
     then(resolve: () => void, reject: (error: Error) => void) {

@@ -1,17 +1,20 @@
 import type { Command } from 'commander'
 import { open } from 'node:fs/promises'
-import type { BulkPublish } from '../bulk-publish.ts'
+import type { BulkPublish, When } from '../bulk-publish.ts'
 import type { CliContext } from '../context.ts'
-import { parseDuration } from '../duration.ts'
+import { parseDelay, parseDuration } from '../duration.ts'
 import { CliError, EXIT, exitCodeOf, usageError } from '../exit.ts'
 import { LineError } from '../ndjson.ts'
 import { countText, jsonLine, plural, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
+import { parseRunAt, RUN_AT_FORM } from '../run-at.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
 
 interface PublishFlags {
   readonly file?: string
   readonly timeout?: number
+  readonly delay?: number
+  readonly at?: number
   readonly json?: boolean
 }
 
@@ -22,9 +25,13 @@ const FILE_TIMEOUT_MS = 30_000
 const EXAMPLES = `
 A job that is reported as published is in Redis, once. Without data its payload is null.
 A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; blank lines are skipped.
+A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that do
+not go by \`--delay\` or \`--at\`. A job whose time is over is due now.
 
 Examples:
   $ millrace publish orders send-receipt '{"order":42}'
+  $ millrace publish orders send-receipt '{"order":42}' --delay 5m
+  $ millrace publish orders send-receipt '{"order":42}' --at 2026-11-21T15:30:00Z
   $ millrace publish orders --file jobs.ndjson
   $ generate-jobs | millrace publish orders --file -
   $ seq 1000 | sed 's/.*/{"job":"send-receipt","data":{"order":&}}/' | millrace publish orders --file -`
@@ -40,9 +47,16 @@ export function registerPublish(program: Command, context: CliContext): void {
     .option('--timeout <duration>', 'how long one job may take to be in Redis (default: 5s, for a file 30s)', (text) =>
       parseDuration('--timeout', text),
     )
+    .option('--delay <duration>', 'how long the job waits before it is delivered: 30s, 5m, 2h, 7d', (text) =>
+      parseDelay('--delay', text),
+    )
+    .option('--at <instant>', 'when the job is delivered: ISO 8601 with its zone, or ms since the epoch', parseAt)
     .option('--json', 'print what became of the jobs as JSON')
     .addHelpText('after', EXAMPLES)
     .action(async (stream: string, job: string | undefined, data: string | undefined, flags: PublishFlags) => {
+      if (flags.delay !== undefined && flags.at !== undefined) {
+        throw usageError('expected either `--delay` or `--at`, got both')
+      }
       if (flags.file !== undefined) {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
         await publishFile(context, stream, flags.file, flags)
@@ -57,14 +71,14 @@ export function registerPublish(program: Command, context: CliContext): void {
 async function publishOne(
   context: CliContext,
   { stream, job, data }: { stream: string; job: string; data: string | undefined },
-  { timeout: timeoutMs = TIMEOUT_MS, json }: PublishFlags,
+  { timeout: timeoutMs = TIMEOUT_MS, json, ...flags }: PublishFlags,
 ): Promise<void> {
   const payload = data === undefined ? null : parseData(data)
   const redis = context.redis()
   const { Producer } = await import('../../src/index.ts')
   const producer = new Producer({ redis, timeoutMs })
   try {
-    const { id } = await producer.publish(job, payload, { stream })
+    const { id } = await producer.publish(job, payload, { stream, ...whenOf(flags) })
     const counts = { published: 1, failed: 0, unknown: 0, firstId: id, lastId: id }
     context.stdout.write(json ? jsonLine({ stream, ...counts }) : `${id}\n`)
   } catch (error) {
@@ -75,6 +89,17 @@ async function publishOne(
   } finally {
     await producer.close({ timeoutMs: 0 })
   }
+}
+
+function whenOf({ delay, at }: PublishFlags): When {
+  if (delay !== undefined) return { delayMs: delay }
+  return at === undefined ? {} : { runAt: at }
+}
+
+function parseAt(text: string): number {
+  const ms = parseRunAt(text)
+  if (ms !== undefined) return ms
+  throw usageError(`expected \`--at\` to be ${RUN_AT_FORM}, got ${JSON.stringify(text.slice(0, 60))}`)
 }
 
 function parseData(text: string): unknown {
@@ -97,6 +122,7 @@ async function publishFile(context: CliContext, stream: string, path: string, fl
   const startedMs = performance.now()
   const bulk = new BulkPublish(producer, stream, {
     timeoutMs: flags.timeout ?? FILE_TIMEOUT_MS,
+    when: whenOf(flags),
     // The next line may never come (`tail -f`): what failed is to be told now.
     failed: () => input.destroy(),
     told: () => progress.update(bulk.counts.published, size === undefined ? undefined : bulk.readBytes / size),

@@ -1,4 +1,5 @@
 import { Option, type Command } from 'commander'
+import type { RetryOptions } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { CliError, EXIT, usageError } from '../exit.ts'
@@ -20,6 +21,11 @@ interface WorkerFlags {
   readonly maxDeliveries?: number
   readonly timeout: number | false
   readonly drain: number
+  readonly retryAttempts?: number
+  readonly retryDelay?: number
+  readonly retryBackoff?: 'exponential' | 'linear' | 'fixed'
+  readonly retryMaxDelay?: number
+  readonly retryFor?: number
   readonly metricsPort?: number
   readonly metricsHost?: string
   readonly streamMetrics?: true
@@ -33,6 +39,10 @@ The handlers file is TypeScript or JavaScript, without a build step. Its default
 handle(job, function), or an object of functions by job name:
 
   export default { 'send-receipt': async ({ order }, job) => { … } }
+  export const retry = { attempts: 5, delayMs: 2000 }      // optional; a job's own definition counts before it
+
+A job whose handler throws is tried again, 25 times in all unless told otherwise, from a second to six hours
+apart; then it is a dead letter of its group (millrace dead --help).
 
 A worker that crashes is replaced after a second; its jobs run elsewhere when their lease is over. SIGTERM or
 Ctrl-C lets running jobs finish and hands the others back; a second one ends at once.
@@ -71,6 +81,19 @@ export function registerWorker(program: Command, context: CliContext): void {
         .argParser(parseTimeout)
         .default(30 * 60_000, '30m'),
     )
+    .option(
+      '--retry-attempts <count>',
+      'runs of a failing job in all (default: 25)',
+      count('--retry-attempts', 1_000_000),
+    )
+    .option('--retry-delay <duration>', 'wait before the second attempt (default: 1s)', wait('--retry-delay'))
+    .addOption(
+      new Option('--retry-backoff <how>', 'how the waits grow (default: exponential)').choices([
+        ...['exponential', 'linear', 'fixed'],
+      ]),
+    )
+    .option('--retry-max-delay <duration>', 'the longest wait (default: 6h)', wait('--retry-max-delay'))
+    .option('--retry-for <duration>', 'no attempt later than this after the first failure', wait('--retry-for'))
     .addOption(
       new Option('--drain <duration>', 'how long running jobs may go on at a stop')
         .argParser(parseDrain)
@@ -171,10 +194,24 @@ function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOr
       ...(start === undefined ? {} : { startAt: start }),
       // For the supervisor alone, which asks each process how it is.
       ...(metricsPort === undefined ? {} : { healthPort: 0, healthHost: '127.0.0.1' }),
+      ...retryOf(flags),
       ...(lease === undefined ? {} : { leaseMs: lease }),
       ...(maxDeliveries === undefined ? {} : { maxDeliveries }),
     },
   }
+}
+
+/** Only what was typed: the rest is for the handlers file, and then for the defaults. */
+function retryOf(flags: WorkerFlags): { retry?: RetryOptions } {
+  const given: [keyof RetryOptions, unknown][] = [
+    ['attempts', flags.retryAttempts],
+    ['delayMs', flags.retryDelay],
+    ['backoff', flags.retryBackoff],
+    ['maxDelayMs', flags.retryMaxDelay],
+    ['retryForMs', flags.retryFor],
+  ]
+  const typed = given.filter(([, value]) => value !== undefined)
+  return typed.length === 0 ? {} : { retry: Object.fromEntries(typed) }
 }
 
 /** What the supervisor says on the way. */
@@ -237,6 +274,10 @@ class Told {
 
 function count(option: string, most: number): (text: string) => number {
   return (text) => parseCount(option, text, { most })
+}
+
+function wait(option: string): (text: string) => number {
+  return (text) => parseDuration(option, text)
 }
 
 function parseTimeout(text: string): number | false {

@@ -3,7 +3,7 @@ import type { Connection } from '../redis/connection.ts'
 import { compareIds } from '../redis/entry-id.ts'
 import { faultOf } from '../redis/faults.ts'
 import { SOURCES, type Member } from '../redis/member.ts'
-import { handBackAll, renew, sendPulse, type PulseReply } from '../redis/stream.ts'
+import { handBackAll, NO_CANCELS, renew, sendPulse, type PulseReply } from '../redis/stream.ts'
 import { PREFETCHED, RUNNING, UNSETTLED, type HeldRow, type LeaseTable } from './table.ts'
 
 /**
@@ -61,6 +61,7 @@ export class Keeper {
   #completed = 0
   #countedAtMs = monotonicMs()
   #perSecond = 0
+  #cancelCursor = NO_CANCELS
 
   constructor(connection: Connection, table: LeaseTable, settings: KeeperSettings, reports: KeeperReports) {
     this.#connection = connection
@@ -156,7 +157,10 @@ export class Keeper {
     const { member, leaseMs, pulseMs, about } = this.#settings
     const { running, claimRoom } = this.#table.reported
     const told = JSON.stringify({ ...about, running, perSecond: this.#rate() })
-    const reply = await sendPulse(this.#connection.client, member, { pulseMs, leaseMs, about: told })
+    const cancelCursor = this.#cancelCursor
+    const asked = { pulseMs, leaseMs, about: told, cancelCursor }
+    const reply = await sendPulse(this.#connection.client, member, asked)
+    this.#cancelCursor = reply.cancelCursor
     this.#table.vitals.count('answers')
     // A worker whose loop stands still, or that has no room, must leave the claim tick to others.
     const able = claimRoom > 0 && this.#silentMs() < pulseMs * 2

@@ -25,18 +25,35 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
   metric(
     counter('job_name', 'outcome'),
     'millrace_processed_jobs_total',
-    'Runs of handlers by what ended them first, each counted once, and entries for which there was nothing to run (malformed, unknown_job).',
+    'Runs of handlers by what ended them first, each counted once, and entries for which there was nothing to run (malformed, unknown_job, cancelled before).',
     (numbers) => perJob(numbers, ({ outcomes }) => OUTCOMES.map((outcome): Row => [{ outcome }, outcomes[outcome]])),
   ),
   metric(
     counter('job_name', 'result'),
     'millrace_finished_jobs_total',
-    'Jobs that reached their end, confirmed by Redis: completed or dead-lettered. The base of success rates.',
+    'Jobs that reached their end, confirmed by Redis: completed, dead-lettered or cancelled. The base of success rates.',
     (numbers) =>
-      perJob(numbers, ({ completed, dead }) => [
+      perJob(numbers, ({ completed, dead, cancelled }) => [
         [{ result: 'completed' }, completed],
         [{ result: 'dead' }, dead],
+        [{ result: 'cancelled' }, cancelled],
       ]),
+  ),
+  metric(
+    counter('job_name'),
+    'millrace_retried_jobs_total',
+    'Failed attempts after which the job was scheduled for another one, confirmed by Redis.',
+    (numbers) => perJob(numbers, ({ retried }) => [[{}, retried]]),
+  ),
+  ...plain(
+    'promoted_jobs_total',
+    'promoted',
+    'Delayed publishes and retries that became due and were moved to where they run.',
+  ),
+  ...plain(
+    'set_aside_jobs_total',
+    'setAside',
+    'Scheduled jobs that could not be moved when they were due and were set aside; they wait for somebody to look at them.',
   ),
   metric(counter('reason'), 'millrace_dead_jobs_total', 'Jobs that were dead-lettered, by reason.', (numbers) =>
     Object.entries(numbers.dead).map(([reason, count]): Row => [{ reason }, count]),
@@ -94,6 +111,12 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
     ({ attempts }) => [[{}, attempts]],
   ),
   metric(gauge(), 'millrace_in_flight_jobs', 'Handlers that run now.', ({ running }) => [[{}, running]]),
+  metric(
+    gauge(),
+    'millrace_overdue_handlers',
+    'Handlers that go on though their signal is aborted (timeout, lost lease, cancel); they hold slots.',
+    ({ live }) => [[{}, [...live].reduce((sum, worker) => sum + worker.overdue(), 0)]],
+  ),
   metric(gauge(), 'millrace_worker_concurrency', 'Slots: how many handlers can run at once.', ({ live }) => [
     [{}, [...live].reduce((sum, { slots }) => sum + slots, 0)],
   ]),

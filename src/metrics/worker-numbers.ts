@@ -10,10 +10,20 @@ import { JobNames } from './job-names.ts'
  */
 
 /** How a run of a handler ended, or why none began. */
-export type Outcome = 'completed' | 'failed' | 'timed_out' | 'lease_lost' | 'handed_back' | 'malformed' | 'unknown_job'
+export type Outcome =
+  'completed' | 'failed' | 'timed_out' | 'lease_lost' | 'cancelled' | 'handed_back' | 'malformed' | 'unknown_job'
 
 export const OUTCOMES: readonly Outcome[] = [
-  ...(['completed', 'failed', 'timed_out', 'lease_lost', 'handed_back', 'malformed', 'unknown_job'] as const),
+  ...([
+    'completed',
+    'failed',
+    'timed_out',
+    'lease_lost',
+    'cancelled',
+    'handed_back',
+    'malformed',
+    'unknown_job',
+  ] as const),
 ]
 
 /** Upper bounds in seconds: of a handler's time, of waiting times, of round trips to Redis. */
@@ -30,12 +40,15 @@ export class JobNumbers {
     failed: 0,
     timed_out: 0,
     lease_lost: 0,
+    cancelled: 0,
     handed_back: 0,
     malformed: 0,
     unknown_job: 0,
   }
   completed = 0
   dead = 0
+  cancelled = 0
+  retried = 0
   readonly okDuration = new Buckets(DURATION_BOUNDS)
   readonly errorDuration = new Buckets(DURATION_BOUNDS)
   readonly wait = new Buckets(WAIT_BOUNDS)
@@ -53,6 +66,8 @@ export interface LiveWorker {
   readonly tickedAtMs: number
   /** When the oldest of its runs began, in ms since the epoch; undefined if none runs. */
   oldestStartMs(): number | undefined
+  /** Handlers that go on though their signal is aborted. */
+  overdue(): number
 }
 
 export class WorkerNumbers {

@@ -2,13 +2,12 @@ import type { Redis } from 'ioredis'
 import { monotonicMs } from '../clock.ts'
 import { UnknownGroupError } from '../errors.ts'
 import { didYouMean } from '../options.ts'
-import { IdList, tallySlot } from './entry-id.ts'
 import { withoutArguments } from './faults.ts'
 import { STREAMS_KEY } from './keys.ts'
 import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
 import { asArray, asEntries, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
 import { claim } from './scripts/claim.ts'
-import { beginDeliveries, buryDelivery, handBack, renewLeases, settleCompleted } from './scripts/delivery.ts'
+import { beginDeliveries, handBack, renewLeases } from './scripts/delivery.ts'
 import { forgetConsumers, joinGroup, leaveGroup, pulse } from './scripts/group.ts'
 import { run, type Argument } from './scripts/script.ts'
 import { trim } from './scripts/trim.ts'
@@ -16,9 +15,6 @@ import { trim } from './scripts/trim.ts'
 /**
  * What a member of a group asks of Redis: one function per script or command, keys and arguments by name, replies narrowed.
  */
-
-/** How long tallies are kept after they were begun: a week of history for stats and audit. */
-const TALLY_TTL_MS = 7 * 24 * 3_600_000
 
 export interface Joined {
   readonly how: 'joined' | 'created' | 'restored'
@@ -88,12 +84,17 @@ export interface PulseReply {
   readonly leaseMs: number | undefined
   readonly maxDeliveries: number | undefined
   readonly claimDue: boolean
+  /** When the next delayed publish or retry is due, by the server's time. */
+  readonly nextDueMs: number | undefined
+  /** Ids of jobs that were cancelled since the pulse whose cursor was sent, for this group. */
+  readonly cancelled: readonly string[]
+  readonly cancelCursor: string
 }
 
 export async function sendPulse(
   client: Redis,
   member: Member,
-  { pulseMs, leaseMs, about }: { pulseMs: number; leaseMs: number; about: string },
+  { pulseMs, leaseMs, about, cancelCursor }: { pulseMs: number; leaseMs: number; about: string; cancelCursor: string },
 ): Promise<PulseReply> {
   const keys = [
     member.stream,
@@ -101,16 +102,51 @@ export async function sendPulse(
     memberKeys.settings(member),
     memberKeys.workers(member),
     memberKeys.info(member),
+    memberKeys.scheduled(member),
+    memberKeys.retries(member),
+    memberKeys.cancelled(member),
   ]
-  const args = [member.group, member.consumer, pulseMs, leaseMs, about]
-  const [nowMs, lease, most, claimDue] = asArray(await run(client, pulse, keys, args))
+  const args = [member.group, member.consumer, pulseMs, leaseMs, about, cancelCursor]
+  const [nowMs, lease, most, claimDue, nextDue, cursor, ...cancels] = asArray(await run(client, pulse, keys, args))
   return {
     nowMs: asNumber(nowMs),
     receivedAtMs: monotonicMs(),
     leaseMs: asOptionalNumber(lease),
     maxDeliveries: asOptionalNumber(most),
     claimDue: asNumber(claimDue) === 1,
+    nextDueMs: asOptionalNumber(nextDue),
+    cancelled: cancels.map(asText).flatMap((text) => cancelledFor(member.group, text)),
+    cancelCursor: asText(cursor),
   }
+}
+
+/** Before the first cancel. */
+export const NO_CANCELS = '0'
+
+/** Cancels after the cursor, for a worker that begins; at most 500, none if there are no more. */
+export async function readCancelled(
+  client: Redis,
+  member: Member,
+  cursor: string,
+): Promise<{ ids: string[]; cursor: string; more: boolean }> {
+  const key = memberKeys.cancelled(member)
+  const flat = await client
+    .zrangebyscore(key, `(${cursor}`, '+inf', 'WITHSCORES', 'LIMIT', 0, 500)
+    .catch((error: unknown) => {
+      throw withoutArguments(error)
+    })
+  const members = flat.filter((_, at) => at % 2 === 0)
+  return {
+    ids: members.flatMap((text) => cancelledFor(member.group, text)),
+    cursor: flat.at(-1) ?? cursor,
+    more: members.length === 500,
+  }
+}
+
+/** A member of the cancelled ones is a job id, for all groups, or a job id and a group. */
+function cancelledFor(group: string, text: string): string[] {
+  const [id = '', only] = text.split(' ')
+  return only === undefined || only === group ? [id] : []
 }
 
 /** Where a sweep of the pending lists stands. Kept between calls; see the claim script. */
@@ -170,55 +206,6 @@ export async function begin(
     const [state, fields] = row as [Begun['state'], string[]]
     return { state, fields }
   })
-}
-
-/** Acks what was completed, in buckets of the same minute, and tells how many were late. At most 500 a call. */
-export async function settle(
-  client: Redis,
-  member: Member,
-  { source, done, resent }: { source: Source; done: readonly { entryId: string; id: string }[]; resent: boolean },
-): Promise<{ late: number }> {
-  const hours: string[] = []
-  const buckets = new Map<string, { hour: number; minute: number; ids: IdList }>()
-  let last: { name: string; ids: IdList } | undefined
-  for (const { entryId, id } of done) {
-    const { name, hour, minute } = tallySlot(id)
-    if (last?.name !== name) {
-      if (!hours.includes(hour)) hours.push(hour)
-      const bucket = buckets.get(name) ?? { hour: hours.indexOf(hour) + 1, minute, ids: new IdList() }
-      buckets.set(name, bucket)
-      last = { name, ids: bucket.ids }
-    }
-    last.ids.add(entryId)
-  }
-  const keys = [
-    sourceKey(member, source),
-    memberKeys.settings(member),
-    ...hours.map((hour) => memberKeys.tally(member, hour)),
-  ]
-  const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { hour, minute, ids } of buckets.values()) args.push(hour, minute, ids.text)
-  return { late: asNumber(await run(client, settleCompleted, keys, args)) }
-}
-
-/** Moves an entry to the dead letters. `provenance` holds `dead-*` names and values in their fixed order. */
-export async function bury(
-  client: Redis,
-  member: Member,
-  delivery: { source: Source; id: string; deliveries: number; jobId: string },
-  provenance: readonly string[],
-): Promise<'dead' | 'stale' | 'gone'> {
-  const { source, id, deliveries, jobId } = delivery
-  const { hour, minute } = tallySlot(jobId)
-  const keys = [
-    sourceKey(member, source),
-    memberKeys.dead(member),
-    memberKeys.index(member),
-    memberKeys.tally(member, hour),
-  ]
-  const args = [member.group, member.consumer, id, deliveries, minute, TALLY_TTL_MS, jobId, ...provenance]
-  const [outcome] = asArray(await run(client, buryDelivery, keys, args))
-  return asText(outcome) as 'dead' | 'stale' | 'gone'
 }
 
 /** Entries per call of the hand-back script. */

@@ -105,7 +105,7 @@ describe('a file of jobs', () => {
     ['{"data":1}', 'got no job'],
     ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
-    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data)'],
+    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt)'],
     [Buffer.from([0x22, 0xff, 0x22]), 'expected UTF-8 text, got other bytes'],
     [`{"job":"mail","data":"${'x'.repeat(1024 * 1024)}"}`, 'to be at most 1048576 bytes of JSON, got 1048578'],
     ['x'.repeat(2 * 1024 * 1024 + 1), 'expected at most 2097152 bytes, got more'],

@@ -1,7 +1,8 @@
 import { expect, test, vi } from 'vitest'
 import type * as threading from 'node:worker_threads'
 import { beginDeliveries, settleCompleted } from '../../src/redis/scripts/delivery.ts'
-import { begin, bury, handBackAll, renew, settle } from '../../src/redis/stream.ts'
+import { settle, settleOthers, type FencedOutcome } from '../../src/redis/settling.ts'
+import { begin, handBackAll, renew } from '../../src/redis/stream.ts'
 import { eventually, waitFor } from '../helpers/eventually.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { withRedis } from '../helpers/redis.ts'
@@ -104,15 +105,24 @@ interface Member {
 
 const member = (consumer: string): Member => ({ stream: 'orders', group: 'main', consumer })
 
-test('a former owner can neither renew, nor hand back, nor bury: only its completion counts', async () => {
+/** Each outcome that is no completion, of the first delivery. */
+const othersOf = (id: string): FencedOutcome[] => [
+  { kind: 'retry', entryId: id, id, deliveries: 1, delayMs: 0, attempt: 1, firstFailedMs: undefined, error: 'x' },
+  { kind: 'dead', entryId: id, id, deliveries: 1, provenance: ['dead-reason', 'fatal'] },
+  { kind: 'cancelled', entryId: id, id, deliveries: 1 },
+]
+
+test('a former owner can neither renew, nor hand back, nor retry, bury or cancel: only its completion counts', async () => {
   const { id, old } = await takenOver()
   const before = await pending(redis.client)
 
   expect(await renew(redis.client, old, { source: 0, held: [{ id, deliveries: 1 }], youngMs: 0 })).toEqual([0])
   expect(await handBackAll(redis.client, old, 0, [{ id, deliveries: 1, newDeliveries: 0 }])).toBe(0)
-  expect(await bury(redis.client, old, { source: 0, id, deliveries: 1, jobId: id }, ['dead-reason', 'fatal'])).toBe(
+  expect(await settleOthers(redis.client, old, { source: 0, outcomes: othersOf(id), resent: false })).toEqual([
     'stale',
-  )
+    'stale',
+    'stale',
+  ])
   expect(await begin(redis.client, old, 0, [{ id, deliveries: 1 }])).toEqual([{ state: 'lost', fields: [] }])
   expect(await pending(redis.client)).toMatchObject(
     before.map(({ id, consumer, deliveries }) => ({ id, consumer, deliveries })),
@@ -128,9 +138,11 @@ test('an owner under its old delivery count is refused like a stranger', async (
 
   expect(await renew(redis.client, owner, { source: 0, held: [{ id, deliveries: 1 }], youngMs: 0 })).toEqual([0])
   expect(await handBackAll(redis.client, owner, 0, [{ id, deliveries: 1, newDeliveries: 0 }])).toBe(0)
-  expect(await bury(redis.client, owner, { source: 0, id, deliveries: 1, jobId: id }, ['dead-reason', 'fatal'])).toBe(
+  expect(await settleOthers(redis.client, owner, { source: 0, outcomes: othersOf(id), resent: false })).toEqual([
     'stale',
-  )
+    'stale',
+    'stale',
+  ])
   expect(await renew(redis.client, owner, { source: 0, held: [{ id, deliveries: 2 }], youngMs: 0 })).toEqual([])
   expect(await handBackAll(redis.client, owner, 0, [{ id, deliveries: 2, newDeliveries: 1 }])).toBe(1)
 })

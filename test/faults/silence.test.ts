@@ -4,7 +4,8 @@ import { newCounts } from '../../src/counts.ts'
 import { resolveLogger } from '../../src/logger.ts'
 import { Connection } from '../../src/redis/connection.ts'
 import { claim } from '../../src/redis/scripts/claim.ts'
-import { beginDeliveries, buryDelivery, renewLeases, settleCompleted } from '../../src/redis/scripts/delivery.ts'
+import { beginDeliveries, renewLeases, settleCompleted } from '../../src/redis/scripts/delivery.ts'
+import { settleFenced } from '../../src/redis/scripts/outcomes.ts'
 import { joinGroup, pulse } from '../../src/redis/scripts/group.ts'
 import { trim } from '../../src/redis/scripts/trim.ts'
 import { resolveRedis } from '../../src/redis/target.ts'
@@ -28,7 +29,7 @@ const isRead: Match = ([name]) => name === 'xreadgroup'
 async function behindProxy() {
   const server = await startServer()
   const client = connectTo(server.url)
-  const scripts = [claim, beginDeliveries, buryDelivery, renewLeases, settleCompleted, joinGroup, pulse, trim]
+  const scripts = [claim, beginDeliveries, settleFenced, renewLeases, settleCompleted, joinGroup, pulse, trim]
   // A script that Redis does not know yet is sent as a whole, which the matches would not see.
   for (const { lua } of scripts) await client.call('SCRIPT', 'LOAD', lua)
   return { client, proxy: await startProxy(server.url) }
@@ -143,7 +144,7 @@ test.concurrent(
   beside(async () => {
     const { client, proxy } = await behindProxy()
     const { worker } = await noting(proxy)
-    const swallowed = proxy.swallowReplyKeepOpen(calls(buryDelivery))
+    const swallowed = proxy.swallowReplyKeepOpen(calls(settleFenced))
     await client.xadd('orders', '*', 'no', 'job')
     await swallowed
 

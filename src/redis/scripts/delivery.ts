@@ -1,4 +1,4 @@
-import { FLOOR, NOW } from './lua.ts'
+import { FLOOR } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -14,26 +14,46 @@ import { script } from './script.ts'
  * Ids that share their time come as 1795245552380-0,1,2, and so on: one argument for a bucket, a fraction of the bytes, and what a
  * client spends on each argument is most of what it spends on settling.
  *
+ * On the redelivery stream each job's place in the index ends with its ack, and only with that: a completion that comes late
+ * must not hide where the job is now. There the job ids follow the entry ids, in the same order.
+ *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
  * Returns how many were late.
  */
 export const settleCompleted = script(
   'settleCompleted',
   `${FLOOR}
-  -- KEYS source settings tally... | ARGV group floor(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids
-  local source, settings, group = KEYS[1], KEYS[2], ARGV[1]
-  local resent, tallyTtlMs = ARGV[3] == '1', ARGV[4]
-  local at, late = 5, 0
-  while at <= #ARGV do
-    local tally, minute = KEYS[2 + tonumber(ARGV[at])], ARGV[at + 1]
+  -- KEYS source settings index tally...
+  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids, and job ids if not isStream
+  local source, settings, index, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+  local isStream, resent, tallyTtlMs = ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
+  local function listed(text)
     local ids, count = {}, 0
-    for ms, seqs in ARGV[at + 2]:gmatch('(%d+)-([%d,]+)') do
+    for ms, seqs in text:gmatch('(%d+)-([%d,]+)') do
       for seq in seqs:gmatch('%d+') do
         count = count + 1
         ids[count] = ms .. '-' .. seq
       end
     end
-    local acked = redis.call('XACK', source, group, unpack(ids))
+    return ids, count
+  end
+  local at, late = 5, 0
+  while at <= #ARGV do
+    local tally, minute = KEYS[3 + tonumber(ARGV[at])], ARGV[at + 1]
+    local ids, count = listed(ARGV[at + 2])
+    local acked = 0
+    if isStream then
+      acked = redis.call('XACK', source, group, unpack(ids))
+    else
+      local jobIds = listed(ARGV[at + 3])
+      at = at + 1
+      for i = 1, count do
+        if redis.call('XACK', source, group, ids[i]) == 1 then
+          acked = acked + 1
+          redis.call('HDEL', index, jobIds[i])
+        end
+      end
+    end
     if acked > 0 and redis.call('HINCRBY', tally, minute .. ':completed', acked) == acked then
       redis.call('PEXPIRE', tally, tallyTtlMs)
     end
@@ -43,57 +63,11 @@ export const settleCompleted = script(
     end
     at = at + 3
   end
-  if ARGV[2] == '1' and redis.call('EXISTS', source) == 1 then
+  if isStream and redis.call('EXISTS', source) == 1 then
     local ok, floor = pcall(floorOf, source, group)
     if ok and floor then redis.call('HSET', settings, 'group:' .. group .. ':floor', floor) end
   end
   return late`,
-)
-
-/**
- * Moves one entry to its group's dead-letter stream: provenance, raw fields, index, tally, ack, in one step, so that the
- * job is at every instant either pending or dead. The raw fields are copied inside Redis and never pass through a client,
- * which would bend bytes that are not UTF-8. Over 1 000 fields they are packed into one: unpack has a limit, and an entry
- * that cannot be buried would hold the watermark for ever.
- *
- * Fenced. Returns {'dead', dead id}, {'stale'} if the delivery is no longer ours, {'gone'} if the entry was deleted.
- */
-export const buryDelivery = script(
-  'buryDelivery',
-  `${NOW}
-  -- KEYS source dead index tally | ARGV group me id deliveries minute tallyTtlMs jobId, then provenance: name value ...
-  local source, dead, index, tally = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-  local group, me, id, minute, jobId = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[7]
-  local pending = redis.call('XPENDING', source, group, id, id, 1)[1]
-  if not pending or pending[2] ~= me or pending[4] ~= tonumber(ARGV[4]) then return {'stale'} end
-  redis.call('XACK', source, group, '0-1')
-  local function count(outcome)
-    redis.call('HINCRBY', tally, minute .. ':' .. outcome, 1)
-    redis.call('PEXPIRE', tally, ARGV[6])
-  end
-  local entry = redis.call('XRANGE', source, id, id)[1]
-  if not entry then
-    redis.call('XACK', source, group, id)
-    count('gone')
-    return {'gone'}
-  end
-  local values, raw = {}, entry[2]
-  for i = 8, #ARGV do values[#values + 1] = ARGV[i] end
-  values[#values + 1] = 'dead-at'
-  values[#values + 1] = string.format('%.0f', now())
-  values[#values + 1] = 'dead-fields'
-  values[#values + 1] = #raw / 2
-  if #raw > 2000 then
-    values[#values + 1] = 'dead-packed'
-    values[#values + 1] = cmsgpack.pack(raw)
-  else
-    for i = 1, #raw do values[#values + 1] = raw[i] end
-  end
-  local deadId = redis.call('XADD', dead, '*', unpack(values))
-  redis.call('HSET', index, jobId, 'dead ' .. deadId)
-  count('dead')
-  redis.call('XACK', source, group, id)
-  return {'dead', deadId}`,
 )
 
 /**

@@ -50,14 +50,17 @@ export const joinGroup = script(
 
 /**
  * A worker's sign of life, once an interval: writes its presence and brings back what it must know. Returns
- * {now, leaseMs, maxDeliveries, claimDue}: claimDue is 1 if the claim tick is free and there is something to look for: an
+ * {now, leaseMs, maxDeliveries, claimDue, next due time or '', cancel cursor, cancelled member, …}: claimDue is 1 if the claim tick is free and there is something to look for: an
  * entry handed back, a consumer gone silent, or the sweep that is due once a lease. Cheap, so that idle groups cost
  * nothing more than this.
+ *
+ * Cancels come once each: the caller sends the cursor that it was given with the last ones. At most 500 a pulse.
  */
 export const pulse = script(
   'pulse',
   `${FLOOR}${NOW}${QUIET}${SILENT}
-  -- KEYS stream redelivery settings workers info | ARGV group me intervalMs leaseMs about
+  -- KEYS stream redelivery settings workers info delayed retries cancelled
+  -- ARGV group me intervalMs leaseMs about cancelCursor
   local stream, redelivery, settings, workers, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
   local group, me, intervalMs, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
   local at = now()
@@ -79,8 +82,18 @@ export const pulse = script(
   local quiet = isQuiet(info, at, intervalMs, leaseMs)
   local lease = redis.call('HGET', settings, 'group:' .. group .. ':leaseMs') or ''
   local most = redis.call('HGET', settings, 'group:' .. group .. ':maxDeliveries') or ''
-  if quiet then return {at, lease, most, 0} end
-  return {at, lease, most, anythingToClaim() and 1 or 0}`,
+  local nextDue = ''
+  for key = 6, 7 do
+    local due = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')[2]
+    if due and due ~= 'inf' and (nextDue == '' or tonumber(due) < tonumber(nextDue)) then nextDue = due end
+  end
+  local reply = {at, lease, most, not quiet and anythingToClaim() and 1 or 0, nextDue, ARGV[6]}
+  local cancels = redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. ARGV[6], '+inf', 'WITHSCORES', 'LIMIT', 0, 500)
+  for i = 1, #cancels, 2 do
+    reply[#reply + 1] = cancels[i]
+    reply[6] = cancels[i + 1]
+  end
+  return reply`,
 )
 
 /**

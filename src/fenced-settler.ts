@@ -1,0 +1,223 @@
+import { monotonicMs } from './clock.ts'
+import type { WorkerCounts } from './counts.ts'
+import { failureText, provenanceOf, type DeadReason } from './decide.ts'
+import type { Delivery } from './delivery.ts'
+import { FatalError, messageOf } from './errors.ts'
+import { jobEventOf, type Events } from './events.ts'
+import type { Holdings } from './holdings.ts'
+import type { Logger } from './logger.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
+import type { Persisting } from './persisting.ts'
+import { QuietWarnings } from './quiet-warnings.ts'
+import type { Connection } from './redis/connection.ts'
+import { SOURCES, type Member, type Source } from './redis/member.ts'
+import { settleOthers, type Fate, type FencedOutcome } from './redis/settling.ts'
+import type { ServerClock } from './server-clock.ts'
+
+/**
+ * Writes the outcomes that are no completions: scheduled for another attempt, dead, cancelled. In batches, several on their
+ * way at once, so that a batch which Redis refuses holds up nothing else. What Redis refuses for good is divided until the
+ * one outcome that it refuses stands alone.
+ */
+
+/** Outcomes per call of the script; each may bring 5 KB of provenance. */
+const BATCH = 100
+const MOST_BATCHES = 50
+
+/** What becomes of a delivery whose run did not complete. */
+export type Failed =
+  | { readonly kind: 'retry'; readonly error: unknown; readonly delayMs: number }
+  | { readonly kind: 'dead'; readonly reason: DeadReason; readonly error: unknown }
+  | { readonly kind: 'cancelled' }
+
+interface Waiting {
+  readonly delivery: Delivery
+  readonly outcome: Failed
+}
+
+export interface FencedSettlerDeps {
+  readonly connection: Connection
+  readonly member: Member
+  readonly holdings: Holdings
+  readonly counts: WorkerCounts
+  readonly numbers: WorkerNumbers
+  readonly clock: ServerClock
+  readonly logger: Logger
+  readonly events: Events
+  readonly persisting: Persisting
+  readonly stopped: AbortSignal
+  /** So many outcomes are settled, or given up. */
+  readonly onSettled: (count: number) => void
+  /** A retry is due then, by the server's time. */
+  readonly onScheduled: (dueMs: number) => void
+  /** The job has reached its end. */
+  readonly onFinished: (delivery: Delivery, how: 'dead' | 'cancelled', serverMs: number) => void
+}
+
+export class FencedSettler {
+  readonly #deps: FencedSettlerDeps
+  readonly #waiting: [Waiting[], Waiting[]] = [[], []]
+  readonly #warnings = new QuietWarnings()
+  #batches = 0
+
+  constructor(deps: FencedSettlerDeps) {
+    this.#deps = deps
+  }
+
+  /** Whether there is something to write and room to write it. */
+  get isWaiting(): boolean {
+    return this.#batches < MOST_BATCHES && (this.#waiting[0].length > 0 || this.#waiting[1].length > 0)
+  }
+
+  push(delivery: Delivery, outcome: Failed): void {
+    this.#waiting[delivery.source].push({ delivery, outcome })
+  }
+
+  /** Sends what waits, as far as there is room; `onSettled` tells when it is done. */
+  flush(): void {
+    for (const source of SOURCES) {
+      while (this.#waiting[source].length > 0 && this.#batches < MOST_BATCHES && !this.#deps.stopped.aborted) {
+        const batch = this.#waiting[source].splice(0, BATCH)
+        this.#batches += 1
+        this.#writeAll(source, batch)
+          .catch((error: unknown) => {
+            // Never expected; what cannot be written must not end the process, and its lease lets it run again.
+            this.#deps.logger.error({ ...this.#where(), fault: messageOf(error) }, 'outcomes could not be settled')
+          })
+          .finally(() => {
+            this.#batches -= 1
+            this.#deps.onSettled(0)
+          })
+      }
+    }
+  }
+
+  async #writeAll(source: Source, batch: readonly Waiting[], wasRefused = false): Promise<void> {
+    let left = batch
+    while (left.length > 0) {
+      const { connection, member, persisting } = this.#deps
+      const outcomes = left.map((one) => this.#asWritten(one))
+      const about = { what: 'settle failed jobs', jobs: left.length, mayDivide: left.length > 1 }
+      const written = await persisting.write(about, (resent) =>
+        settleOthers(connection.client, member, { source, outcomes, resent: resent || wasRefused }),
+      )
+      if (written.kind === 'stopped') return
+      if (written.kind === 'refused') {
+        const half = Math.ceil(left.length / 2)
+        const halves = [left.slice(0, half), left.slice(half)]
+        await Promise.all(halves.map((part) => this.#writeAll(source, part, true)))
+        return
+      }
+      // A group that is gone has nothing pending: made again at its floor, it delivers what is left.
+      const fates = written.kind === 'answered' ? written.reply : left.map((): Fate => 'stale')
+      fates.forEach((fate, at) => this.#settled(left[at] as Waiting, fate))
+      left = left.slice(fates.length)
+    }
+  }
+
+  #asWritten({ delivery, outcome }: Waiting): FencedOutcome {
+    const { entryId, id, deliveries, attempt, firstFailedMs } = delivery
+    switch (outcome.kind) {
+      case 'retry': {
+        const { delayMs, error } = outcome
+        return { kind: 'retry', entryId, id, deliveries, delayMs, attempt, firstFailedMs, error: failureText(error) }
+      }
+      case 'dead': {
+        const provenance = provenanceOf(outcome, delivery, this.#deps.member.consumer)
+        return { kind: 'dead', entryId, id, deliveries, provenance }
+      }
+      case 'cancelled':
+        return { kind: 'cancelled', entryId, id, deliveries }
+    }
+  }
+
+  #settled(waiting: Waiting, fate: Fate): void {
+    const { delivery, outcome } = waiting
+    const { holdings, counts, numbers, logger } = this.#deps
+    const { id, name } = delivery
+    if (fate === 'wide') {
+      const error = new FatalError('its entry has too many fields to be scheduled again', { cause: errorOf(outcome) })
+      this.push(delivery, { kind: 'dead', reason: 'fatal', error })
+      return this.#deps.onSettled(0)
+    }
+    numbers.acks[fate === 'stale' || fate === 'gone' || fate === 'twin' ? 'lost' : 'ok'] += 1
+    switch (fate) {
+      case 'gone':
+        counts.gone += 1
+        break
+      case 'stale':
+        counts.late += 1
+        break
+      case 'twin':
+        logger.warn(
+          { ...this.#where(), id, job: name },
+          'another entry of the same job id is scheduled already; this one stays pending until its lease is over',
+        )
+        break
+      case 'cancelled':
+        this.#cancelled(delivery)
+        break
+      case 'retried':
+      case 'dead':
+      case 'done':
+        this.#asIntended(waiting)
+    }
+    holdings.release(delivery)
+    this.#deps.onSettled(1)
+  }
+
+  #asIntended({ delivery, outcome }: Waiting): void {
+    switch (outcome.kind) {
+      case 'retry':
+        return this.#retried(delivery, outcome)
+      case 'dead':
+        return this.#dead(delivery, outcome)
+      case 'cancelled':
+        return this.#cancelled(delivery)
+    }
+  }
+
+  #retried(delivery: Delivery, { delayMs, error }: Failed & { kind: 'retry' }): void {
+    const { counts, clock, logger, events } = this.#deps
+    counts.retried += 1
+    if (delivery.numbers !== undefined) delivery.numbers.retried += 1
+    const dueMs = Math.round(clock.at(monotonicMs()) + delayMs)
+    this.#deps.onScheduled(dueMs)
+    if (events.has('job:retried')) events.emit('job:retried', { ...jobEventOf(delivery), error, delayMs, dueMs })
+    const unsaid = this.#warnings.due(delivery.name)
+    if (unsaid === undefined) return
+    const { id, name, attempt } = delivery
+    const also = unsaid === 0 ? {} : { unsaid }
+    logger.warn(
+      { ...this.#where(), id, job: name, attempt, delayMs, error: messageOf(error), ...also },
+      'job failed; it is tried again',
+    )
+  }
+
+  #dead(delivery: Delivery, { reason, error }: Failed & { kind: 'dead' }): void {
+    const { counts, numbers, clock, logger } = this.#deps
+    counts.dead += 1
+    numbers.dead[reason] += 1
+    this.#deps.onFinished(delivery, 'dead', clock.at(monotonicMs()))
+    const { id, name, attempt } = delivery
+    logger.warn({ ...this.#where(), id, job: name, attempt, reason }, `job is dead: ${messageOf(error)}`)
+    this.#deps.events.emit('job:dead', { ...jobEventOf(delivery), reason, error })
+  }
+
+  #cancelled(delivery: Delivery): void {
+    const { counts, clock, logger } = this.#deps
+    counts.cancelled += 1
+    this.#deps.onFinished(delivery, 'cancelled', clock.at(monotonicMs()))
+    const { id, name } = delivery
+    logger.info({ ...this.#where(), id, job: name }, 'job was cancelled')
+    this.#deps.events.emit('job:cancelled', jobEventOf(delivery))
+  }
+
+  #where(): { stream: string; group: string } {
+    return { stream: this.#deps.member.stream, group: this.#deps.member.group }
+  }
+}
+
+function errorOf(outcome: Failed): unknown {
+  return outcome.kind === 'cancelled' ? undefined : outcome.error
+}

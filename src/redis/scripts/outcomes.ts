@@ -1,0 +1,115 @@
+import { FLOOR, NOW } from './lua.ts'
+import { script } from './script.ts'
+
+/**
+ * Writes the outcomes of deliveries that did not complete: tried again later, dead, or cancelled. For each of them the fence,
+ * the move, the index, the tally and the ack are one step, so that the job is at every instant in exactly one place: pending,
+ * scheduled, dead or settled. The fence is (consumer, delivery count): the owner alone is none, for a worker whose
+ * timed-out handler still runs owns the entry again after its own claim.
+ *
+ * The raw fields are copied inside Redis and never pass through a client, which would bend bytes that are not UTF-8.
+ *
+ * - retry: fields without id, attempt, first-failed and at, then those anew, go packed beside the due time. If somebody
+ *   has cancelled the job meanwhile, it is settled as cancelled. An id that is scheduled already (two entries that claim
+ *   to be one job) changes nothing: 'twin', or one of the two would be lost. An entry too wide to be appended again by
+ *   unpack changes nothing: 'wide'.
+ * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
+ *   buried would hold the watermark for ever.
+ *
+ * A resend may find what its first try did: what is not pending any more is 'done' then, and not 'stale'.
+ * Stops after 1 MiB of fields, so the answer may be shorter than the question; the rest is asked again. XACK comes first:
+ * under OOM a first harmless write lets the rest of a script pass, and settling must get through.
+ *
+ * Returns a word per entry: 'retried' | 'dead' | 'cancelled' | 'gone' (deleted from the stream) | 'stale' | 'done' | 'twin' |
+ * 'wide'.
+ */
+export const settleFenced = script(
+  'settleFenced',
+  `${FLOOR}${NOW}
+  -- KEYS source dead index retries retryJobs cancelled settings tally...
+  -- ARGV group me isStream(1|0) resent(1|0) tallyTtlMs, then per entry: id deliveries tally minute jobId kind count arg...
+  local source, dead, index, retries, retryJobs, cancelled, settings = unpack(KEYS, 1, 7)
+  local group, me, isStream, resent, ttlMs = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1', ARGV[5]
+  local function check(key, wanted)
+    local kind = redis.call('TYPE', key).ok
+    if kind ~= wanted and kind ~= 'none' then return redis.error_reply('WRONGTYPE a key of the group holds a ' .. kind) end
+  end
+  local wrong = check(dead, 'stream') or check(index, 'hash') or check(retries, 'zset') or check(retryJobs, 'hash')
+    or check(cancelled, 'zset')
+  if wrong then return wrong end
+  redis.call('XACK', source, group, '0-1')
+  local at, bytes, words = now(), 0, {}
+  local ms = string.format('%.0f', at)
+  local renamed = {id = true, attempt = true, ['first-failed'] = true, at = true}
+
+  local function settled(entry, outcome)
+    local tally = KEYS[7 + tonumber(entry.tally)]
+    if redis.call('HINCRBY', tally, entry.minute .. ':' .. outcome, 1) == 1 then redis.call('PEXPIRE', tally, ttlMs) end
+    redis.call('XACK', source, group, entry.id)
+    return outcome
+  end
+  local function forgotten(entry, outcome)
+    if not isStream then redis.call('HDEL', index, entry.jobId) end
+    return settled(entry, outcome)
+  end
+  local function isCancelled(jobId)
+    return redis.call('ZSCORE', cancelled, jobId) or redis.call('ZSCORE', cancelled, jobId .. ' ' .. group)
+  end
+  local function retry(entry, raw, args)
+    if isCancelled(entry.jobId) then return forgotten(entry, 'cancelled') end
+    if #raw > 7000 then return 'wide' end
+    local fields = {}
+    for i = 1, #raw, 2 do
+      if not renamed[raw[i]] then
+        fields[#fields + 1] = raw[i]
+        fields[#fields + 1] = raw[i + 1]
+      end
+    end
+    local own = {'id', entry.jobId, 'attempt', args[2], 'first-failed', args[3] == '' and ms or args[3]}
+    for i = 1, #own do fields[#fields + 1] = own[i] end
+    if redis.call('HSETNX', retryJobs, entry.jobId, cmsgpack.pack({args[4], fields})) == 0 then return 'twin' end
+    redis.call('ZADD', retries, string.format('%.0f', at + tonumber(args[1])), entry.jobId)
+    redis.call('HSET', index, entry.jobId, 'scheduled')
+    return settled(entry, 'retried')
+  end
+  local function bury(entry, raw, args)
+    local values = args
+    values[#values + 1] = 'dead-at'
+    values[#values + 1] = ms
+    values[#values + 1] = 'dead-fields'
+    values[#values + 1] = #raw / 2
+    if #raw > 2000 then
+      values[#values + 1] = 'dead-packed'
+      values[#values + 1] = cmsgpack.pack(raw)
+    else
+      for i = 1, #raw do values[#values + 1] = raw[i] end
+    end
+    redis.call('HSET', index, entry.jobId, 'dead ' .. redis.call('XADD', dead, '*', unpack(values)))
+    return settled(entry, 'dead')
+  end
+  local function settle(entry, kind, args)
+    local pending = redis.call('XPENDING', source, group, entry.id, entry.id, 1)[1]
+    if not pending then return resent and 'done' or 'stale' end
+    if pending[2] ~= me or pending[4] ~= entry.deliveries then return 'stale' end
+    local found = redis.call('XRANGE', source, entry.id, entry.id)[1]
+    if not found then return forgotten(entry, 'gone') end
+    for i = 1, #found[2] do bytes = bytes + #found[2][i] end
+    if kind == 'retry' then return retry(entry, found[2], args) end
+    if kind == 'dead' then return bury(entry, found[2], args) end
+    return forgotten(entry, 'cancelled')
+  end
+
+  local i = 6
+  while i <= #ARGV and bytes <= 1048576 do
+    local entry = {id = ARGV[i], deliveries = tonumber(ARGV[i + 1]), tally = ARGV[i + 2], minute = ARGV[i + 3], jobId = ARGV[i + 4]}
+    local kind, count, args = ARGV[i + 5], tonumber(ARGV[i + 6]), {}
+    for a = 1, count do args[a] = ARGV[i + 6 + a] end
+    words[#words + 1] = settle(entry, kind, args)
+    i = i + 7 + count
+  end
+  if isStream and redis.call('EXISTS', source) == 1 then
+    local ok, floor = pcall(floorOf, source, group)
+    if ok and floor then redis.call('HSET', settings, 'group:' .. group .. ':floor', floor) end
+  end
+  return words`,
+)
