@@ -1,5 +1,5 @@
 import { Registry } from 'prom-client'
-import { Inspector, Producer, Worker, type PublishOptions, type WorkerOptions } from '../../src/index.ts'
+import { Inspector, Producer, Worker, type WorkerOptions } from '../../src/index.ts'
 import { deadKey, groupScheduledKey, redeliveryKey, scheduledKey } from '../../src/redis/keys.ts'
 import { JOB_NAME, PAYLOAD } from '../payload.ts'
 import { RETRY_DELAY_MS, type Lifecycle, type LifecycleSetup, type LifecycleWorker } from './lifecycle.ts'
@@ -13,7 +13,7 @@ export function openMillraceLifecycle(url: string): Lifecycle {
   const redis = connect(url)
   return {
     publish: async (count, { delayMs = 0 }) => {
-      const { published } = await producer.publishMany(JOB_NAME, repeated(PAYLOAD, count), publishOptions(delayMs))
+      const { published } = await producer.publishMany(JOB_NAME, repeated(PAYLOAD, count), { stream: STREAM, delayMs })
       if (published !== count) throw new Error(`expected ${count} jobs to be published, got ${published}`)
     },
     worker: async (setup) => startWorker(url, setup),
@@ -59,7 +59,7 @@ async function startWorker(url: string, setup: LifecycleSetup): Promise<Lifecycl
 }
 
 function workerOptions(url: string, { concurrency, attempts, onJob }: LifecycleSetup): WorkerOptions {
-  const options: WorkerOptions & { retry: object } = {
+  return {
     redis: url,
     stream: STREAM,
     group: GROUP,
@@ -69,12 +69,6 @@ function workerOptions(url: string, { concurrency, attempts, onJob }: LifecycleS
     registry: new Registry(),
     logger: false,
   }
-  return options
-}
-
-function publishOptions(delayMs: number): PublishOptions {
-  const options: PublishOptions & { delayMs?: number } = { stream: STREAM, ...(delayMs > 0 && { delayMs }) }
-  return options
 }
 
 interface Redriving {
