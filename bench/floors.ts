@@ -43,9 +43,18 @@ export const FLOORS: readonly Floor[] = [
     bound: 'at most',
     limit: 2,
   },
+  floor('fail, retry, succeed, to BullMQ', perSecondOf('fail-retry-succeed'), 'bullmq', 1),
+  floor('publish for later, in bulk, to addBulk of BullMQ', perSecondOf('scheduled-publish'), 'bullmq', 1),
+  floor('promote due jobs and run them, to BullMQ', perSecondOf('promotion'), 'bullmq', 1),
+  floor('die at the first failure, to BullMQ', { measure: 'dead-redrive', figure: 'deadPerSecond' }, 'bullmq', 1),
+  floor('redrive all, to BullMQ', { measure: 'dead-redrive', figure: 'redrivenPerSecond' }, 'bullmq', 1),
 ]
 
 type Figure = Omit<FigureName, 'contender'>
+
+function perSecondOf(measure: string): Figure {
+  return { measure, figure: PER_SECOND }
+}
 
 function millrace(measure: string, figure: string): FigureName {
   return { measure, figure, contender: 'millrace' }

@@ -1,9 +1,10 @@
 import { writeFile } from 'node:fs/promises'
 import { messageOf } from '../src/errors.ts'
-import { FLOORS } from './floors.ts'
+import { FLOORS, type Floor } from './floors.ts'
 import { judge } from './judging.ts'
 import { thisMachine, versions } from './machine.ts'
-import { allGroups } from './measures/groups.ts'
+import { chosenGroups } from './measures/groups.ts'
+import type { Group } from './measures/measure.ts'
 import { FULL, QUICK } from './measures/scale.ts'
 import { type BenchOptions, readOptions, usageExitCode } from './options.ts'
 import { installPeers, missingPeers } from './peers.ts'
@@ -31,9 +32,7 @@ async function measureAll(options: BenchOptions, signal: AbortSignal): Promise<R
   if (options.without.length === 0) await installPeers(say, signal)
   const missing = await missingPeers(options.without)
   for (const [peer, why] of missing) say(`${peer} is not measured: ${why}; the rest goes on`)
-  const groups = allGroups(options.quick ? QUICK : FULL).filter(
-    ({ name }) => options.only.length === 0 || options.only.includes(name),
-  )
+  const groups = chosenGroups(options.quick ? QUICK : FULL, options)
   const { results, failures } = await runRounds(
     groups,
     { rounds: options.rounds, without: new Set(missing.keys()), profileFolder: options.profile, signal },
@@ -54,8 +53,14 @@ async function measureAll(options: BenchOptions, signal: AbortSignal): Promise<R
     results,
     failures,
     missing: Object.fromEntries(missing),
-    floors: options.quick ? undefined : judge(FLOORS, (name) => valuesOf(results, name)),
+    floors: options.quick ? undefined : judge(floorsOf(groups), (name) => valuesOf(results, name)),
   }
+}
+
+/** What nobody asked for is not judged. */
+function floorsOf(groups: readonly Group[]): Floor[] {
+  const measured = new Set(groups.flatMap(({ measures }) => measures.map(({ name }) => name)))
+  return FLOORS.filter(({ of, over }) => [of, ...over].every(({ measure }) => measured.has(measure)))
 }
 
 async function main(signal: AbortSignal): Promise<number> {

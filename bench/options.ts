@@ -1,11 +1,13 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { allGroups } from './measures/groups.ts'
+import { groupNames } from './measures/groups.ts'
 import { FULL } from './measures/scale.ts'
 import { PEERS, type Peer } from './peers.ts'
 
 export interface BenchOptions {
   readonly quick: boolean
-  /** Names of groups; none is all. */
+  /** Measure what happens to jobs that fail or wait, instead of the rest. */
+  readonly lifecycle: boolean
+  /** Names of groups, of both kinds; none is all of the chosen kind. */
   readonly only: readonly string[]
   readonly rounds: number | undefined
   readonly without: readonly Peer[]
@@ -14,24 +16,29 @@ export interface BenchOptions {
   readonly profile: string | undefined
 }
 
-const NAMES = allGroups(FULL).map(({ name }) => name)
+const NAMES = groupNames(FULL)
 
 const HELP = `
 Progress goes to stderr, the tables to stdout. Every measurement has a process and a private Redis of its own.
 Exit codes: 0 ok, 1 a floor was missed or something failed, 2 usage, 130 interrupted.
 
-Measures: ${NAMES.join(', ')}
+Measures: ${NAMES.plain.join(', ')}
+With --lifecycle: ${NAMES.lifecycle.join(', ')}
 
 Examples:
   $ npm run bench -- --json bench.json
   $ npm run bench -- --only process --only publish-many --rounds 3
+  $ npm run bench -- --lifecycle
   $ npm run bench -- --quick`
 
 /** Reads the command line. @throws CommanderError with what is to be said, also for --help. */
 export function readOptions(args: readonly string[]): BenchOptions {
   const program = new Command('npm run bench --')
     .description('Measures millrace beside a plain loop over Redis Streams, BullMQ and Bee-Queue.')
-    .addOption(listOption('--only <measure>', 'measure this alone; may be given again', NAMES))
+    .addOption(
+      listOption('--only <measure>', 'measure this alone; may be given again', [...NAMES.plain, ...NAMES.lifecycle]),
+    )
+    .option('--lifecycle', 'measure retries, scheduled jobs and dead letters instead, beside BullMQ', false)
     .option('--rounds <n>', 'rounds of each measure', wholeNumber)
     .option('--quick', 'tiny counts and one round: only whether it runs; no floor is judged', false)
     .addOption(listOption('--without <peer>', 'go on as if this peer were not installed; may be given again', PEERS))
@@ -43,8 +50,17 @@ export function readOptions(args: readonly string[]): BenchOptions {
     .allowExcessArguments(false)
     .exitOverride()
   program.parse(args, { from: 'user' })
-  const { quick, only, rounds, without, json, markdown, profile } = program.opts<Partial<BenchOptions>>()
-  return { quick: quick === true, only: only ?? [], rounds, without: without ?? [], json, markdown, profile }
+  const { quick, lifecycle, only, rounds, without, json, markdown, profile } = program.opts<Partial<BenchOptions>>()
+  return {
+    quick: quick === true,
+    lifecycle: lifecycle === true,
+    only: only ?? [],
+    rounds,
+    without: without ?? [],
+    json,
+    markdown,
+    profile,
+  }
 }
 
 /** The exit code that an error of the command line asks for; undefined for any other error. */

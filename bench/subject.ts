@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { messageOf } from '../src/errors.ts'
-import { openContender } from './contenders/load.ts'
+import { openContender, openLifecycle } from './contenders/load.ts'
 import type { Contender } from './contenders/contender.ts'
 import { processInCycles } from './steps/cycles.ts'
+import { measureLifecycle } from './steps/lifecycle.ts'
 import { latency } from './steps/latency.ts'
 import { processWaiting } from './steps/process.ts'
 import { publish } from './steps/publish.ts'
-import type { Answer, Figures, Order } from './steps/task.ts'
+import type { Answer, Figures, LifecycleTask, Order, Task } from './steps/task.ts'
 
 /**
  * The process that is measured. It does one task with one contender and ends, so that no heap and no compiled code of one
@@ -17,19 +18,30 @@ process.once('message', (order: Order) => void obey(order))
 // The benchmark is gone: so are we.
 process.once('disconnect', () => process.exit(1))
 
-async function obey({ contender: name, url, task }: Order): Promise<void> {
+async function obey(order: Order): Promise<void> {
   let answer: Answer
   try {
-    const contender = await openContender(name, url)
-    answer = { kind: 'figures', figures: await measure(contender, url, task) }
-    await contender.close()
+    answer = { kind: 'figures', figures: await figuresOf(order) }
   } catch (error) {
     answer = { kind: 'failed', message: messageOf(error) }
   }
   process.send?.(answer, () => process.exit(0))
 }
 
-async function measure(contender: Contender, url: string, task: Order['task']): Promise<Figures> {
+async function figuresOf({ contender: name, url, task }: Order): Promise<Figures> {
+  if (task.step === 'lifecycle') {
+    const system = await openLifecycle(name, url)
+    const figures = await measureLifecycle(system, task)
+    await system.close()
+    return figures
+  }
+  const contender = await openContender(name, url)
+  const figures = await measure(contender, url, task)
+  await contender.close()
+  return figures
+}
+
+async function measure(contender: Contender, url: string, task: Exclude<Task, LifecycleTask>): Promise<Figures> {
   switch (task.step) {
     case 'publish':
       return publish(contender, task)

@@ -5,18 +5,20 @@ import type { Contender, Publisher, RunningWorker, WorkerSetup } from './contend
 /** BullMQ with its defaults; finished jobs are removed, as ours are no work for anyone any more. */
 
 /** As much of BullMQ as is used here: its own types are there only where it is installed. */
-interface BullMq {
+export interface BullMq {
   readonly Queue: new (name: string, options: object) => BullQueue
-  readonly Worker: new (
-    name: string,
-    processor: (job: { data: Payload }) => Promise<void>,
-    options: object,
-  ) => BullWorker
+  readonly Worker: new (name: string, processor: (job: BullJob) => Promise<void>, options: object) => BullWorker
 }
-interface BullQueue {
+export interface BullJob {
+  readonly data: Payload
+  /** Runs that failed. */
+  readonly attemptsMade: number
+}
+export interface BullQueue {
   add(name: string, data: Payload): Promise<unknown>
-  addBulk(jobs: { name: string; data: Payload }[]): Promise<unknown[]>
+  addBulk(jobs: { name: string; data: Payload; opts?: object }[]): Promise<unknown[]>
   getJobCounts(...states: string[]): Promise<Record<string, number>>
+  retryJobs(options: { state: 'failed' }): Promise<void>
   close(): Promise<void>
 }
 interface BullWorker {
@@ -25,9 +27,9 @@ interface BullWorker {
   close(): Promise<void>
 }
 
-const NAME = 'bench'
-const BATCH = 500
-const UNSETTLED = ['waiting', 'active', 'delayed', 'prioritized', 'paused', 'failed', 'completed']
+export const NAME = 'bench'
+export const BATCH = 500
+export const UNSETTLED = ['waiting', 'active', 'delayed', 'prioritized', 'paused', 'failed', 'completed']
 
 export async function openBullMq(url: string): Promise<Contender> {
   const { Queue, Worker } = (await loadPeer('bullmq')) as BullMq

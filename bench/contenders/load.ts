@@ -1,4 +1,5 @@
 import type { Contender, ContenderName } from './contender.ts'
+import type { Lifecycle } from './lifecycle.ts'
 
 /** Loads one contender and nothing of the others: a process measures one, and its heap is to hold that one. */
 export async function openContender(name: ContenderName, url: string): Promise<Contender> {
@@ -11,5 +12,18 @@ export async function openContender(name: ContenderName, url: string): Promise<C
       return (await import('./bullmq.ts')).openBullMq(url)
     case 'bee-queue':
       return (await import('./bee-queue.ts')).openBeeQueue(url)
+  }
+}
+
+/** The same for those that have what is measured of jobs that fail or wait. */
+export async function openLifecycle(name: ContenderName, url: string): Promise<Lifecycle> {
+  switch (name) {
+    case 'millrace':
+      return (await import('./millrace-lifecycle.ts')).openMillraceLifecycle(url)
+    case 'bullmq':
+      return (await import('./bullmq-lifecycle.ts')).openBullMqLifecycle(url)
+    case 'raw':
+    case 'bee-queue':
+      throw new Error(`${name} is not measured with jobs that fail or wait`)
   }
 }

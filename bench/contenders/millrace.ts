@@ -54,6 +54,6 @@ function workerOptions(url: string, { concurrency, onJob }: WorkerSetup): Worker
   }
 }
 
-function* repeated<Item>(item: Item, count: number): Iterable<Item> {
+export function* repeated<Item>(item: Item, count: number): Iterable<Item> {
   for (let at = 0; at < count; at++) yield item
 }

@@ -11,20 +11,26 @@ export function connect(url: string, options: RedisOptions = {}): Redis {
 }
 
 /** Entries that the group has not been given yet, and those that are pending. */
-export async function unsettledEntries(redis: Redis): Promise<number> {
-  const groups = (await redis.xinfo('GROUPS', STREAM).catch(() => [])) as unknown[][]
+export async function unsettledEntries(redis: Redis, key = STREAM): Promise<number> {
+  const groups = (await redis.xinfo('GROUPS', key).catch(() => [])) as unknown[][]
   const group = groups.map(namedFields).find((fields) => fields.get('name') === GROUP)
-  if (group === undefined) return redis.xlen(STREAM)
+  if (group === undefined) return redis.xlen(key)
   const lag = group.get('lag')
-  const unread = typeof lag === 'number' ? lag : await countAfter(redis, String(group.get('last-delivered-id')))
+  const unread = typeof lag === 'number' ? lag : await countAfter(redis, key, String(group.get('last-delivered-id')))
   return unread + Number(group.get('pending'))
 }
 
+/** The time of Redis. */
+export async function serverMs(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.time()
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+}
+
 /** For a Redis that does not know the lag: before 7.0, or after certain trims. */
-async function countAfter(redis: Redis, id: string): Promise<number> {
+async function countAfter(redis: Redis, key: string, id: string): Promise<number> {
   let from = id
   for (let count = 0; ;) {
-    const entries = await redis.xrange(STREAM, `(${from}`, '+', 'COUNT', 10_000)
+    const entries = await redis.xrange(key, `(${from}`, '+', 'COUNT', 10_000)
     count += entries.length
     const last = entries.at(-1)
     if (last === undefined) return count

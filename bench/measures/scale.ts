@@ -22,7 +22,13 @@ export interface Scale {
   readonly persistedJobs: number
   readonly idleMs: number
   readonly idleSettleMs: number
+  readonly lifecycle: LifecycleScale
 }
+
+/** Jobs that fail or wait, by what happens to them; the same is asked of both where both take seconds. */
+export type LifecycleScale = Readonly<
+  Record<'retried' | 'scheduled' | 'promoted' | 'dead', { readonly fast: number; readonly slow: number }>
+>
 
 export const FULL: Scale = {
   rounds: 5,
@@ -41,6 +47,12 @@ export const FULL: Scale = {
   persistedJobs: 150_000,
   idleMs: 10_000,
   idleSettleMs: 2000,
+  lifecycle: {
+    retried: { fast: 50_000, slow: 20_000 },
+    scheduled: { fast: 100_000, slow: 20_000 },
+    promoted: { fast: 100_000, slow: 100_000 },
+    dead: { fast: 10_000, slow: 10_000 },
+  },
 }
 
 /** Only whether it runs. */
@@ -60,6 +72,12 @@ export const QUICK: Scale = {
   persistedJobs: 2000,
   idleMs: 500,
   idleSettleMs: 100,
+  lifecycle: {
+    retried: { fast: 500, slow: 500 },
+    scheduled: { fast: 1000, slow: 1000 },
+    promoted: { fast: 1000, slow: 1000 },
+    dead: { fast: 500, slow: 500 },
+  },
 }
 
 /** How many jobs of a bulk a contender gets. */

@@ -1,7 +1,7 @@
 import { type Column } from '../../cli/output.ts'
 import { CONTENDERS, LABELS } from '../contenders/contender.ts'
 import type { Judgement } from '../judging.ts'
-import type { Line, Report } from './report.ts'
+import type { Report } from './report.ts'
 import { linesOf } from './report.ts'
 
 /** A table before it is text: the terminal and the document show the same. */
@@ -10,27 +10,25 @@ export interface Table {
   readonly rows: readonly (readonly string[])[]
 }
 
-const OTHERS = CONTENDERS.filter((name) => name !== 'millrace')
-
+/** Who is in no measure of the run has no column. */
 export function figuresTable(report: Pick<Report, 'groups' | 'results'>): Table {
+  const measured = new Set(report.groups.flatMap(({ measures }) => measures.flatMap(({ contenders }) => contenders)))
+  const names = CONTENDERS.filter((name) => measured.has(name))
+  const others = names.filter((name) => name !== 'millrace')
   return {
     columns: [
       { title: 'median' },
       { title: 'unit' },
-      ...CONTENDERS.map((name) => ({ title: LABELS[name], align: 'right' as const })),
-      ...OTHERS.map((name) => ({ title: `to ${LABELS[name]}`, align: 'right' as const })),
+      ...names.map((name) => ({ title: LABELS[name], align: 'right' as const })),
+      ...others.map((name) => ({ title: `to ${LABELS[name]}`, align: 'right' as const })),
     ],
-    rows: linesOf(report).map(rowOf),
+    rows: linesOf(report).map(({ title, unit, digits, medians, ratios }) => [
+      title,
+      unit,
+      ...names.map((name) => numberText(medians[name], digits)),
+      ...others.map((name) => (ratios[name] === undefined ? '-' : `${ratioText(ratios[name])}×`)),
+    ]),
   }
-}
-
-function rowOf({ title, unit, digits, medians, ratios }: Line): string[] {
-  return [
-    title,
-    unit,
-    ...CONTENDERS.map((name) => numberText(medians[name], digits)),
-    ...OTHERS.map((name) => (ratios[name] === undefined ? '-' : `${ratioText(ratios[name])}×`)),
-  ]
 }
 
 export function floorsTable(floors: readonly Judgement[]): Table {

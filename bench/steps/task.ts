@@ -6,6 +6,7 @@ export type Task =
   | ProcessTask
   | { readonly step: 'latency'; readonly samples: number; readonly warmUpSamples: number; readonly everyMs: number }
   | CyclesTask
+  | LifecycleTask
   | { readonly step: 'idle' }
 
 export type PublishHow = 'many' | 'in-flight' | 'awaited'
@@ -25,6 +26,15 @@ export interface CyclesTask {
   readonly cycles: number
   readonly warmUpCycles: number
   readonly jobsPerCycle: number
+  readonly concurrency: number
+}
+
+export interface LifecycleTask {
+  readonly step: 'lifecycle'
+  readonly what: 'retry' | 'schedule' | 'promote' | 'redrive'
+  readonly jobs: number
+  /** How many go the same way before. */
+  readonly warmUpJobs: number
   readonly concurrency: number
 }
 
