@@ -127,7 +127,8 @@ function asOptionalId(reply: unknown): string | undefined {
 /** Clients whose server, or whose permissions, are without EVALSHA_RO: Redis before 7.0. */
 const withoutReadOnly = new WeakSet<Redis>()
 
-async function look(
+/** Runs a script that only reads. */
+export async function look(
   client: Redis,
   script: Script,
   keys: readonly string[],
