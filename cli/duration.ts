@@ -1,15 +1,30 @@
 import { usageError } from './exit.ts'
 
-const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
+const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 /** What Node's timers can hold; a longer one would fire at once. */
 const LONGEST_MS = 2 ** 31 - 1
 
-/** A duration as people write it, in ms: 500ms, 1s, 1.5s, 2m, 1h. @throws CliError that says what was expected. */
-export function parseDuration(option: string, text: string, { minMs = 1 }: { minMs?: number } = {}): number {
-  const [, amount = '', unit = ''] = /^(\d{1,12}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text) ?? []
+/**
+ * A duration as people write it, in ms: 500ms, 1s, 1.5s, 2m, 1h, 3d; `mostMs` above 24 days is for what no timer waits for.
+ * @throws CliError that says what was expected.
+ */
+export function parseDuration(
+  option: string,
+  text: string,
+  { minMs = 1, mostMs = LONGEST_MS }: { minMs?: number; mostMs?: number } = {},
+): number {
+  const [, amount = '', unit = ''] = /^(\d{1,12}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(text) ?? []
   const ms = Math.round(Number(amount) * (UNIT_MS[unit as keyof typeof UNIT_MS] ?? NaN))
-  if (amount !== '' && ms >= minMs && ms <= LONGEST_MS) return ms
+  if (amount !== '' && ms >= minMs && ms <= mostMs) return ms
   const least = minMs > 1 ? ` of ${minMs}ms or more` : ''
   const got = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
   throw usageError(`expected \`${option}\` to be a duration${least} such as 500ms, 1s, 2m or 1h, got ${got}`)
+}
+
+/** A duration to the millisecond, as it can be given again: 48h, 30d, 1500ms. */
+export function exactDuration(ms: number): string {
+  // Up to two days in hours, as people say them.
+  const units = (['d', 'h', 'm', 's'] as const).filter((unit) => unit !== 'd' || ms > 172_800_000)
+  const unit = units.find((candidate) => ms % UNIT_MS[candidate] === 0) ?? 'ms'
+  return `${ms / UNIT_MS[unit]}${unit}`
 }

@@ -2,8 +2,11 @@
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
 import { registerDemo } from './commands/demo.ts'
+import { registerGroups } from './commands/groups.ts'
 import { registerPublish } from './commands/publish.ts'
+import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
+import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
@@ -62,6 +65,9 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
+registerGroups(program, context)
+registerSettings(program, context)
+registerTrim(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {
