@@ -185,7 +185,7 @@ function warningLines(streams: readonly StreamStats[]): string[] {
       .filter(({ setAside }) => setAside > 0)
       .map(({ group, setAside }) =>
         printable(
-          `group ${group} of ${stream}: ${plural(setAside, 'retry', 'retries')} could not be moved and stand aside`,
+          `group ${group} of ${stream}: ${plural(setAside, 'retry', 'retries')} could not be moved and ${setAside === 1 ? 'stands' : 'stand'} aside`,
         ),
       ),
     ...abandonedLines(stream, groups),
