@@ -42,7 +42,8 @@ Examples:
 
 const REMOVE_HELP = `
 Without --execute it only tells what would be abandoned. Jobs that the group has not settled are then nobody's any more; the
-stream itself and its other groups are not touched. Its name is unknown afterwards: a worker must say where it starts.
+stream itself and its other groups are not touched. Its name is unknown afterwards: a worker must say where it starts. With
+--force it is removed under workers that run, and these make it anew, from the oldest entry of the stream on.
 
 Examples:
   $ millrace groups remove orders billing
@@ -113,6 +114,7 @@ function addRemove(groups: Command, context: CliContext): void {
     )
 }
 
+const STILL_RUNS = 'they make it anew, from the oldest entry of the stream on'
 const NO_GROUP_LEFT = 'the stream has no other group: nobody reads it, and it is not trimmed'
 
 async function withInspector(context: CliContext, use: (inspector: Inspector) => Promise<void>): Promise<void> {
@@ -195,7 +197,7 @@ function tell(context: CliContext, plan: GroupRemoval, { execute, json }: Remove
 }
 
 function dryRun(context: CliContext, { stream, group, workers, isLastGroup }: GroupRemoval, command: Command): void {
-  if (workers > 0) context.say(`it has ${plural(workers, 'live worker')}: stop them first, or add --force`)
+  if (workers > 0) context.say(`it has ${plural(workers, 'live worker')}: stop them first; with --force ${STILL_RUNS}`)
   if (isLastGroup) context.say(NO_GROUP_LEFT)
   context.say(
     `nothing was removed; to remove it: ${commandLine(command, 'groups', 'remove', stream, group, '--execute')}`,
