@@ -38,3 +38,11 @@ function durationMs(text: string): number {
 function quoted(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
 }
+
+/** A duration to the millisecond, as it can be given again: 48h, 30d, 1500ms. */
+export function exactDuration(ms: number): string {
+  // Up to two days in hours, as people say them.
+  const units = (['d', 'h', 'm', 's'] as const).filter((unit) => unit !== 'd' || ms > 172_800_000)
+  const unit = units.find((candidate) => ms % UNIT_MS[candidate] === 0) ?? 'ms'
+  return `${ms / UNIT_MS[unit]}${unit}`
+}

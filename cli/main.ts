@@ -4,9 +4,12 @@ import { createRequire } from 'node:module'
 import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
+import { registerGroups } from './commands/groups.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerScheduled } from './commands/scheduled.ts'
+import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
+import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
@@ -68,6 +71,9 @@ registerStats(program, context)
 registerScheduled(program, context)
 registerCancel(program, context)
 registerDead(program, context)
+registerGroups(program, context)
+registerSettings(program, context)
+registerTrim(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {

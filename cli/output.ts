@@ -49,10 +49,17 @@ export function countText(count: number): string {
   return count.toLocaleString('en-US', { maximumFractionDigits: 0 })
 }
 
-/** `1 job`, `2 jobs`. */
-export function plural(count: number, noun: string): string {
-  return `${countText(count)} ${noun}${count === 1 ? '' : 's'}`
+/** `1 job`, `2 jobs`, `2 entries`. */
+export function plural(count: number, noun: string, nouns = `${noun}s`): string {
+  return `${countText(count)} ${count === 1 ? noun : nouns}`
 }
+
+/** A moment to the second, the same wherever it is read: 2026-11-21T10:00:00Z. Ids can lie beyond all dates. */
+export function momentText(ms: number): string {
+  return ms <= LAST_DATE_MS ? `${new Date(ms).toISOString().slice(0, -5)}Z` : 'beyond all dates'
+}
+
+const LAST_DATE_MS = 253_402_300_799_999
 
 /** A time span at a glance: 0.4s, 12s, 5m, 3h, 2d. */
 export function spanText(seconds: number): string {

@@ -7,21 +7,23 @@ const BAR_WIDTH = 24
 /** One line of progress on a terminal, drawn over itself; nothing at all where the stream is a file or a pipe. */
 export class Progress {
   readonly #stream: NodeJS.WriteStream
+  readonly #noun: string
   readonly #startedMs = performance.now()
   #drawnMs = 0
   #isShown = false
 
-  constructor(stream: NodeJS.WriteStream) {
+  constructor(stream: NodeJS.WriteStream, noun = 'jobs') {
     this.#stream = stream
+    this.#noun = noun
   }
 
   /** @param fraction how much of the whole is done, or undefined where the whole is not known. */
-  update(jobs: number, fraction: number | undefined): void {
+  update(count: number, fraction: number | undefined): void {
     const nowMs = performance.now()
     if (!this.#stream.isTTY || nowMs - this.#drawnMs < EVERY_MS) return
     this.#drawnMs = nowMs
     this.#isShown = true
-    const line = progressLine(jobs, (nowMs - this.#startedMs) / 1000, fraction)
+    const line = progressLine(count, (nowMs - this.#startedMs) / 1000, fraction, this.#noun)
     this.#stream.write(`\r${line.slice(0, (this.#stream.columns || 80) - 1)}\x1b[K`)
   }
 
@@ -33,9 +35,9 @@ export class Progress {
 }
 
 /** The text of the line: bar and remaining time only where the whole is known. */
-export function progressLine(jobs: number, seconds: number, fraction: number | undefined): string {
-  const rate = seconds > 0 ? jobs / seconds : 0
-  const told = `${countText(jobs)} jobs  ${countText(rate)}/s`
+export function progressLine(count: number, seconds: number, fraction: number | undefined, noun = 'jobs'): string {
+  const rate = seconds > 0 ? count / seconds : 0
+  const told = `${countText(count)} ${noun}  ${countText(rate)}/s`
   if (fraction === undefined) return told
   const done = Math.min(1, Math.max(0, fraction))
   const filled = Math.round(done * BAR_WIDTH)

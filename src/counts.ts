@@ -23,6 +23,8 @@ export interface WorkerCounts {
   gone: number
   claimPasses: number
   trimmed: number
+  /** Dead letters past their age that were removed. */
+  discarded: number
   /** Delayed publishes and retries that became due and were moved to where they run. */
   promoted: number
   /** Scheduled jobs that could not be moved and were set aside. */
@@ -46,6 +48,7 @@ export function newCounts(): WorkerCounts {
     gone: 0,
     claimPasses: 0,
     trimmed: 0,
+    discarded: 0,
     promoted: 0,
     setAside: 0,
   }

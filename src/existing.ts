@@ -8,7 +8,8 @@ import { checkGroupName, checkStreamName } from './redis/keys.ts'
 /** Which streams and groups there are, and the errors for those that there are not. */
 
 const MOST_STREAMS = 1000
-const MOST_GROUPS = 200
+/** Groups of a stream that are looked at. */
+export const MOST_GROUPS = 200
 
 /** The streams in use, by name: at most 1000. */
 export async function streamsInUse(client: Client, logger?: Logger): Promise<string[]> {

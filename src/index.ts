@@ -22,7 +22,6 @@ export type {
 } from './scheduled.ts'
 export type { CancelledInGroup, CancelOptions, CancelResult } from './cancel.ts'
 export type { JobPlace } from './redis/whereabouts.ts'
-export type { GroupStats, StreamStats } from './stats.ts'
 export type {
   DeadErrors,
   DeadErrorsOptions,
@@ -41,6 +40,12 @@ export type { DeadPlan, DeadProgress, DeadRefusal } from './dead-moves.ts'
 export type { DeadLetter } from './redis/dead.ts'
 export type { DeadField } from './redis/dead-fields.ts'
 export { PartlyDoneError } from './partly-done.ts'
+export { ABANDONED_AFTER_MS } from './stats.ts'
+export type { GroupStats, Pins, ScheduledStats, StreamStats } from './stats.ts'
+export type { CreateGroupOptions, GroupRemoval, Groups } from './groups.ts'
+export type { GroupSettingsStand, Setting, Settings, SettingsChange, StreamSettings } from './settings.ts'
+export type { TrimOptions, TrimResult } from './trims.ts'
+export type { EntryCount, TrimPlan, Watermark } from './trim-plan.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'

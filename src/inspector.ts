@@ -1,16 +1,19 @@
 import { Asking } from './asking.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { DeadLetters } from './dead-letters.ts'
-import { existingStream, otherType, streamsInUse } from './existing.ts'
+import { existingStream, MOST_GROUPS, otherType, streamsInUse } from './existing.ts'
+import { readGroups } from './group-reading.ts'
+import { Groups } from './groups.ts'
 import type { Logger } from './logger.ts'
 import { refuseUnknownKeys } from './options.ts'
 import type { Client } from './redis/connection.ts'
 import type { RedisOption } from './redis/target.ts'
-import { timeOf } from './redis/entry-id.ts'
-import { readGroup, readStream, type StreamSeen } from './redis/inspection.ts'
+import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { Scheduled } from './scheduled.ts'
-import { groupStats, type GroupStats, type StreamStats } from './stats.ts'
+import { Settings } from './settings.ts'
+import { streamStats, type StreamStats } from './stats.ts'
+import { trimStream, type TrimOptions, type TrimResult } from './trims.ts'
 
 export interface InspectorOptions {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
@@ -19,10 +22,6 @@ export interface InspectorOptions {
   logger?: Logger | false
 }
 
-/** A worker sends a pulse at least every second; three may be late before it no longer counts as present. */
-const PRESENT_MS = 5000
-const MOST_GROUPS = 200
-const MOST_WORKERS = 1000
 /** Streams that are looked at together. */
 const AT_ONCE = 20
 
@@ -36,6 +35,10 @@ export class Inspector {
   readonly scheduled: Scheduled
   /** The dead letters of a group. */
   readonly dead: DeadLetters
+  /** The groups of a stream: how they stand, making one, removing one. */
+  readonly groups: Groups
+  /** What the workers of a stream follow: retention, leases, deliveries. */
+  readonly settings: Settings
   readonly #asking: Asking
 
   constructor(options: InspectorOptions = {}) {
@@ -43,6 +46,8 @@ export class Inspector {
     this.#asking = new Asking(options)
     this.scheduled = new Scheduled(this.#asking)
     this.dead = new DeadLetters(this.#asking)
+    this.groups = new Groups(this.#asking)
+    this.settings = new Settings(this.#asking)
   }
 
   /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
@@ -80,13 +85,23 @@ export class Inspector {
     )
   }
 
+  /**
+   * What retention would remove from a stream now, and what keeps it from removing more; with `execute` it is removed, in
+   * small steps, never what a group has not settled.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND if there is no such stream; RedisError, also in the middle: what was
+   * removed until then stays removed.
+   */
+  async trim(stream: string, options: TrimOptions = {}): Promise<TrimResult> {
+    return trimStream(this.#asking, stream, options)
+  }
+
   /** Ends the connection; calls that wait for an answer fail. */
   close(): void {
     this.#asking.close()
   }
 
   async #named(client: Client, stream: string): Promise<StreamStats> {
-    return this.#streamStats(client, stream, await existingStream(client, stream, MOST_GROUPS))
+    return this.#streamStats(client, stream, await existingStream(client, stream))
   }
 
   async #all(client: Client): Promise<StreamStats[]> {
@@ -107,14 +122,6 @@ export class Inspector {
   }
 
   async #streamStats(client: Client, stream: string, seen: StreamSeen & { kind: 'stream' }): Promise<StreamStats> {
-    const { nowMs, entries, oldestId, groups, more } = seen
-    if (more) this.#asking.logger.warn({ stream, most: MOST_GROUPS }, 'the stream has more groups than are looked at')
-    const asked = { nowMs, presentMs: PRESENT_MS, mostWorkers: MOST_WORKERS }
-    const stats: GroupStats[] = []
-    for (const group of [...groups].sort()) {
-      const found = await readGroup(client, stream, group, asked)
-      if (found !== undefined) stats.push(groupStats(group, found))
-    }
-    return { stream, entries, oldestEntryMs: oldestId === undefined ? null : timeOf(oldestId), groups: stats }
+    return streamStats(stream, seen, await readGroups(client, stream, seen, this.#asking.logger))
   }
 }

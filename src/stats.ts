@@ -1,19 +1,37 @@
-import { timeOf } from './redis/entry-id.ts'
-import type { GroupSeen } from './redis/inspection.ts'
+import { compareIds, timeOf } from './redis/entry-id.ts'
+import type { Backlog, GroupSeen, LastHour, ScheduledSeen, StreamSeen } from './redis/inspection.ts'
 
 /** How streams and groups stand: what an inspector tells, and how it follows from what Redis told. Pure. */
 
-export interface StreamStats {
+/** A group of which nobody was heard for this long, in ms, is taken for abandoned: somebody forgot to remove it. */
+export const ABANDONED_AFTER_MS = 24 * 3_600_000
+
+/** Jobs that wait until they are due. */
+export interface ScheduledStats {
+  /** How many there are. */
+  readonly scheduled: number
+  /** How long the most overdue of them has been due, in seconds; 0 if none is. */
+  readonly overdueSeconds: number
+  /** Those of them that could not be moved when they were due: they wait for somebody to look at them. */
+  readonly setAside: number
+}
+
+/** A stream. Its `scheduled` jobs are delayed publishes: no group sees them before they are due. */
+export interface StreamStats extends ScheduledStats {
   readonly stream: string
   /** Entries that the stream holds: what is not read yet, what is pending, and the history that retention keeps. */
   readonly entries: number
-  /** When its oldest entry was published, in ms since the epoch; null if it is empty. */
+  /** When its oldest entry was published, in ms since the epoch; null if it is empty. The history goes back to it. */
   readonly oldestEntryMs: number | null
   readonly groups: readonly GroupStats[]
 }
 
-/** What a group has before it and in hand. All of it includes what the group alone sees again, its redelivery stream. */
-export interface GroupStats {
+/**
+ * What a group has before it and in hand. Lag and pending include what the group alone sees again, its redelivery stream;
+ * `scheduled` are its retries. A job that is not settled is in exactly one of: lag, pending, scheduled (here or of the
+ * stream), dead.
+ */
+export interface GroupStats extends ScheduledStats {
   readonly group: string
   /** Entries not yet delivered; null where Redis does not know (an unread entry was deleted, or Redis is older than 7.0). */
   readonly lag: number | null
@@ -37,8 +55,32 @@ export interface GroupStats {
   readonly dead: number
   /** Part of lag and pending that is in the redelivery stream; null where its lag is not known. */
   readonly redelivery: number | null
+  /** When a worker of the group was last heard of, in ms since the epoch; null if none ever was. */
+  readonly lastSeenMs: number | null
+  /** Nobody was heard of for `ABANDONED_AFTER_MS`; of a group that never had a worker, its oldest job waits that long. */
+  readonly abandoned: boolean
+  /** What the stream must keep for this group, whatever its retention says; null if that is nothing. */
+  readonly pins: Pins | null
   /** What became so far of the jobs that were published in the last 60 minutes. */
-  readonly lastHour: { readonly completed: number; readonly dead: number; readonly late: number }
+  readonly lastHour: LastHour
+}
+
+/** From this entry on a stream cannot be trimmed: the group has not settled it. */
+export interface Pins {
+  readonly oldestId: string
+  /** Age of that entry, in seconds. */
+  readonly seconds: number
+  /** Entries of the stream that the group has not settled; null where Redis does not know. Settled ones may lie between. */
+  readonly entries: number | null
+}
+
+export function streamStats(
+  stream: string,
+  { nowMs, entries, oldestId, scheduled }: StreamSeen & { kind: 'stream' },
+  groups: readonly GroupStats[],
+): StreamStats {
+  const oldestEntryMs = oldestId === undefined ? null : timeOf(oldestId)
+  return { stream, entries, oldestEntryMs, ...scheduledStats(scheduled, nowMs), groups }
 }
 
 /** What Redis told of a group, on the stream and on its redelivery stream, as one. */
@@ -47,21 +89,45 @@ export function groupStats(group: string, seen: GroupSeen): GroupStats {
   const lags = parts.map(({ lag }) => lag)
   const workers = seen.about.map(workerOf)
   const { lag } = seen.redelivery
+  const lagSeconds = Math.max(...parts.map(({ unreadId }) => ageSeconds(unreadId, seen.nowMs)))
+  const oldestPendingSeconds = Math.max(...parts.map(({ oldestPendingId }) => ageSeconds(oldestPendingId, seen.nowMs)))
   return {
     group,
     lag: sumOrNull(lags),
-    lagSeconds: Math.max(...parts.map(({ unreadId }) => ageSeconds(unreadId, seen.nowMs))),
+    lagSeconds,
     pending: total(parts, 'pending'),
     handedBack: total(parts, 'handedBack'),
-    oldestPendingSeconds: Math.max(...parts.map(({ oldestPendingId }) => ageSeconds(oldestPendingId, seen.nowMs))),
+    oldestPendingSeconds,
+    ...scheduledStats(seen.scheduled, seen.nowMs),
     workers: seen.workers,
     slots: total(workers, 'slots'),
     running: total(workers, 'running'),
     perSecond: Math.round(total(workers, 'perSecond') * 10) / 10,
     dead: seen.dead,
     redelivery: lag === undefined ? null : lag + seen.redelivery.pending,
+    lastSeenMs: seen.lastSeenMs ?? null,
+    abandoned: isAbandoned(seen, Math.max(lagSeconds, oldestPendingSeconds) * 1000),
+    pins: pinsOf(seen.stream, seen.nowMs),
     lastHour: seen.lastHour,
   }
+}
+
+function scheduledStats({ jobs, setAside, nextDueMs }: ScheduledSeen, nowMs: number): ScheduledStats {
+  const overdueSeconds = nextDueMs === undefined ? 0 : Math.max(0, nowMs - nextDueMs) / 1000
+  return { scheduled: jobs, overdueSeconds, setAside }
+}
+
+/** A group that never had a worker may be one that was made a moment ago, before its workers. */
+function isAbandoned({ workers, lastSeenMs, nowMs }: GroupSeen, waitedMs: number): boolean {
+  if (workers > 0) return false
+  return (lastSeenMs === undefined ? waitedMs : nowMs - lastSeenMs) >= ABANDONED_AFTER_MS
+}
+
+function pinsOf({ lag, unreadId, pending, oldestPendingId }: Backlog, nowMs: number): Pins | null {
+  const ids = [oldestPendingId, unreadId].filter((id) => id !== undefined).sort(compareIds)
+  const [oldestId] = ids
+  if (oldestId === undefined) return null
+  return { oldestId, seconds: ageSeconds(oldestId, nowMs), entries: lag === undefined ? null : lag + pending }
 }
 
 /** What is not known in one part is not known of the sum. */

@@ -47,7 +47,15 @@ describe('a stream', () => {
   test('has its entries and the time of the oldest told, and no groups before one exists', async () => {
     const [first = ''] = await addAged('orders', 60, 30)
     const [stats] = await inspect().stats('orders')
-    expect(stats).toEqual({ stream: 'orders', entries: 2, oldestEntryMs: Number(first.split('-')[0]), groups: [] })
+    expect(stats).toEqual({
+      stream: 'orders',
+      entries: 2,
+      oldestEntryMs: Number(first.split('-')[0]),
+      scheduled: 0,
+      overdueSeconds: 0,
+      setAside: 0,
+      groups: [],
+    })
   })
 
   test('that is empty has no oldest entry', async () => {
@@ -220,7 +228,7 @@ describe('a group', () => {
         lag: 0,
         pending: 0,
         dead: 1,
-        lastHour: { completed: 3, dead: 1, late: 0 },
+        lastHour: { completed: 3, dead: 1, late: 0, retried: 0, cancelled: 0 },
       })
     })
     expect(await redis.client.xlen(deadKey('orders', 'main'))).toBe(1)

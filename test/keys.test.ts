@@ -127,6 +127,15 @@ describe('names', () => {
     },
   )
 
+  test.each(['__other__', '__', 'millrace', 'millrace.audit', 'millrace-x'])('%s is reserved', (name) => {
+    expect(() => keys.checkGroupName(name)).toThrow(/reserved/)
+    expect(() => keys.checkGroupName(name)).toThrow(expect.objectContaining({ code: 'ERR_NAME' }))
+  })
+
+  test.each(['_a', 'a__b', 'millraces', 'my-millrace', 'Millrace'])('%s is not', (name) => {
+    expect(keys.checkGroupName(name)).toBe(name)
+  })
+
   test('no key of a stream is a stream name', () => {
     fc.assert(
       fc.property(streamName, groupName, (stream, group) => {

@@ -264,6 +264,7 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     expect(sum('millrace_missing_jobs_total')).toBe(DELETED)
     expect(sum('millrace_claim_passes_total')).toBe(counts.claimPasses)
     expect(sum('millrace_trimmed_entries_total')).toBe(counts.trimmed)
+    expect(sum('millrace_discarded_dead_letters_total')).toBe(counts.discarded)
     expect(sum('millrace_shutdown_abandoned_jobs_total')).toBe(0)
     expect(sum('millrace_redis_reconnects_total')).toBe(0)
     expect(by('code', 'millrace_redis_errors_total')).toEqual({})

@@ -3,8 +3,8 @@ import { newCounts } from '../src/counts.ts'
 import { resolveLogger } from '../src/logger.ts'
 import { Connection } from '../src/redis/connection.ts'
 import { resolveRedis } from '../src/redis/target.ts'
-import { redeliveryKey } from '../src/redis/keys.ts'
-import { trimStep } from '../src/redis/stream.ts'
+import { deadKey, indexKey, redeliveryKey, settingsKey } from '../src/redis/keys.ts'
+import { trimStep } from '../src/redis/trimming.ts'
 import { Trimmer, type Retention } from '../src/trimmer.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { connectTo, startServer, withRedis } from './helpers/redis.ts'
@@ -57,7 +57,7 @@ describe('the watermark', () => {
     await work('main', 500)
     await work('billing', 123)
 
-    expect(await trimmer.runOnce()).toEqual({ trimmed: 122 })
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 122, discarded: 0 })
     expect((await idsIn())[0]).toBe('123-0')
     expect(await redis.client.xlen('orders')).toBe(378)
     expect(counts.trimmed).toBe(122)
@@ -69,7 +69,7 @@ describe('the watermark', () => {
     await work('main', 500)
     await work('billing', 400, { pending: ['7-0', '300-0'] })
 
-    expect(await trimmer.runOnce()).toEqual({ trimmed: 6 })
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 6, discarded: 0 })
     expect((await idsIn())[0]).toBe('7-0')
   })
 
@@ -90,7 +90,7 @@ describe('the watermark', () => {
     await work('main', 300)
     await redis.client.xgroup('CREATE', 'orders', 'late', '0')
 
-    expect(await trimmer.runOnce()).toEqual({ trimmed: 0 })
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
     expect(await redis.client.xlen('orders')).toBe(300)
   })
 
@@ -110,14 +110,14 @@ test('a stream without a group is never trimmed: nobody has read it', async () =
   const { trimmer } = await newTrimmer({ maxAgeMs: 0, maxBytes: 1 })
   await fill(1000)
 
-  expect(await trimmer.runOnce()).toEqual({ trimmed: 0 })
+  expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
   expect(await redis.client.xlen('orders')).toBe(1000)
 })
 
 test('a stream that does not exist is no error and comes not into being', async () => {
   const { trimmer } = await newTrimmer(KEEP_NOTHING)
 
-  expect(await trimmer.runOnce()).toEqual({ trimmed: 0 })
+  expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
   expect(await redis.client.exists('orders', REDELIVERY)).toBe(0)
 })
 
@@ -139,7 +139,7 @@ describe('retention', () => {
     await fill(150, { firstMs: nowMs - 1_800_000 })
     await work('main', 300)
 
-    expect(await trimmer.runOnce()).toEqual({ trimmed: 150 })
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 150, discarded: 0 })
     expect((await idsIn())[0]).toBe(`${nowMs - 1_800_000}-0`)
   })
 
@@ -170,7 +170,92 @@ describe('retention', () => {
     const ids = await idsIn()
     await work('main', 3000, { pending: ids.slice(10) })
 
-    expect(await trimmer.runOnce()).toEqual({ trimmed: 0 })
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
+  })
+})
+
+describe('a bound of entries', () => {
+  const keep = (maxEntries: number): Retention => ({ ...KEEP_ALL, maxEntries })
+
+  test('lets the oldest settled entries go before their age, and not one more', async () => {
+    const { trimmer } = await newTrimmer(keep(123))
+    const firstMs = Date.now() - 100_000
+    await fill(1500, { firstMs })
+    await work('main', 1500)
+
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 1377, discarded: 0 })
+    expect((await idsIn())[0]).toBe(`${firstMs + 1377}-0`)
+  })
+
+  test('never reaches past the watermark, wherever it lies', async () => {
+    const { trimmer } = await newTrimmer(keep(0))
+    const firstMs = Date.now() - 100_000
+    await fill(1500, { firstMs })
+    await work('main', 1500)
+    await work('billing', 1000, { pending: [`${firstMs + 700}-0`] })
+
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 700, discarded: 0 })
+    expect((await idsIn())[0]).toBe(`${firstMs + 700}-0`)
+    expect(await redis.client.xlen('orders')).toBe(800)
+  })
+
+  test('counts besides the age: what is too old goes though there are few', async () => {
+    const { trimmer } = await newTrimmer({ ...keep(250), maxAgeMs: 60_000 })
+    const nowMs = Date.now()
+    await fill(150, { firstMs: nowMs - 7_200_000 })
+    await fill(300, { firstMs: nowMs - 30_000 })
+    await work('main', 450)
+
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 200, discarded: 0 })
+  })
+})
+
+describe('the settings of the stream', () => {
+  const KEY = settingsKey('orders')
+
+  test('count before the defaults, from the next pass on, for every worker', async () => {
+    const trimmers = [await newTrimmer(KEEP_ALL), await newTrimmer(KEEP_ALL)].map(({ trimmer }) => trimmer)
+    await fill(1000, { firstMs: Date.now() - 100_000 })
+    await work('main', 1000)
+    const [one, other] = trimmers
+    expect(await one?.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
+
+    await redis.client.hset(KEY, 'retention:maxEntries', 900)
+    expect(await one?.runOnce()).toEqual({ trimmed: 100, discarded: 0 })
+    await redis.client.hset(KEY, 'retention:maxEntries', 850)
+    expect(await other?.runOnce()).toEqual({ trimmed: 50, discarded: 0 })
+    await redis.client.hset(KEY, 'retention:maxBytes', 1)
+    expect(await one?.runOnce()).toEqual({ trimmed: 849, discarded: 0 })
+  })
+
+  test('may keep for longer than the default, and that is in effect at once', async () => {
+    const { trimmer } = await newTrimmer({ ...KEEP_ALL, maxAgeMs: 1 })
+    await fill(1000, { firstMs: Date.now() - 100_000 })
+    await work('main', 1000)
+    await redis.client.hset(KEY, 'retention:maxAgeMs', 3_600_000)
+
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
+  })
+
+  test('that are no numbers count as not set, and an age beyond all time keeps all', async () => {
+    const { trimmer } = await newTrimmer(KEEP_ALL)
+    await fill(500)
+    await work('main', 500)
+    await redis.client.hset(KEY, 'retention:maxAgeMs', '9'.repeat(15), 'retention:maxBytes', '-1')
+    await redis.client.hset(KEY, 'retention:maxEntries', 'nan')
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 0 })
+
+    await redis.client.hset(KEY, 'retention:maxAgeMs', '0x1')
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 499, discarded: 0 })
+  })
+
+  test('are not those of the redelivery stream, which holds only what is unsettled', async () => {
+    const { trimmer } = await newTrimmer(KEEP_ALL)
+    await redis.client.hset(KEY, 'retention:maxAgeMs', 3_600_000)
+    await fill(300, { key: REDELIVERY, firstMs: Date.now() - 10_000 })
+    await work('main', 300, { key: REDELIVERY })
+
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 299, discarded: 0 })
   })
 })
 
@@ -227,10 +312,52 @@ describe('a step', () => {
     expect({ removed: removed > 0, more }).toEqual({ removed: true, more: true })
   })
 
+  test('looks at about a MiB at most, and many of them remove it all the same', async () => {
+    const server = await startServer({ args: ['--stream-node-max-bytes', '0', '--stream-node-max-entries', '500'] })
+    const client = connectTo(server.url)
+    await fill(100, { client, bytes: 300_000 })
+    await work('main', 100, { client })
+    const removed: number[] = []
+    for (let more = true; more;) {
+      const trimmed = await trimStep(client, 'orders', { maxEntries: 10, limit: 400 })
+      removed.push(trimmed.removed)
+      more = trimmed.more
+    }
+
+    expect(Math.max(...removed)).toBeLessThanOrEqual(8)
+    expect(removed.reduce((sum, count) => sum + count)).toBe(90)
+    expect(await client.xlen('orders')).toBe(10)
+  })
+
   test('says where the watermark is', async () => {
     await fill(20)
     await work('main', 15, { pending: ['9-0'] })
 
     expect(await trimStep(redis.client, 'orders', step)).toEqual({ removed: 8, watermark: '9-0', more: false })
   })
+})
+
+test('dead letters past the age that the settings say are discarded with their place in the index, younger ones stay', async () => {
+  const dead = deadKey('orders', 'main')
+  const letter = (id: string) => ['dead-reason', 'fatal', 'dead-id', id, 'dead-fields', '1', 'job', 'x'] as const
+  for (let n = 1; n <= 450; n++) await redis.client.xadd(dead, `${n}-0`, ...letter(`${n}-7`))
+  const young = await redis.client.xadd(dead, '*', ...letter('999-7'))
+  await redis.client.hset(
+    indexKey('orders', 'main'),
+    '3-7',
+    'dead 3-0',
+    '4-7',
+    'redelivery 8-0',
+    '999-7',
+    `dead ${young}`,
+  )
+  await redis.client.hset(settingsKey('orders'), 'dead:maxAgeMs', 3_600_000)
+  await work('main', 1)
+  const { trimmer, counts } = await newTrimmer(KEEP_ALL)
+
+  expect(await trimmer.runOnce()).toEqual({ trimmed: 0, discarded: 450 })
+  expect(await idsIn(dead)).toEqual([young])
+  expect(counts.discarded).toBe(450)
+  const index = { '4-7': 'redelivery 8-0', '999-7': `dead ${young}` }
+  expect(await redis.client.hgetall(indexKey('orders', 'main'))).toEqual(index)
 })

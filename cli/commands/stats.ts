@@ -1,10 +1,11 @@
 import type { Command } from 'commander'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { GroupStats, Inspector, StreamStats } from '../../src/index.ts'
+import type { GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
-import { countText, jsonLine, spanText, tableLines, type Column } from '../output.ts'
+import { abandonedLines } from '../group-text.ts'
+import { countText, jsonLine, momentText, plural, printable, spanText, tableLines, type Column } from '../output.ts'
 import { Screen } from '../screen.ts'
 import { onStopSignals } from '../stop-signals.ts'
 
@@ -16,12 +17,16 @@ interface StatsFlags {
 const WATCH_MS = 2000
 
 const EXAMPLES = `
-lag         entries not yet delivered to the group; ? where Redis does not know (lag s is known always)
-lag s       seconds since the oldest of them was published
-pending     entries delivered and not settled; oldest is the age of the oldest of them
-slots busy  handlers that run, of those that could run at once, over the workers of the last 5 seconds
-jobs/s      jobs that these workers complete a second
-dead        dead letters of the group
+lag            entries not yet delivered to the group; ? where Redis does not know (lag s is known always)
+lag s          seconds since the oldest of them was published
+pending        entries delivered and not settled; oldest is the age of the oldest of them
+scheduled      retries that wait for their time; jobs published with a delay have a line of their own
+dead           dead letters of the group
+slots busy     handlers that run, of those that could run at once, over the workers of the last 5 seconds
+jobs/s         jobs that these workers complete a second
+history since  when the oldest entry of the stream was published
+
+A job is, for each group, in exactly one of: lag, pending, scheduled, dead, or settled.
 
 Examples:
   $ millrace stats
@@ -61,6 +66,7 @@ function printOnce(context: CliContext, streams: readonly StreamStats[], json: b
   if (json) context.stdout.write(documentOf(streams))
   else if (streams.length === 0) context.say(NO_STREAMS)
   else context.stdout.write(`${statsLines(streams).join('\n')}\n`)
+  if (!json) for (const line of warningLines(streams)) context.say(line)
 }
 
 /** Goes on until Ctrl-C, also while Redis is away: somebody who watches wants to see it come back. */
@@ -70,6 +76,7 @@ class Watch {
   readonly #asked: { readonly stream: string | undefined; readonly json: boolean }
   #screen: Screen | undefined
   #shown: string[] = []
+  #warnings: string[] = []
 
   constructor(context: CliContext, inspector: Inspector, asked: { stream: string | undefined; json: boolean }) {
     this.#context = context
@@ -114,8 +121,11 @@ class Watch {
       return
     }
     this.#shown = streams.length === 0 ? [NO_STREAMS] : statsLines(streams)
-    if (this.#screen === undefined) this.#context.stdout.write(`${this.#shown.join('\n')}\n\n`)
-    else this.#draw(`${new Date().toLocaleTimeString()}  Ctrl-C ends`)
+    this.#warnings = warningLines(streams)
+    if (this.#screen === undefined) {
+      this.#context.stdout.write(`${this.#shown.join('\n')}\n\n`)
+      for (const line of this.#warnings) this.#context.say(line)
+    } else this.#draw(`${new Date().toLocaleTimeString()}  Ctrl-C ends`)
   }
 
   #complain(message: string): void {
@@ -128,6 +138,7 @@ class Watch {
     this.#screen?.draw([
       { text: titles, style: 'bold' },
       ...rows.map((text) => ({ text })),
+      ...this.#warnings.map((text) => ({ text, style: 'yellow' as const })),
       { text: note, style: 'dim' },
     ])
   }
@@ -142,18 +153,43 @@ const COLUMNS: readonly Column[] = [
   { title: 'lag s', align: 'right' },
   { title: 'pending', align: 'right' },
   { title: 'oldest', align: 'right' },
+  { title: 'scheduled', align: 'right' },
+  { title: 'dead', align: 'right' },
   { title: 'workers', align: 'right' },
   { title: 'slots busy', align: 'right' },
   { title: 'jobs/s', align: 'right' },
-  { title: 'dead', align: 'right' },
+  { title: 'history since' },
 ]
 
 function statsLines(streams: readonly StreamStats[]): string[] {
-  const rows = streams.flatMap(({ stream, entries, groups }) => {
-    if (groups.length > 0) return groups.map((group) => [stream, ...cellsOf(group)])
-    return [[stream, `(no group yet; ${entries === 1 ? '1 entry' : `${countText(entries)} entries`})`]]
+  const rows = streams.flatMap((stats) => {
+    const { stream, entries, oldestEntryMs, groups, scheduled } = stats
+    const since = oldestEntryMs === null ? '-' : momentText(oldestEntryMs)
+    const none = [stream, `(no group yet; ${plural(entries, 'entry', 'entries')})`]
+    const ofGroups = groups.length === 0 ? [none] : groups.map((group) => [stream, ...cellsOf(group), since])
+    return scheduled === 0 ? ofGroups : [...ofGroups, [stream, `(${delayedText(stats)})`]]
   })
   return tableLines(COLUMNS, rows)
+}
+
+/** Jobs that were published with a delay: no group has them yet. */
+function delayedText({ scheduled, overdueSeconds, setAside }: ScheduledStats): string {
+  const late = overdueSeconds > 0 ? `, the first due since ${spanText(overdueSeconds)}` : ''
+  return `${plural(scheduled, 'delayed job')} scheduled${late}${setAside > 0 ? `, ${countText(setAside)} set aside` : ''}`
+}
+
+/** What an operator should look at. */
+function warningLines(streams: readonly StreamStats[]): string[] {
+  return streams.flatMap(({ stream, groups }) => [
+    ...groups
+      .filter(({ setAside }) => setAside > 0)
+      .map(({ group, setAside }) =>
+        printable(
+          `group ${group} of ${stream}: ${plural(setAside, 'retry', 'retries')} could not be moved and ${setAside === 1 ? 'stands' : 'stand'} aside`,
+        ),
+      ),
+    ...abandonedLines(stream, groups),
+  ])
 }
 
 function cellsOf(stats: GroupStats): string[] {
@@ -163,10 +199,11 @@ function cellsOf(stats: GroupStats): string[] {
     stats.lagSeconds.toFixed(1),
     String(stats.pending),
     stats.pending === 0 ? '-' : spanText(stats.oldestPendingSeconds),
+    String(stats.scheduled),
+    String(stats.dead),
     String(stats.workers),
     `${stats.running}/${stats.slots}`,
     stats.perSecond.toFixed(1),
-    String(stats.dead),
   ]
 }
 

@@ -3,16 +3,26 @@ import type { Metric, Row } from './metric.ts'
 
 /** The metrics of streams and their groups as Redis knows them, whoever works on them: one entry each. */
 export const GROUP_METRICS: readonly Metric<StreamStats>[] = [
-  {
-    ...gauge(
-      'millrace_stream_entries',
-      'Entries that the stream holds: not read yet, pending, and the history that retention keeps.',
-    ),
-    labels: ['stream'],
-    *read({ stream, entries }) {
-      yield [{ stream }, entries]
-    },
-  },
+  perStream(
+    'millrace_stream_entries',
+    'Entries that the stream holds: not read yet, pending, and the history that retention keeps.',
+    ({ entries }) => entries,
+  ),
+  perStream(
+    'millrace_stream_scheduled_jobs',
+    'Jobs published with a delay that no group sees yet, those set aside included.',
+    ({ scheduled }) => scheduled,
+  ),
+  perStream(
+    'millrace_stream_scheduled_overdue_seconds',
+    'How long the most overdue of them has been due, by the time of Redis; 0 if none is.',
+    ({ overdueSeconds }) => overdueSeconds,
+  ),
+  perStream(
+    'millrace_stream_set_aside_jobs',
+    'Those of them that could not be moved to the stream when they were due.',
+    ({ setAside }) => setAside,
+  ),
   perGroup(
     'millrace_group_lag_jobs',
     'Entries not yet delivered to the group; no series while Redis does not know.',
@@ -33,6 +43,26 @@ export const GROUP_METRICS: readonly Metric<StreamStats>[] = [
     'millrace_group_oldest_pending_seconds',
     'Age of the oldest pending entry, by the time of Redis; 0 if there is none.',
     ({ oldestPendingSeconds }) => oldestPendingSeconds,
+  ),
+  perGroup(
+    'millrace_group_scheduled_jobs',
+    'Retries of the group that wait for their time, those set aside included.',
+    ({ scheduled }) => scheduled,
+  ),
+  perGroup(
+    'millrace_group_scheduled_overdue_seconds',
+    'How long the most overdue retry has been due, by the time of Redis; 0 if none is.',
+    ({ overdueSeconds }) => overdueSeconds,
+  ),
+  perGroup(
+    'millrace_group_set_aside_jobs',
+    'Retries of the group that could not be moved to its redelivery stream when they were due.',
+    ({ setAside }) => setAside,
+  ),
+  perGroup(
+    'millrace_group_abandoned',
+    'Whether no worker of the group was heard of for 24 hours (1) or not (0); the stream is not trimmed past what it has not settled.',
+    ({ abandoned }) => (abandoned ? 1 : 0),
   ),
   perGroup(
     'millrace_group_workers',
@@ -87,6 +117,16 @@ export const READING_METRICS: readonly Metric<ReadingState>[] = [
 function gauge(name: string, help: string): Pick<Metric<never>, 'name' | 'type' | 'help' | 'aggregator'> {
   // Whoever looks sees the same, so of several the highest is as good as any.
   return { name, type: 'gauge', help, aggregator: 'max' }
+}
+
+function perStream(name: string, help: string, value: (stats: StreamStats) => number): Metric<StreamStats> {
+  return {
+    ...gauge(name, help),
+    labels: ['stream'],
+    *read(stats): Generator<Row> {
+      yield [{ stream: stats.stream }, value(stats)]
+    },
+  }
 }
 
 function perGroup(name: string, help: string, value: (group: GroupStats) => number | null): Metric<StreamStats> {

@@ -82,6 +82,11 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
   ),
   ...plain('claim_passes_total', 'claimPasses', "Passes of the claimer over the group's pending entries."),
   ...plain('trimmed_entries_total', 'trimmed', 'Settled entries that retention removed.'),
+  ...plain(
+    'discarded_dead_letters_total',
+    'discarded',
+    'Dead letters that were removed because they were past their age.',
+  ),
   metric(
     histogram('job_name', 'result'),
     'millrace_job_duration_seconds',

@@ -1,7 +1,16 @@
 import type { Redis } from 'ioredis'
 import { isEntryId, tallySlot } from './entry-id.ts'
 import { withoutArguments } from './faults.ts'
-import { deadKey, redeliveryKey, STREAMS_KEY, tallyKey, workersInfoKey, workersKey } from './keys.ts'
+import {
+  deadKey,
+  groupScheduledKey,
+  redeliveryKey,
+  scheduledKey,
+  STREAMS_KEY,
+  tallyKey,
+  workersInfoKey,
+  workersKey,
+} from './keys.ts'
 import { asArray, asNumber, asOptionalNumber, asText } from './replies.ts'
 import { inspectGroup, inspectStream } from './scripts/inspect.ts'
 import { run, type Argument, type Script } from './scripts/script.ts'
@@ -25,6 +34,15 @@ export async function readStreams(client: Redis, most: number): Promise<{ names:
   return { names: [...names].slice(0, most), more: cursor !== '0' || names.size > most }
 }
 
+/** Jobs that wait until they are due. */
+export interface ScheduledSeen {
+  readonly jobs: number
+  /** Those of them that could not be moved when they were due. */
+  readonly setAside: number
+  /** When the next of the others is due; undefined if there is none. */
+  readonly nextDueMs: number | undefined
+}
+
 export type StreamSeen =
   | { readonly kind: 'missing' }
   /** The key is of another type. */
@@ -34,14 +52,15 @@ export type StreamSeen =
       readonly nowMs: number
       readonly entries: number
       readonly oldestId: string | undefined
+      readonly scheduled: ScheduledSeen
       /** Names of groups, and whether there are others. */
       readonly groups: readonly string[]
       readonly more: boolean
     }
 
 export async function readStream(client: Redis, stream: string, mostGroups: number): Promise<StreamSeen> {
-  const reply = asArray(await look(client, inspectStream, [stream], [mostGroups]))
-  const [type, nowMs, entries, oldestId, count, ...groups] = reply
+  const reply = asArray(await look(client, inspectStream, [stream, scheduledKey(stream)], [mostGroups]))
+  const [type, nowMs, entries, oldestId, scheduled, count, ...groups] = reply
   if (type === 'none') return { kind: 'missing' }
   if (type !== 'stream') return { kind: 'other', type: asText(type) }
   return {
@@ -49,6 +68,7 @@ export async function readStream(client: Redis, stream: string, mostGroups: numb
     nowMs: asNumber(nowMs),
     entries: asNumber(entries),
     oldestId: asOptionalId(oldestId),
+    scheduled: asScheduled(scheduled),
     groups: groups.map(asText),
     more: asNumber(count) > groups.length,
   }
@@ -68,48 +88,84 @@ export interface GroupSeen {
   readonly nowMs: number
   readonly stream: Backlog
   readonly redelivery: Backlog
+  /** Retries. */
+  readonly scheduled: ScheduledSeen
   readonly dead: number
   readonly workers: number
   /** What each of them says of itself; empty where it has not said anything yet. */
   readonly about: readonly string[]
-  readonly lastHour: { readonly completed: number; readonly dead: number; readonly late: number }
+  /** When a pulse of the group was last heard; undefined if none ever was. */
+  readonly lastSeenMs: number | undefined
+  readonly lastHour: LastHour
 }
 
-/** Undefined if the group is gone. `nowMs` is the server's time, for the tallies of the last hour. */
+/** Outcomes of the jobs that were published in the last 60 minutes. */
+export interface LastHour {
+  readonly completed: number
+  readonly dead: number
+  readonly late: number
+  readonly retried: number
+  readonly cancelled: number
+}
+
+/**
+ * Undefined if the group is gone, unless what it left behind is asked for. `nowMs` is the server's time, for the tallies of
+ * the last hour.
+ */
 export async function readGroup(
   client: Redis,
   stream: string,
   group: string,
-  { nowMs, presentMs, mostWorkers }: { nowMs: number; presentMs: number; mostWorkers: number },
+  asked: { nowMs: number; presentMs: number; mostWorkers: number; evenIfGone?: boolean },
 ): Promise<GroupSeen | undefined> {
-  const { hour, minute } = tallySlot(`${nowMs}-0`)
-  const { hour: hourBefore } = tallySlot(`${nowMs - 3_600_000}-0`)
+  const { hour, minute } = tallySlot(`${asked.nowMs}-0`)
+  const { hour: hourBefore } = tallySlot(`${asked.nowMs - 3_600_000}-0`)
   const keys = [
     stream,
     redeliveryKey(stream, group),
     workersKey(stream, group),
     workersInfoKey(stream, group),
     deadKey(stream, group),
+    groupScheduledKey(stream, group),
     tallyKey(stream, group, hour),
     tallyKey(stream, group, hourBefore),
   ]
-  const reply = asArray(await look(client, inspectGroup, keys, [group, minute, presentMs, mostWorkers]))
-  if (reply.length === 0) return undefined
-  const [at, onStream, onRedelivery, dead, workers, about, lastHour] = reply
-  const [completed, died, late] = asArray(lastHour)
+  const args = [group, minute, asked.presentMs, asked.mostWorkers]
+  const reply = asArray(await look(client, inspectGroup, keys, args))
+  const [at, onStream, onRedelivery, scheduled, dead, workers, about, lastSeenMs, lastHour] = reply
+  if (asArray(onStream).length === 0 && asked.evenIfGone !== true) return undefined
   return {
     nowMs: asNumber(at),
     stream: asBacklog(onStream),
     redelivery: asBacklog(onRedelivery),
+    scheduled: asScheduled(scheduled),
     dead: asNumber(dead),
     workers: asNumber(workers),
     about: asArray(about).map(asText),
-    lastHour: { completed: asNumber(completed), dead: asNumber(died), late: asNumber(late) },
+    lastSeenMs: asOptionalNumber(lastSeenMs),
+    lastHour: asLastHour(lastHour),
   }
 }
 
+function asLastHour(reply: unknown): LastHour {
+  const [completed, dead, late, retried, cancelled] = asArray(reply)
+  return {
+    completed: asNumber(completed),
+    dead: asNumber(dead),
+    late: asNumber(late),
+    retried: asNumber(retried),
+    cancelled: asNumber(cancelled),
+  }
+}
+
+function asScheduled(reply: unknown): ScheduledSeen {
+  const [jobs, setAside, nextDueMs] = asArray(reply)
+  return { jobs: asNumber(jobs), setAside: asNumber(setAside), nextDueMs: asOptionalNumber(nextDueMs) }
+}
+
+/** A key that the group does not read, and that none of its workers has made yet, has nothing for it. */
 function asBacklog(reply: unknown): Backlog {
-  const [lag, unreadId, pending, oldestPendingId, handedBack] = asArray(reply)
+  const [lag = 0, unreadId = '', pending = 0, oldestPendingId = '', handedBack = 0] = asArray(reply)
   return {
     lag: asOptionalNumber(lag),
     unreadId: asOptionalId(unreadId),

@@ -99,8 +99,15 @@ export function checkStreamName(name: unknown): string {
   return name
 }
 
+/** Refuses also what may one day be a group of millrace's own, and what metrics use for "all the others". */
 export function checkGroupName(name: unknown): string {
-  if (typeof name === 'string' && /^[A-Za-z0-9_.-]{1,64}$/.test(name)) return name
+  if (typeof name === 'string' && /^[A-Za-z0-9_.-]{1,64}$/.test(name)) {
+    if (!/^(__|millrace([.-]|$))/.test(name)) return name
+    throw new OptionError(
+      `expected a group name, got ${shown(name)}: names that begin with __ or are millrace's own are reserved`,
+      'ERR_NAME',
+    )
+  }
   throw new OptionError(`expected a group name of 1 to 64 letters, digits and _ . - , got ${shown(name)}`, 'ERR_NAME')
 }
 

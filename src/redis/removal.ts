@@ -57,7 +57,8 @@ async function groupNames(client: Redis, stream: string): Promise<string[]> {
   return [...names]
 }
 
-function groupKeys(stream: string, group: string, nowMs: number): string[] {
+/** All keys that are a group's own. */
+export function groupKeys(stream: string, group: string, nowMs: number): string[] {
   const hours = Array.from({ length: TALLY_HOURS + 2 }, (_, back) => {
     return tallySlot(`${nowMs - (back - 1) * 3_600_000}-0`).hour
   })

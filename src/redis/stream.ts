@@ -10,7 +10,6 @@ import { claim } from './scripts/claim.ts'
 import { beginDeliveries, handBack, renewLeases } from './scripts/delivery.ts'
 import { forgetConsumers, joinGroup, leaveGroup, pulse } from './scripts/group.ts'
 import { run, type Argument } from './scripts/script.ts'
-import { trim } from './scripts/trim.ts'
 
 /**
  * What a member of a group asks of Redis: one function per script or command, keys and arguments by name, replies narrowed.
@@ -237,22 +236,6 @@ export async function renew(
   for (const { id, deliveries } of held) args.push(id, deliveries)
   const lost = asArray(await run(client, renewLeases, [sourceKey(member, source)], args))
   return lost.map((position) => asNumber(position) - 1)
-}
-
-export interface Trimmed {
-  readonly removed: number
-  readonly watermark: string
-  readonly more: boolean
-}
-
-/** One bounded step of retention on a key of this stream. */
-export async function trimStep(
-  client: Redis,
-  key: string,
-  { maxAgeMs, maxBytes, limit }: { maxAgeMs: number; maxBytes: number; limit: number },
-): Promise<Trimmed> {
-  const [removed, watermark, more] = asArray(await run(client, trim, [key], [maxAgeMs, maxBytes, limit]))
-  return { removed: asNumber(removed), watermark: asText(watermark), more: asNumber(more) === 1 }
 }
 
 /** Takes a worker off the list; its consumers are deleted if they hold nothing. Returns how many entries they hold. */

@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline'
 import { describe, expect, test } from 'vitest'
 import { printable, spanText, tableLines } from '../../cli/output.ts'
 import { Screen } from '../../cli/screen.ts'
-import { STREAMS_KEY, workersInfoKey, workersKey } from '../../src/redis/keys.ts'
+import { groupScheduledKey, scheduledKey, STREAMS_KEY, workersInfoKey, workersKey } from '../../src/redis/keys.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
@@ -40,7 +40,9 @@ describe('millrace stats', () => {
     const { code, stdout, stderr } = await stats()
     const { titles, rows } = tableOf(stdout)
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(titles).toEqual('stream,group,lag,lag s,pending,oldest,workers,slots busy,jobs/s,dead'.split(','))
+    expect(titles).toEqual(
+      'stream,group,lag,lag s,pending,oldest,scheduled,dead,workers,slots busy,jobs/s,history since'.split(','),
+    )
     expect(rows).toEqual([
       [
         'orders',
@@ -49,10 +51,12 @@ describe('millrace stats', () => {
         expect.stringMatching(/^5\d\.\d$/),
         '1',
         expect.stringMatching(/^1\d\ds|1m$/),
+        '0',
+        '0',
         '1',
         '1/8',
         '12.5',
-        '0',
+        expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/),
       ],
     ])
   })
@@ -81,6 +85,9 @@ describe('millrace stats', () => {
             stream: 'orders',
             entries: 3,
             oldestEntryMs: expect.any(Number) as number,
+            scheduled: 0,
+            overdueSeconds: 0,
+            setAside: 0,
             groups: [
               {
                 group: 'main',
@@ -89,13 +96,23 @@ describe('millrace stats', () => {
                 pending: 1,
                 handedBack: 0,
                 oldestPendingSeconds: expect.any(Number) as number,
+                scheduled: 0,
+                overdueSeconds: 0,
+                setAside: 0,
                 workers: 1,
                 slots: 8,
                 running: 1,
                 perSecond: 12.5,
                 dead: 0,
                 redelivery: 0,
-                lastHour: { completed: 0, dead: 0, late: 0 },
+                lastSeenMs: null,
+                abandoned: false,
+                pins: {
+                  oldestId: expect.stringMatching(/^\d+-0$/) as string,
+                  seconds: expect.any(Number) as number,
+                  entries: 3,
+                },
+                lastHour: { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 },
               },
             ],
           },
@@ -116,6 +133,44 @@ describe('millrace stats', () => {
   test('names a stream that nobody reads, with its entries', async () => {
     for (let entries = 0; entries < 2; entries++) await redis.client.xadd('orders', '*', 'job', 'mail')
     expect((await stats('orders')).stdout).toMatch(/^orders +\(no group yet; 2 entries\)$/m)
+  })
+
+  test('shows what is scheduled: retries in their column, delayed jobs on a line of their own', async () => {
+    await arrangeOrders()
+    const [seconds] = await redis.client.time()
+    const now = Number(seconds) * 1000
+    await redis.client.zadd(groupScheduledKey('orders', 'main'), now + 60_000, 'a', now + 90_000, 'b')
+    await redis.client.zadd(scheduledKey('orders'), now - 30_000, 'c', '+inf', 'd')
+    await redis.client.zadd(scheduledKey('mails'), now + 60_000, 'e')
+    await redis.client.sadd(STREAMS_KEY, 'mails')
+
+    const { stdout, stderr } = await stats()
+    expect(tableOf(stdout).rows.map((row) => row[6] ?? row.slice(0, 2))).toEqual([
+      ['mails', '(no group yet; 0 entries)'],
+      ['mails', '(1 delayed job scheduled)'],
+      '2',
+      ['orders', expect.stringMatching(/^\(2 delayed jobs scheduled, the first due since 3\ds, 1 set aside\)$/)],
+    ])
+    expect(stderr).toBe('')
+  })
+
+  test('warns of a group that nobody works for, and of retries that stand aside, beside the data', async () => {
+    await arrangeOrders()
+    const now = Number((await redis.client.time())[0]) * 1000
+    await redis.client.xgroup('CREATE', 'orders', 'billing', '0')
+    await redis.client.hset(workersInfoKey('orders', 'billing'), ':beat', now - 90_000_000)
+    await redis.client.zadd(groupScheduledKey('orders', 'billing'), '+inf', 'a')
+
+    const { stdout, stderr } = await stats()
+    expect(tableOf(stdout).rows).toHaveLength(2)
+    expect(stderr.split('\n')).toEqual([
+      'group billing of orders: 1 retry could not be moved and stands aside',
+      expect.stringMatching(
+        /^group billing of orders has had no worker since \S+Z; it pins 3 entries, the oldest of 10\ds ago; to remove it: millrace groups remove orders billing$/,
+      ),
+      '',
+    ])
+    expect(await stats('--json')).toMatchObject({ stderr: '' })
   })
 
   test('lets no name from Redis drive the terminal', async () => {

@@ -1,4 +1,4 @@
-import { GROUPS, NOW } from './lua.ts'
+import { GROUPS, NOW, WAITING } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -7,45 +7,47 @@ import { script } from './script.ts'
  */
 
 /**
- * What a stream holds. At most `most` group names come back.
- * Returns {kind} where the key is missing ('none') or no stream, else {'stream', now, entries, oldest id or '', groups,
- * name, …}.
+ * What a stream holds. At most `most` group names come back. A stream that has only jobs scheduled for later is one too,
+ * though its key is still missing.
+ * Returns {kind} where the key is missing ('none') or no stream, else {'stream', now, entries, oldest id or '', scheduled,
+ * groups, name, …}, scheduled = {jobs, set aside, next due ms or ''}.
  */
 export const inspectStream = script(
   'inspectStream',
-  `${GROUPS}${NOW}
-  -- KEYS stream | ARGV most
-  local stream, most = KEYS[1], tonumber(ARGV[1])
+  `${GROUPS}${NOW}${WAITING}
+  -- KEYS stream scheduled | ARGV most
+  local stream, scheduled, most = KEYS[1], KEYS[2], tonumber(ARGV[1])
   local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' then return {kind} end
+  if kind ~= 'stream' and (kind ~= 'none' or redis.call('EXISTS', scheduled) == 0) then return {kind} end
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   local found, names = groupsOf(stream)
   local shown = math.min(#names, most)
-  return {kind, now(), redis.call('XLEN', stream), oldest and oldest[1] or '', #names, unpack(names, 1, shown)}`,
+  local entries = redis.call('XLEN', stream)
+  return {'stream', now(), entries, oldest and oldest[1] or '', waiting(scheduled), #names, unpack(names, 1, shown)}`,
 )
 
 /**
- * What a group has before it and in hand, on the stream and on its redelivery stream; who works for it; and what became of
- * the jobs of the last hour.
+ * What a group has before it and in hand, on the stream and on its redelivery stream, and what waits to be tried again; who
+ * works for it, and when one was last heard of; and what became of the jobs of the last hour.
  *
  * Redis's lag is taken with two checks that cost one read: nothing after the last delivered id is a lag of 0 even where
  * Redis does not know, and a lag of 0 with something after it is no knowledge. Of what was handed back at most 500 a key
  * are counted, of the workers maxWorkers are asked what they do.
  *
- * Returns {} if the group is gone, else {now, seen on the stream, seen on the redelivery stream, dead, workers,
- * {about, …}, {completed, dead, late}}, seen = {lag or '', first unread id or '', pending, oldest pending id or '',
- * handed back}.
+ * Returns {now, seen on the stream, seen on the redelivery stream, scheduled, dead, workers, {about, …}, last heard ms or
+ * '', {completed, dead, late, retried, cancelled}}, seen = {lag or '', first unread id or '', pending, oldest pending id or
+ * '', handed back}, {} where there is no such group; scheduled = {jobs, set aside, next due ms or ''}.
  */
 export const inspectGroup = script(
   'inspectGroup',
-  `${GROUPS}${NOW}
-  -- KEYS stream redelivery workers info dead tally tallyBefore | ARGV group minute presentMs maxWorkers
+  `${GROUPS}${NOW}${WAITING}
+  -- KEYS stream redelivery workers info dead scheduled tally tallyBefore | ARGV group minute presentMs maxWorkers
   local stream, redelivery, workers, info, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
   local group, minute, presentMs, maxWorkers = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
   local at = now()
   local function seen(key)
     local found = groupsOf(key)[group]
-    if not found then return nil end
+    if not found then return {} end
     -- The highest id there is has no successor, and asking for one is an error.
     local range = redis.pcall('XRANGE', key, '(' .. found['last-delivered-id'], '+', 'COUNT', 1)
     local unread = not range.err and range[1]
@@ -55,9 +57,6 @@ export const inspectGroup = script(
     local back = redis.call('XPENDING', key, group, '-', '+', 500, ':handback')
     return {lag, unread and unread[1] or '', found.pending, oldest and oldest[1] or '', #back}
   end
-  local onStream = seen(stream)
-  if not onStream then return {} end
-
   -- Scores in the future are of a server clock that has jumped back since.
   local from, to = string.format('%.0f', at - presentMs), string.format('%.0f', at + presentMs)
   local names = redis.call('ZRANGEBYSCORE', workers, from, to, 'LIMIT', 0, maxWorkers)
@@ -65,7 +64,7 @@ export const inspectGroup = script(
   if #names > 0 then
     for i, told in ipairs(redis.call('HMGET', info, unpack(names))) do about[i] = told or '' end
   end
-  local sums = {completed = 0, dead = 0, late = 0}
+  local sums = {completed = 0, dead = 0, late = 0, retried = 0, cancelled = 0}
   local function add(tally, first, last)
     local flat = redis.call('HGETALL', tally)
     for i = 1, #flat, 2 do
@@ -76,10 +75,11 @@ export const inspectGroup = script(
       end
     end
   end
-  add(KEYS[6], 0, minute)
-  add(KEYS[7], minute + 1, 59)
-  local onRedelivery = seen(redelivery) or {0, '', 0, '', 0}
+  add(KEYS[7], 0, minute)
+  add(KEYS[8], minute + 1, 59)
   local present = redis.call('ZCOUNT', workers, from, to)
-  local lastHour = {sums.completed, sums.dead, sums.late}
-  return {at, onStream, onRedelivery, redis.call('XLEN', dead), present, about, lastHour}`,
+  local heard = (redis.call('HGET', info, ':beat') or ''):match('^%d+') or ''
+  local lastHour = {sums.completed, sums.dead, sums.late, sums.retried, sums.cancelled}
+  local letters = redis.call('XLEN', dead)
+  return {at, seen(stream), seen(redelivery), waiting(KEYS[6]), letters, present, about, heard, lastHour}`,
 )

@@ -95,3 +95,15 @@ export const SILENT = `
     end
     return false
   end`
+
+/**
+ * `waiting(scheduled)`: how a sorted set of scheduled jobs stands: {jobs, those of them that are set aside, when the next is
+ * due in ms or ''}. What could not be moved was set aside at a score that never comes.
+ */
+export const WAITING = `
+  local function waiting(scheduled)
+    local aside = redis.call('ZCOUNT', scheduled, '+inf', '+inf')
+    local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+    local due = first[2] and tonumber(first[2]) < math.huge and string.format('%.0f', first[2]) or ''
+    return {redis.call('ZCARD', scheduled), aside, due}
+  end`

@@ -1,0 +1,15 @@
+import type { Command } from 'commander'
+
+/**
+ * A command line to be run next, as it can be copied: on the same Redis, where one was named. A URL that may hold a password
+ * is left to be filled in.
+ */
+export function commandLine(command: Command, ...words: readonly string[]): string {
+  const { redis } = command.optsWithGlobals<{ redis?: string }>()
+  const place = redis === undefined ? [] : ['--redis', /[@?]/.test(redis) ? '<url>' : redis]
+  return ['millrace', ...words, ...place].map(quoted).join(' ')
+}
+
+function quoted(word: string): string {
+  return /^[\w@%+=:,./<>-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+}
