@@ -267,7 +267,7 @@ describe('the redelivery stream', () => {
     await fill(700, { key: REDELIVERY, firstMs: Date.now() - 10_000 })
     await work('main', 700, { key: REDELIVERY })
 
-    expect(await trimmer.runOnce()).toEqual({ trimmed: 699 + 4 })
+    expect(await trimmer.runOnce()).toEqual({ trimmed: 699 + 4, discarded: 0 })
     expect(await redis.client.xlen(REDELIVERY)).toBe(1)
   })
 

@@ -25,11 +25,11 @@ export function startFailing(url: string): Promise<Worker> {
       throw new TypeError('no such address')
     },
   }
-  return startWorker({ redis: url, handlers, maxDeliveries: 1 })
+  return startWorker({ redis: url, handlers, retry: { attempts: 1 } })
 }
 
 /** Why they are. */
-export const FAILED_REASON = 'deliveries'
+export const FAILED_REASON = 'attempts'
 
 /** Publishes jobs that fail at once; gives their ids when all of them are dead. */
 export async function killJobs(redis: { url: string; client: Redis }, count: number): Promise<string[]> {
