@@ -519,6 +519,10 @@ describe('a redrive', () => {
     expect((await inspect().redrive('orders', 'main', options)).done).toBe(300)
     await eventually(() => expect(worker.counts.dead).toBe(300))
     expect(new Set(await deadJobs(redis.client)).size).toBe(300)
+    const { letters } = await inspect().list('orders', 'main', { limit: 1000 })
+    expect(new Set(letters.map(({ attempts, totalAttempts }) => `${attempts} of ${totalAttempts}`))).toEqual(
+      new Set(['1 of 2']),
+    )
   })
 
   test('moves large letters in steps of about a MiB', async () => {
