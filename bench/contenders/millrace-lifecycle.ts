@@ -22,7 +22,7 @@ export function openMillraceLifecycle(url: string): Lifecycle {
       const nowMs = await serverMs(redis)
       return { count: await redis.zcard(key), due: await redis.zcount(key, '-inf', nowMs) }
     },
-    redrive: () => redriveAll(inspector),
+    redrive: async () => void (await inspector.dead.redrive(STREAM, GROUP, { execute: true })),
     unsettled: async () => {
       const counts = await Promise.all([
         unsettledEntries(redis),
@@ -69,12 +69,4 @@ function workerOptions(url: string, { concurrency, attempts, onJob }: LifecycleS
     registry: new Registry(),
     logger: false,
   }
-}
-
-interface Redriving {
-  readonly dead: { redrive(stream: string, group: string, how: { execute: true }): Promise<unknown> }
-}
-
-async function redriveAll(inspector: Inspector): Promise<void> {
-  await (inspector as Inspector & Redriving).dead.redrive(STREAM, GROUP, { execute: true })
 }
