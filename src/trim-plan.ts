@@ -85,8 +85,8 @@ function settledIn(seen: TrimSeen): EntryCount {
 
 function overAge(seen: TrimSeen, settled: EntryCount): EntryCount {
   const { counted, nowMs, bounds } = seen
-  const isCounted = counted.isAll || counted.overAge < counted.settled
-  if (isCounted || bounds.maxAgeMs === undefined) return { entries: counted.overAge, isExact: true }
+  if (bounds.maxAgeMs === undefined) return { entries: 0, isExact: true }
+  if (counted.isAll || counted.overAge < counted.settled) return { entries: counted.overAge, isExact: true }
   const cutoff = `${Math.max(0, nowMs - bounds.maxAgeMs)}-0`
   const estimate = Math.max(counted.overAge, entriesBefore(cutoff, seen))
   return { entries: Math.min(settled.entries, estimate), isExact: false }

@@ -100,6 +100,21 @@ describe('a worker pool', () => {
     expect((await logged('ended', id)).deliveries).toBe(2)
   })
 
+  test('starts a further group where --start says, and one that the command line made needs no --start', async () => {
+    const waiting = await add(redis.client, 'quick')
+    await redis.client.xgroup('CREATE', 'orders', 'main', '0')
+    await startReady(fixture('object.js'), '--group', 'late', '--start', 'now')
+    const made = startProgram(['groups', 'create', 'orders', 'all', '--start', 'oldest'], {
+      env: { MILLRACE_REDIS_URL: redis.url },
+    })
+    expect(await made.exited).toBe(0)
+    await startReady(fixture('object.js'), '--group', 'all')
+    await logged('ran', waiting)
+    const id = await add(redis.client, 'quick')
+    await eventually(() => expect(log().filter((words) => words[1] === id)).toHaveLength(2))
+    expect(log().filter((words) => words[1] === waiting)).toHaveLength(1)
+  })
+
   test('says which lease counts where the group has another', async () => {
     await (async () => {
       const { pool } = await startReady(fixture('list.ts'), '--lease', '3s')
@@ -250,6 +265,8 @@ describe('a worker pool that cannot start ends with one line and the exit code t
     await redis.client.xgroup('CREATE', 'orders', 'billing', '0', 'MKSTREAM')
     const pool = start(fixture('object.js'), '--group', 'biling', '--processes', '2')
     await expectFailure(pool, 4, /did you mean billing\?\); to start .* --start oldest or --start now$/)
+    expect(await redis.client.xinfo('GROUPS', 'orders')).toHaveLength(1)
+    expect((await redis.client.keys('*')).sort()).toEqual(['orders'])
   })
 
   test('a Redis that refuses the password, which is not shown', async () => {
