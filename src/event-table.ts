@@ -65,7 +65,9 @@ export const EVENTS: Readonly<Record<EventName, EventNote>> = {
   },
   'job:completed': {
     when: 'The handler succeeded and Redis has confirmed that the job is settled.',
-    not: 'That it ran once: a run before this one may have got as far as its side effects.',
+    not:
+      'That it ran once: a run before this one may have got as far as its side effects. Beside a `job:late` of the same batch, ' +
+      'which of its jobs were completed is a guess.',
     fields: '',
   },
   'job:failed': {
@@ -77,10 +79,10 @@ export const EVENTS: Readonly<Record<EventName, EventNote>> = {
   },
   'job:retried': {
     when: 'A run failed and Redis has confirmed that the next one is scheduled.',
-    not: 'That it runs at `dueMs`: that is the earliest; then it waits for a free slot, here or on another worker.',
+    not: 'That it runs at `dueMs`: when it is due it waits for a free slot, here or on another worker.',
     fields:
-      '`error`: what was thrown; `delayMs`: how long it waits; `dueMs`: when it is due, in ms since the epoch by the time of ' +
-      'Redis; `attempt` is the run that failed',
+      '`error`: what was thrown; `delayMs`: how long it waits; `dueMs`: when it is due, in ms since the epoch by the clock ' +
+      'of Redis as this worker knows it; `attempt` is the run that failed',
   },
   'job:dead': {
     when: 'Redis has confirmed that the job is a dead letter of its group.',
@@ -114,7 +116,9 @@ export const EVENTS: Readonly<Record<EventName, EventNote>> = {
   },
   'job:handed-back': {
     when: 'Redis has confirmed that the job was given back to its group: by a stop, or because it waited too long for a slot.',
-    not: 'That it failed: neither an attempt nor a delivery is spent. It may have begun to run here.',
+    not:
+      'That it failed: neither an attempt nor a delivery is spent. It may have begun to run here. A batch of which Redis did ' +
+      'not take back every job is not told.',
     fields: '',
   },
   'scheduler:set-aside': {
