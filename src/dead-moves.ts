@@ -1,6 +1,6 @@
 import { monotonicMs, sleep } from './clock.ts'
 import { matchesDeadFilter, type DeadFilter } from './dead-filter.ts'
-import { deadByIds, newestDeadId, oldestDead, type Ask } from './dead-search.ts'
+import { deadByIds, newestDeadId, oldestDead, oldestDeadRefs, type Ask, type OldestAsked } from './dead-search.ts'
 import type { Pace } from './pace.ts'
 import type { Client } from './redis/connection.ts'
 import { DEAD_BATCH, type DeadLetter, type DeadMove, type DeadPlace, type DeadRef } from './redis/dead.ts'
@@ -59,7 +59,7 @@ const MOST_REFUSALS = 100
 const SAMPLES = 3
 
 export async function planMove(ask: Ask, place: DeadPlace, asked: MoveAsked): Promise<DeadPlan> {
-  const { untilDeadId, unknownIds, pages } = await meant(ask, place, asked)
+  const { untilDeadId, unknownIds, pages } = await meant(ask, place, asked, oldestDead)
   const [reasons, jobs] = [new Map<string, number>(), new Map<string | null, number>()]
   const samples: DeadLetter[] = []
   let count = 0
@@ -117,7 +117,7 @@ export class Moving {
   }
 
   async run(mover: Mover): Promise<DeadMoved> {
-    const { untilDeadId, unknownIds, pages } = await meant(this.#ask, this.#place, this.#asked)
+    const { untilDeadId, unknownIds, pages } = await meant(this.#ask, this.#place, this.#asked, oldestDeadRefs)
     this.#untilDeadId = untilDeadId
     this.#unknownIds = unknownIds
     for await (const letters of pages) {
@@ -132,7 +132,7 @@ export class Moving {
   }
 
   /** Returns how many letters it has dealt with: none if it was told to stop while it waited. */
-  async #batch({ step, pace, onProgress }: Mover, letters: readonly DeadLetter[], at: number): Promise<number> {
+  async #batch({ step, pace, onProgress }: Mover, letters: readonly DeadRef[], at: number): Promise<number> {
     const batch = letters.slice(at, at + Math.min(DEAD_BATCH, pace?.portion ?? DEAD_BATCH))
     let waitMs
     while ((waitMs = pace?.waitMs(batch.length, monotonicMs()) ?? 0) > 0) {
@@ -142,12 +142,12 @@ export class Moving {
     const sentMs = monotonicMs()
     const moves = await this.#ask((client) => step(client, this.#place, batch))
     pace?.note(moves.length, { sentMs, answeredMs: monotonicMs() })
-    for (const [position, move] of moves.entries()) this.#count(move, batch[position] as DeadLetter)
+    for (const [position, move] of moves.entries()) this.#count(move, batch[position] as DeadRef)
     onProgress?.({ ...this.#counts })
     return moves.length
   }
 
-  #count(move: DeadMove, { deadId, id }: DeadLetter): void {
+  #count(move: DeadMove, { deadId, id }: DeadRef): void {
     if (move === 'moved') this.#counts.done += 1
     else if (move === 'gone') this.#counts.already += 1
     else {
@@ -157,13 +157,19 @@ export class Moving {
   }
 }
 
-interface Meant {
+interface Meant<Letter> {
   readonly untilDeadId: string | null
   readonly unknownIds: readonly string[]
-  readonly pages: AsyncIterable<DeadLetter[]> | Iterable<DeadLetter[]>
+  readonly pages: AsyncIterable<readonly Letter[]> | Iterable<readonly Letter[]>
 }
 
-async function meant(ask: Ask, place: DeadPlace, asked: MoveAsked): Promise<Meant> {
+/** @param search for what no ids are given: for letters, or for no more of them than is needed to move them. */
+async function meant<Letter extends DeadRef>(
+  ask: Ask,
+  place: DeadPlace,
+  asked: MoveAsked,
+  search: (ask: Ask, place: DeadPlace, asked: OldestAsked) => AsyncIterable<readonly Letter[]>,
+): Promise<Meant<Letter | DeadLetter>> {
   const { limit, signal } = asked
   const { ids, ...filter } = asked.filter
   const untilDeadId = asked.untilDeadId ?? (await newestDeadId(ask, place))
@@ -175,7 +181,7 @@ async function meant(ask: Ask, place: DeadPlace, asked: MoveAsked): Promise<Mean
     return { untilDeadId, unknownIds, pages: found.length === 0 ? [] : [found] }
   }
   if (untilDeadId === null) return { untilDeadId, unknownIds: [], pages: [] }
-  return { untilDeadId, unknownIds: [], pages: oldestDead(ask, place, { filter, untilDeadId, limit, signal }) }
+  return { untilDeadId, unknownIds: [], pages: search(ask, place, { filter, untilDeadId, limit, signal }) }
 }
 
 /** Names come from entries, which anybody may have written: those beyond a bound are counted together. */

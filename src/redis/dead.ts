@@ -9,6 +9,7 @@ import {
   expiredDeadLetters,
   findDeadLetters,
   purgeDeadLetters,
+  readDeadIds,
   readDeadLetters,
   redriveDeadLetters,
   ROW_FIELDS,
@@ -86,6 +87,19 @@ export async function readDeadPage(client: Redis, place: DeadPlace, range: DeadR
     await look(client, readDeadLetters, [deadKey(place.stream, place.group)], args),
   )
   return { total: asNumber(total), more: asNumber(more) === 1, letters: rows.map(asLetter) }
+}
+
+/** The next letters above an id, oldest first and nothing but their ids, as what moves all of them wants them. */
+export async function readDeadRefs(
+  client: Redis,
+  place: DeadPlace,
+  { above, upTo }: { above: string | undefined; upTo: string },
+): Promise<{ letters: DeadRef[]; more: boolean }> {
+  const args = [above === undefined ? '-' : `(${above}`, upTo, DEAD_PAGE]
+  const [more, ...ids] = asArray(await look(client, readDeadIds, [deadKey(place.stream, place.group)], args))
+  const letters: DeadRef[] = []
+  for (let at = 0; at < ids.length; at += 2) letters.push({ deadId: asText(ids[at]), id: asText(ids[at + 1]) })
+  return { letters, more: asNumber(more) === 1 }
 }
 
 /** The dead letters of these ids, of jobs or of letters, in their order; undefined for those that are not found. */

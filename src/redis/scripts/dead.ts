@@ -107,6 +107,41 @@ export const readDeadLetters = script(
 )
 
 /**
+ * The same with nothing but the ids, oldest first: what moves all letters needs no more, and half of the work of a page is to
+ * make its rows. Returns {more, dead id, job id or '', …}.
+ */
+export const readDeadIds = script(
+  'readDeadIds',
+  `
+  -- KEYS dead | ARGV low high most
+  local dead, low, high, most = KEYS[1], ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]), 500)
+  local reply, total = {0}, 0
+  while true do
+    local range = redis.pcall('XRANGE', dead, low, high, 'COUNT', 1)
+    -- The highest id there is has nothing behind it, and asking for it is an error.
+    if range.err and not range.err:find('ID for the interval', 1, true) then return range end
+    local entry = not range.err and range[1]
+    if not entry then return reply end
+    if #reply > 2 * most or total > 1048576 then
+      reply[1] = 1
+      return reply
+    end
+    local flat, id = entry[2], ''
+    for i = 1, #flat do total = total + #flat[i] end
+    for i = 1, #flat, 2 do
+      if flat[i] == 'dead-id' then
+        id = flat[i + 1]
+        break
+      end
+      if flat[i] == 'dead-fields' then break end
+    end
+    reply[#reply + 1] = entry[1]
+    reply[#reply + 1] = id
+    low = '(' .. entry[1]
+  end`,
+)
+
+/**
  * Dead letters by id: by the job's through the index, else by the letter's own. At most 200 ids a call; stops after 1 MiB,
  * so the answer may be shorter than the question. Returns a row for each id, {} for one that is not found.
  */
@@ -184,7 +219,8 @@ export const redriveDeadLetters = script(
     return values
   end
 
-  local states, moved, total = {}, 0, 0
+  local states, total = {}, 0
+  local moved, places, counts = {}, {}, {}
   for arg = 3, #ARGV, 4 do
     if total > 1048576 then break end
     local deadId, jobId, state = ARGV[arg], ARGV[arg + 1], 'gone'
@@ -198,19 +234,27 @@ export const redriveDeadLetters = script(
       else
         local id = redis.pcall('XADD', redelivery, '*', unpack(values))
         if type(id) ~= 'string' then
-          if moved == 0 then return id end
+          if #moved == 0 then return id end
           break
         end
-        redis.call('HSET', index, jobId, 'redelivery ' .. id)
-        redis.call('XDEL', dead, deadId)
-        local tally = KEYS[4 + tonumber(ARGV[arg + 2])]
-        redis.pcall('HINCRBY', tally, ARGV[arg + 3] .. ':redriven', 1)
-        redis.call('PEXPIRE', tally, ARGV[2])
-        moved = moved + 1
+        moved[#moved + 1] = deadId
+        places[#places + 1] = jobId
+        places[#places + 1] = 'redelivery ' .. id
+        local bucket = ARGV[arg + 2] .. ' ' .. ARGV[arg + 3]
+        counts[bucket] = (counts[bucket] or 0) + 1
         state = 'moved'
       end
     end
     states[#states + 1] = state
+  end
+  if #moved > 0 then
+    redis.call('HSET', index, unpack(places))
+    redis.call('XDEL', dead, unpack(moved))
+  end
+  for bucket, count in pairs(counts) do
+    local tally, minute = bucket:match('^(%d+) (%d+)$')
+    redis.pcall('HINCRBY', KEYS[4 + tonumber(tally)], minute .. ':redriven', count)
+    redis.call('PEXPIRE', KEYS[4 + tonumber(tally)], ARGV[2])
   end
   return states`,
 )
