@@ -6,7 +6,7 @@ import type { TrimSeen } from './redis/trimming.ts'
 export interface TrimPlan {
   readonly stream: string
   readonly entries: number
-  /** Memory that the stream takes, as Redis estimates it; null where it may not tell. */
+  /** Memory that the stream takes, as Redis estimates it; null where it may not, or cannot for many pending entries. */
   readonly bytes: number | null
   /** When the oldest entry was published, in ms since the epoch: the history goes back to it; null if the stream is empty. */
   readonly oldestEntryMs: number | null

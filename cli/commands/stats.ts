@@ -174,7 +174,7 @@ function statsLines(streams: readonly StreamStats[]): string[] {
 
 /** Jobs that were published with a delay: no group has them yet. */
 function delayedText({ scheduled, overdueSeconds, setAside }: ScheduledStats): string {
-  const late = overdueSeconds > 0 ? `, the first due since ${spanText(overdueSeconds)}` : ''
+  const late = overdueSeconds > 0 ? `, the first due ${spanText(overdueSeconds)} ago` : ''
   return `${plural(scheduled, 'delayed job')} scheduled${late}${setAside > 0 ? `, ${countText(setAside)} set aside` : ''}`
 }
 

@@ -49,7 +49,7 @@ export async function retainStep(
 export interface TrimSeen {
   readonly nowMs: number
   readonly entries: number
-  /** Undefined where Redis may not tell. */
+  /** Undefined where Redis may not tell, or where most of what it tells is of pending entries. */
   readonly bytes: number | undefined
   readonly oldestId: string | undefined
   readonly newestId: string | undefined

@@ -149,7 +149,7 @@ describe('millrace stats', () => {
       ['mails', '(no group yet; 0 entries)'],
       ['mails', '(1 delayed job scheduled)'],
       '2',
-      ['orders', expect.stringMatching(/^\(2 delayed jobs scheduled, the first due since 3\ds, 1 set aside\)$/)],
+      ['orders', expect.stringMatching(/^\(2 delayed jobs scheduled, the first due 3\ds ago, 1 set aside\)$/)],
     ])
     expect(stderr).toBe('')
   })

@@ -154,5 +154,5 @@ export const planTrim = script(
     end
   end
   local bounds = {bound(maxAgeMs), bound(maxBytes), bound(maxEntries)}
-  return {now(), entries, bytes or '', oldest, newest, bounds, holder, counted, read}`,
+  return {now(), entries, bytes and bytes > 0 and bytes or '', oldest, newest, bounds, holder, counted, read}`,
 )
