@@ -111,8 +111,7 @@ export class Executor {
   }
 
   #sayOverdue(delivery: Delivery, nowMs: number): void {
-    if (delivery.isSaidOverdue || nowMs - delivery.endedAtMs < OVERDUE_MS) return
-    delivery.isSaidOverdue = true
+    if (!delivery.becomesOverdue(nowMs, OVERDUE_MS)) return
     const { stream, group, id, name } = delivery
     this.#deps.logger.warn(
       { stream, group, id, job: name, why: delivery.ended?.message ?? '' },
@@ -132,9 +131,7 @@ export class Executor {
     const kind = this.#kindOf(decoded.name)
     this.#identify(delivery, decoded.id, kind)
     delivery.attempt = decoded.failed + 1
-    delivery.past = decoded.past
-    delivery.dueMs = decoded.dueMs
-    delivery.firstFailedMs = decoded.firstFailedMs
+    delivery.earlier = decoded.earlier
     const { handler } = kind
     const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
@@ -169,7 +166,7 @@ export class Executor {
     if (events.has('job:started')) events.emit('job:started', jobEventOf(delivery))
     // Another delivery has not waited: it ran before, and its worker went away.
     if (delivery.deliveries > 1) return
-    const readyMs = delivery.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
+    const readyMs = delivery.earlier?.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
     delivery.numbers?.wait.observe(Math.max(0, clock.at(startedAtMs) - readyMs) / 1000)
   }
 
@@ -232,7 +229,7 @@ export class Executor {
       { nowMs, chance: Math.random() },
     )
     const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
-    if (isFailure) delivery.firstFailedMs ??= Math.floor(nowMs)
+    if (isFailure) delivery.failed(nowMs)
     if ('complaint' in outcome && outcome.complaint !== undefined) {
       const { stream, group } = delivery
       const { complaint } = outcome

@@ -87,7 +87,7 @@ export class Groups {
    * Removes a group with its redelivery stream, retries, dead letters, settings and counts. The stream and its other groups
    * are not touched. From then on its name is unknown: a worker must say where it starts.
    * @returns what it had when it was looked at, right before.
-   * A worker that still runs makes the group anew, and begins with the oldest entry of the stream: that is what `force` risks.
+   * A worker that still runs makes the group anew, from what is published after the removal on: `force` is for workers that hang.
    * @throws MillraceError ERR_WORKERS_ALIVE while one of its workers was heard of in the last 5 s, unless `force`; nothing
    * was removed then; else as `removal`.
    */

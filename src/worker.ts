@@ -226,7 +226,7 @@ export class Worker {
     }
   }
 
-  async #join(startAt: 'oldest' | 'now' | undefined): Promise<void> {
+  async #join(startAt: 'oldest' | 'now' | 'again' | undefined): Promise<void> {
     const { leaseMs, maxDeliveries, declared, logger } = this.#options
     const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
     const where = this.#where()
@@ -249,8 +249,7 @@ export class Worker {
 
   /** The group vanished under us (DESTROY, DEL, FLUSHALL): it is made again, once, however many parts noticed. */
   #rejoin(): Promise<void> {
-    // Wherever it first began: what was published while it was gone is not to be missed.
-    this.#rejoining ??= this.#join('oldest')
+    this.#rejoining ??= this.#join('again')
       .catch(async (error: unknown) => {
         this.#options.logger.error(
           { stream: this.stream, group: this.group, fault: faultText(error) },

@@ -16,7 +16,7 @@ import { tallySlot } from '../src/redis/entry-id.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { connectTo, startServer, withRedis } from './helpers/redis.ts'
-import { add, startWorker } from './helpers/workers.ts'
+import { add, startWorker, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 
@@ -213,7 +213,15 @@ describe('a group that is removed', () => {
     expect(await groupsOf().remove('orders', 'billing')).toMatchObject({ lag: 4, pending: 1, isLastGroup: false })
     await groupsOf().remove('orders', 'main.2')
     expect((await redis.client.keys('*')).sort()).toEqual(before)
-    expect(await redis.client.hgetall(settingsKey('orders'))).toEqual(settings)
+    // Up to where the stream was, for a worker that was there and finds its group gone.
+    const {
+      'removed:billing': one,
+      'removed:main.2': two,
+      ...others
+    } = await redis.client.hgetall(settingsKey('orders'))
+    expect(others).toEqual(settings)
+    const [[newest = ''] = []] = await redis.client.xrevrange('orders', '+', '-', 'COUNT', 1)
+    expect([one, two]).toEqual([newest, newest])
     expect(await names()).toEqual(['main'])
     expect(await groupsOf().list('orders')).toMatchObject([
       { group: 'main', lag: 4, pending: 1, scheduled: 2, dead: 3 },
@@ -243,6 +251,18 @@ describe('a group that is removed', () => {
     expect(await trim()).toBe(0)
     await inspector.groups.remove('orders', 'billing')
     expect(await trim()).toBe(2)
+  })
+
+  test('by force under a running worker: it makes the group anew and runs what comes then, and no history once more', async () => {
+    const seen: string[] = []
+    await startWorker({ redis: redis.url, handlers: { x: (_data, job) => void seen.push(job.id) } })
+    const before = [await add(redis.client, 'x'), await add(redis.client, 'x')]
+    await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 2 }))
+    await groupsOf().remove('orders', 'main', { force: true })
+    const after = await add(redis.client, 'x')
+
+    await eventually(() => expect(seen).toEqual([...before, after]), { timeoutMs: 15_000 })
+    expect(await redis.client.hget(settingsKey('orders'), 'removed:main')).toBeNull()
   })
 
   test('while a worker of it lives is refused, and nothing is touched, unless it is forced', async () => {

@@ -43,7 +43,7 @@ Examples:
 const REMOVE_HELP = `
 Without --execute it only tells what would be abandoned. Jobs that the group has not settled are then nobody's any more; the
 stream itself and its other groups are not touched. Its name is unknown afterwards: a worker must say where it starts. With
---force it is removed under workers that run, and these make it anew, from the oldest entry of the stream on.
+--force it is removed under workers that run, and these make it anew, for what is published from then on.
 
 Examples:
   $ millrace groups remove orders billing
@@ -114,7 +114,7 @@ function addRemove(groups: Command, context: CliContext): void {
     )
 }
 
-const STILL_RUNS = 'they make it anew, from the oldest entry of the stream on'
+const STILL_RUNS = 'they make it anew, for what is published from now on'
 const NO_GROUP_LEFT = 'the stream has no other group: nobody reads it, and it is not trimmed'
 
 async function withInspector(context: CliContext, use: (inspector: Inspector) => Promise<void>): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { withoutArguments } from './faults.ts'
-import { redeliveryKey, settingsKey, workersKey } from './keys.ts'
+import { redeliveryKey, settingsKey, workersInfoKey, workersKey } from './keys.ts'
 import { groupKeys } from './removal.ts'
 import { asArray, asNumber, asText } from './replies.ts'
 import { createGroup, removeGroup } from './scripts/groups.ts'
@@ -45,7 +45,9 @@ export async function destroyGroup(
   })
   const own = groupKeys(stream, group, Number(seconds) * 1000)
   const workers = workersKey(stream, group)
-  const keys = [stream, settingsKey(stream), workers, ...own.filter((key) => key !== workers)]
+  const info = workersInfoKey(stream, group)
+  const others = own.filter((key) => key !== workers && key !== info)
+  const keys = [stream, settingsKey(stream), workers, info, ...others]
   const args = [group, groupFields(group), presentMs, force ? 1 : 0]
   const [how, count] = asArray(await run(client, removeGroup, keys, args))
   if (how === 'removed') return { how, groupsLeft: asNumber(count) }

@@ -22,11 +22,14 @@ export interface Joined {
   readonly floor: string
 }
 
-/** @throws UnknownGroupError if the stream has other groups and `startAt` is not given. Nothing was created then. */
+/**
+ * `again`: for a worker whose group is gone; see the script.
+ * @throws UnknownGroupError if the stream has other groups and `startAt` is not given. Nothing was created then.
+ */
 export async function join(
   client: Redis,
   member: Member,
-  wanted: { startAt: 'oldest' | 'now' | undefined; leaseMs: number; maxDeliveries: number },
+  wanted: { startAt: 'oldest' | 'now' | 'again' | undefined; leaseMs: number; maxDeliveries: number },
 ): Promise<Joined> {
   const { stream, group } = member
   const keys = [stream, sourceKey(member, 1), memberKeys.settings(member), memberKeys.info(member)]

@@ -6,13 +6,14 @@ import { script } from './script.ts'
  * and every later one follows. One step, so that two workers that start together cannot both think they are the first.
  *
  * A stream's first group starts at its oldest entry; a further one needs startAt; one that is recorded but gone is made
- * again at its floor. Returns {how, leaseMs, maxDeliveries, floor} with how = 'joined' | 'created' | 'restored', or
+ * again at its floor. 'again' is a worker that has lost its group: without a floor it goes on where the group was removed,
+ * else with all that there is, since what was published while the group was gone is not to be missed. Returns {how, leaseMs, maxDeliveries, floor} with how = 'joined' | 'created' | 'restored', or
  * {'unknown', name, …}; nothing is written in that case.
  */
 export const joinGroup = script(
   'joinGroup',
   `${FLOOR}${NOW}
-  -- KEYS stream redelivery settings info | ARGV group startAt leaseMs maxDeliveries
+  -- KEYS stream redelivery settings info | ARGV group startAt('oldest' | 'now' | 'again' | '') leaseMs maxDeliveries
   local stream, redelivery, settings, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   redis.call('XACK', stream, ARGV[1], '0-1') -- under OOM a first harmless write lets the others pass
   local group, startAt = ARGV[1], ARGV[2]
@@ -23,12 +24,15 @@ export const joinGroup = script(
     local start = redis.call('HGET', settings, floorField)
     how = start and 'restored' or 'created'
     if not start then
-      if startAt == 'now' then start = '$'
-      elseif startAt == 'oldest' or #names == 0 then start = '0'
+      local removed = startAt == 'again' and redis.call('HGET', settings, 'removed:' .. group)
+      if removed then start = removed
+      elseif startAt == 'now' then start = '$'
+      elseif startAt ~= '' or #names == 0 then start = '0'
       else return {'unknown', unpack(names, 1, math.min(#names, 200))} end
     end
     redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
     redis.call('HSET', settings, floorField, groupsOf(stream)[group]['last-delivered-id'])
+    redis.call('HDEL', settings, 'removed:' .. group)
   end
   if not groupsOf(redelivery)[group] then
     redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM')
@@ -50,9 +54,9 @@ export const joinGroup = script(
 
 /**
  * A worker's sign of life, once an interval: writes its presence and brings back what it must know. Returns
- * {now, leaseMs, maxDeliveries, claimDue, next due time or '', cancel cursor, cancelled member, …}: claimDue is 1 if the claim tick is free and there is something to look for: an
- * entry handed back, a consumer gone silent, or the sweep that is due once a lease. Cheap, so that idle groups cost
- * nothing more than this.
+ * {now, leaseMs, maxDeliveries, claimDue, next due time or '', cancel cursor, cancelled member, …}. claimDue is 1 if the claim
+ * tick is free and there is something to look for: an entry handed back, a consumer gone silent, or the sweep that is due
+ * once a lease. Cheap, so that idle groups cost nothing more than this.
  *
  * Cancels come once each: the caller sends the cursor that it was given with the last ones. At most 500 a pulse.
  */

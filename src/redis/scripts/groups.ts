@@ -25,6 +25,7 @@ export const createGroup = script(
   if not hasRedelivery then redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM') end
   local floor = groupsOf(stream)[group]['last-delivered-id']
   redis.call('HSET', settings, prefix .. 'floor', floor)
+  redis.call('HDEL', settings, 'removed:' .. group)
   if ARGV[4] ~= '' then redis.call('HSET', settings, prefix .. 'leaseMs', ARGV[4]) end
   if ARGV[5] ~= '' then redis.call('HSET', settings, prefix .. 'maxDeliveries', ARGV[5]) end
   return {'created', floor}`,
@@ -35,27 +36,35 @@ export const createGroup = script(
  * settings. One step: a worker that joined between two of them would be left with half a group. Refused, unless forced,
  * while a worker was heard of within presentMs; scores in the future are of a server clock that has jumped back since.
  *
+ * A worker that is still there, forced or frozen, makes the group again when it finds it gone. Where the group had a worker
+ * in the last day it is written down up to where the stream was: from there on that worker goes on, and does not run all
+ * of the history once more.
+ *
  * The keys are unlinked, which costs the same however much they hold. Returns {'removed', groups left}, {'alive', workers},
  * or {'gone'} if neither the group nor settings of it are there.
  */
 export const removeGroup = script(
   'removeGroup',
   `${GROUPS}${NOW}
-  -- KEYS stream settings workers, then all keys of the group | ARGV group fieldPrefix presentMs force(1|0)
-  local stream, settings, workers = KEYS[1], KEYS[2], KEYS[3]
+  -- KEYS stream settings workers info, then all keys of the group | ARGV group fieldPrefix presentMs force(1|0)
+  local stream, settings, workers, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   local group, prefix, presentMs = ARGV[1], ARGV[2], tonumber(ARGV[3])
   local found, names = groupsOf(stream)
-  local fields = {}
+  local own = {}
   for _, field in ipairs(redis.call('HKEYS', settings)) do
-    if field:sub(1, #prefix) == prefix then fields[#fields + 1] = field end
+    if field:sub(1, #prefix) == prefix then own[#own + 1] = field end
   end
-  if not found[group] and #fields == 0 then return {'gone'} end
+  if not found[group] and #own == 0 then return {'gone'} end
   local at = now()
   local from, to = string.format('%.0f', at - presentMs), string.format('%.0f', at + presentMs)
   local alive = redis.call('ZCOUNT', workers, from, to)
   if alive > 0 and ARGV[4] ~= '1' then return {'alive', alive} end
   if found[group] then redis.call('XGROUP', 'DESTROY', stream, group) end
+  local beat = tonumber(redis.call('HGET', info, ':beat') or 0)
   redis.call('UNLINK', unpack(KEYS, 3))
-  if #fields > 0 then redis.call('HDEL', settings, unpack(fields)) end
+  if found[group] and at - beat < 86400000 then
+    redis.call('HSET', settings, 'removed:' .. group, fields(redis.call('XINFO', 'STREAM', stream))['last-generated-id'])
+  end
+  if #own > 0 then redis.call('HDEL', settings, unpack(own)) end
   return {'removed', #names - (found[group] and 1 or 0)}`,
 )
