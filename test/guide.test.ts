@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeAll, expect, test } from 'vitest'
+import { Inspector, type StreamStats } from '../src/index.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { missingIn, readGuide, scriptOf, type Check, type Guide } from './helpers/guide.ts'
 import { withRedis } from './helpers/redis.ts'
@@ -13,7 +14,7 @@ import { withRedis } from './helpers/redis.ts'
 const redis = withRedis()
 const root = join(import.meta.dirname, '..')
 const MARK = '=== to be checked'
-/** Some forty commands and the waits between them take half a minute; a slow machine may have more. */
+/** Some forty commands and the waits between them take twenty seconds; a slow machine may have more. */
 const MOST_MS = 150_000
 
 let guide: Guide
@@ -57,10 +58,14 @@ test(
       if (missing !== undefined) throw new Error(`${section}, line ${line}: no ${String(missing)} in\n${output}`)
     }
     const { section, line } = checks[outputs.length] ?? { section: 'the end', line: 0 }
-    expect(code, `the commands ended before line ${line} (${section}); the last ones printed:\n${last}`).toBe(0)
+    expect(
+      code,
+      `the commands ended, or waited in vain, before line ${line} (${section}); the last ones printed:\n${last}`,
+    ).toBe(0)
     expect(outputs).toHaveLength(checks.length)
+    expect(await left()).toEqual({ orders: [4, 'main 0'], payments: [0, 'main 1'], reports: [0, 'main 0'] })
   },
-  MOST_MS,
+  MOST_MS + 10_000,
 )
 
 /** As npm would, but for the copy: the package under its name, its binary in the path. */
@@ -75,6 +80,16 @@ async function install(into: string): Promise<void> {
   await writeFile(join(into, 'package.json'), '{ "private": true, "type": "module" }\n')
 }
 
+/** By stream: delayed jobs, and its groups with their dead letters. */
+async function left(): Promise<Record<string, unknown>> {
+  const inspector = new Inspector({ redis: redis.url })
+  onEnd(() => inspector.close())
+  const groupsOf = ({ groups }: StreamStats) => groups.map(({ group, dead }) => `${group} ${dead}`)
+  return Object.fromEntries(
+    (await inspector.stats()).map((stats) => [stats.stream, [stats.scheduled, ...groupsOf(stats)]]),
+  )
+}
+
 /** With what it leaves running in one process group, which is killed at the end of the test. */
 async function run(script: string): Promise<{ code: number | null; printed: string }> {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_|MILLRACE_|REDIS_)/.test(name))
@@ -85,13 +100,15 @@ async function run(script: string): Promise<{ code: number | null; printed: stri
     stdio: ['ignore', 'pipe', 'inherit'],
     detached: true,
   })
-  onEnd(() => {
+  const killAll = () => {
     try {
       process.kill(-(child.pid ?? 0), 'SIGKILL')
     } catch {
       // all of it has ended
     }
-  })
+  }
+  const tooLong = setTimeout(killAll, MOST_MS)
+  onEnd(() => (clearTimeout(tooLong), killAll()))
   let printed = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text))
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve))
