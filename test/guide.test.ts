@@ -2,6 +2,7 @@ import { execFile, spawn } from 'node:child_process'
 import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { beforeAll, expect, test } from 'vitest'
 import { Inspector, type StreamStats } from '../src/index.ts'
@@ -53,9 +54,10 @@ test(
     const outputs = printed.split(`\n${MARK}\n`)
     const last = outputs.pop() ?? ''
     for (const [at, output] of outputs.entries()) {
-      const { section, line, ...check } = checks[at] as Check
-      const missing = missingIn(output, { section, line, ...check })
-      if (missing !== undefined) throw new Error(`${section}, line ${line}: no ${String(missing)} in\n${output}`)
+      const check = checks[at] as Check
+      const missing = missingIn(output, check)
+      const where = `${check.section}, line ${check.line}`
+      if (missing !== undefined) throw new Error(`${where}: no ${String(missing)} in\n${output}`)
     }
     const { section, line } = checks[outputs.length] ?? { section: 'the end', line: 0 }
     expect(
@@ -108,9 +110,10 @@ async function run(script: string): Promise<{ code: number | null; printed: stri
     }
   }
   const tooLong = setTimeout(killAll, MOST_MS)
-  onEnd(() => (clearTimeout(tooLong), killAll()))
-  let printed = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text))
-  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve))
-  return { code, printed }
+  onEnd(killAll)
+  // Where the commands ended early, what they left running would keep the output open.
+  child.once('exit', () => (clearTimeout(tooLong), killAll()))
+  const closed = new Promise<number | null>((resolve) => child.once('close', resolve))
+  const printed = await text(child.stdout)
+  return { code: await closed, printed }
 }
