@@ -43,7 +43,7 @@ test('the TypeScript of docs/failing.md has no type errors', async () => {
   const compiler = [join(root, 'node_modules/typescript/bin/tsc'), ...flags.split(' '), ...files]
   const told = await promisify(execFile)(process.execPath, compiler, { cwd: folder }).catch((error: unknown) => error)
   expect(told).toEqual({ stdout: '', stderr: '' })
-})
+}, 120_000)
 
 test(
   'every command and program of docs/failing.md runs as it is written, and prints what it says',
