@@ -35,8 +35,8 @@ export interface CancelledInGroup {
   readonly group: string
   /**
    * Where the group had it. `scheduled` and `dead`: it is gone from there. `waiting` and `redelivery`: not (or not again)
-   * delivered yet, its worker will not run it. `running`: a worker has it, its handler's signal aborts within a pulse; if it
-   * completes all the same, it is completed. `finished`: settled, nothing was done. `unknown`: the group has nothing of it,
+   * delivered yet; workers hear of it within two pulses, about two seconds, and do not run it then. `running`, or taken
+   * before its worker has heard of it: the signal of its handler aborts; if it completes all the same, it is completed. `finished`: settled, nothing was done. `unknown`: the group has nothing of it,
    * or, if `cancelled`, the search for its entry was given up: it will not run if it has not.
    */
   readonly was: JobPlace

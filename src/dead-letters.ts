@@ -35,7 +35,7 @@ export interface DeadPage {
 
 export interface DeadLetterDetails extends DeadLetter {
   readonly stack: string
-  /** The fields as they were published; null where the letter is not what a worker writes. */
+  /** The fields of the entry that died, after a retry with what it has written; null where the letter is not what a worker writes. */
   readonly fields: readonly DeadField[] | null
   /** The field `data`: its text, its bytes where they are no text, null if there is none. */
   readonly payload: string | Buffer | null
@@ -65,7 +65,7 @@ interface DeadMoveOptions {
   /** How many letters at most, the oldest first. @default all */
   limit?: number
   /** The newest letter that counts. @default the newest one at the beginning: what dies meanwhile is left alone */
-  untilDeadId?: string
+  untilDeadId?: string | null
   /** Ends it early: the batch on its way is waited for, and the answer says what was done. */
   signal?: AbortSignal
   onProgress?: (progress: DeadProgress) => void
@@ -190,7 +190,7 @@ export class DeadLetters {
     const { execute, signal, onProgress } = options
     const filter = meantBy(options)
     const limit = wholeNumber('limit', options.limit, { or: Number.MAX_SAFE_INTEGER })
-    const untilDeadId = optionalId('untilDeadId', options.untilDeadId)
+    const untilDeadId = optionalId('untilDeadId', options.untilDeadId ?? undefined)
     if (execute !== undefined && typeof execute !== 'boolean') {
       throw new OptionError(`expected \`execute\` to be true or false, got ${shown(execute)}`)
     }

@@ -91,13 +91,16 @@ export function provenanceOf(
   worker: string,
 ): string[] {
   const error: unknown = dead.error
+  // Of these two the last run is one that failed; else there was none, or it took its worker down.
+  const hasFailed = dead.reason === 'attempts' || dead.reason === 'fatal'
+  const attempts = hasFailed ? delivery.attempt : delivery.attempt - 1
   return [
     ...['dead-reason', dead.reason],
     ...['dead-id', delivery.id],
     ...['dead-origin', delivery.entryId],
     ...['dead-source', delivery.source === 0 ? 'stream' : 'redelivery'],
-    ...['dead-attempts', String(delivery.attempt)],
-    ...['dead-total-attempts', String(delivery.past + delivery.attempt)],
+    ...['dead-attempts', String(attempts)],
+    ...['dead-total-attempts', String(delivery.past + attempts)],
     ...['dead-deliveries', String(delivery.deliveries)],
     ...['dead-worker', worker],
     ...['dead-error', clipped(classOf(error), 100)],

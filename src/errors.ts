@@ -78,17 +78,21 @@ export class RedisError extends MillraceError {
   override readonly name = 'RedisError'
 }
 
-/** A further group was asked for without saying where it starts: most often a mistyped name (P9). Nothing was created. */
+/** The stream has no such group: most often a mistyped name (P9). Nothing was created, nothing was changed. */
 export class UnknownGroupError extends MillraceError {
   override readonly name = 'UnknownGroupError'
   readonly groups: readonly string[]
 
-  constructor(stream: string, group: string, groups: readonly string[], meant: string | undefined) {
-    const hint = meant === undefined ? `its groups: ${groups.slice(0, 20).join(', ')}` : `did you mean ${meant}?`
-    super(
-      'ERR_UNKNOWN_GROUP',
-      `stream ${stream} has no group ${group} (${hint}); to start a further group say where: startAt 'oldest' or 'now'`,
-    )
+  /** @param asked whether somebody wants to work in the group, or only to look at it. */
+  constructor(
+    { stream, group, groups }: { stream: string; group: string; groups: readonly string[] },
+    meant: string | undefined,
+    asked: 'to join' | 'to look' = 'to look',
+  ) {
+    const all = groups.length === 0 ? 'it has none' : `its groups: ${groups.slice(0, 20).join(', ')}`
+    const hint = meant === undefined ? all : `did you mean ${meant}?`
+    const advice = asked === 'to join' ? "; to start a further group say where: startAt 'oldest' or 'now'" : ''
+    super('ERR_UNKNOWN_GROUP', `stream ${stream} has no group ${group} (${hint})${advice}`)
     this.groups = groups
   }
 }

@@ -257,9 +257,8 @@ export class Executor {
     if (outcome.kind === 'cancelled') return delivery.count('cancelled')
     if (run.kind === 'cancelled') return
     delivery.count(OUTCOME_OF[run.kind])
-    if (run.kind !== 'failed' && run.kind !== 'unknown-job') return
-    this.#deps.counts.failed += 1
-    if (outcome.kind === 'left' && delivery.ended === undefined) this.#sayLeft(delivery)
+    if (run.kind === 'failed') this.#deps.counts.failed += 1
+    if (run.kind === 'unknown-job' && outcome.kind === 'left') this.#sayLeft(delivery)
   }
 
   async #startRaw(delivery: Delivery): Promise<void> {

@@ -39,7 +39,7 @@ export async function existingGroup(
   checkGroupName(group)
   const seen = await existingStream(client, stream)
   if (seen.groups.includes(group) || seen.more) return seen
-  throw new UnknownGroupError(stream, group, seen.groups, didYouMean(group, seen.groups))
+  throw new UnknownGroupError({ stream, group, groups: seen.groups }, didYouMean(group, seen.groups))
 }
 
 function isStreamName(name: string): boolean {

@@ -132,10 +132,10 @@ async function removalOf(client: Client, stream: string, group: string): Promise
   const asked = { nowMs, presentMs: PRESENT_MS, mostWorkers: MOST_WORKERS, evenIfGone: true }
   const isThere = groups.includes(group) || more
   if (!isThere && !(await isRecorded(client, stream, group))) {
-    throw new UnknownGroupError(stream, group, groups, didYouMean(group, groups))
+    throw new UnknownGroupError({ stream, group, groups }, didYouMean(group, groups))
   }
   const seen = await readGroup(client, stream, group, asked)
-  if (seen === undefined) throw new UnknownGroupError(stream, group, groups, didYouMean(group, groups))
+  if (seen === undefined) throw new UnknownGroupError({ stream, group, groups }, didYouMean(group, groups))
   const { lag, pending, redelivery, scheduled, dead, workers, lastSeenMs } = groupStats(group, seen)
   const isLastGroup = groups.every((name) => name === group)
   return { stream, group, lag, pending, redelivery, scheduled, dead, workers, lastSeenMs, isLastGroup }

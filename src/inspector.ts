@@ -109,7 +109,7 @@ export class Inspector {
     const found: (StreamStats | undefined)[] = []
     for (let from = 0; from < names.length; from += AT_ONCE) {
       found.push(
-        ...(await Promise.all(names.slice(from, from + AT_ONCE).map((stream) => this.#listed(client, stream)))),
+        ...(await Promise.all(names.slice(from, from + AT_ONCE).map((stream) => this.#listedIfSound(client, stream)))),
       )
     }
     return found.filter((stats) => stats !== undefined)
@@ -119,6 +119,17 @@ export class Inspector {
     const seen = await readStream(client, stream, MOST_GROUPS)
     if (seen.kind === 'other') this.#asking.logger.warn({ stream }, otherType(stream, seen.type))
     return seen.kind === 'stream' ? this.#streamStats(client, stream, seen) : undefined
+  }
+
+  /** A key of one stream that somebody has bent must not hide all the others. */
+  async #listedIfSound(client: Client, stream: string): Promise<StreamStats | undefined> {
+    try {
+      return await this.#listed(client, stream)
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.includes('WRONGTYPE')) throw error
+      this.#asking.logger.warn({ stream }, 'a key of this stream is of another type: the stream is left out')
+      return undefined
+    }
   }
 
   async #streamStats(client: Client, stream: string, seen: StreamSeen & { kind: 'stream' }): Promise<StreamStats> {

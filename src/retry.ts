@@ -151,12 +151,17 @@ function deadlineOf(options: RetryOptions, failed: FailedAttempt, complain: (wha
   const soonest = failed.firstFailedMs + retryForMs
   if (retryUntil === undefined) return soonest
   const told = called(
-    () => Number(typeof retryUntil === 'function' ? retryUntil(failed) : retryUntil),
+    () => (typeof retryUntil === 'function' ? retryUntil(failed) : retryUntil),
     'retryUntil',
     complain,
   )
   if (told === THREW) return soonest
-  if (Number.isFinite(told)) return Math.min(soonest, told)
+  const untilMs = called(
+    () => Number(told),
+    'retryUntil',
+    () => {},
+  )
+  if (untilMs !== THREW && Number.isFinite(untilMs)) return Math.min(soonest, untilMs)
   complain('the function `retryUntil` returned what is neither a Date nor ms')
   return soonest
 }

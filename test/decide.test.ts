@@ -91,14 +91,23 @@ describe('provenance', () => {
       ['dead-id', '7-8'],
       ['dead-origin', '1-2'],
       ['dead-source', 'stream'],
-      ['dead-attempts', '2'],
-      ['dead-total-attempts', '7'],
+      ['dead-attempts', '1'],
+      ['dead-total-attempts', '6'],
       ['dead-deliveries', '3'],
       ['dead-worker', 'host:1:a'],
       ['dead-error', 'RangeError'],
       ['dead-message', 'too far'],
     ])
     expect([...of(new RangeError('too far'))].at(-1)).toEqual(['dead-first-failed', '77'])
+  })
+
+  test('counts the attempts that failed: the last run too, unless it took its worker down', () => {
+    const attempts = (reason: 'attempts' | 'fatal' | 'deliveries' | 'malformed') => {
+      const flat = provenanceOf({ reason, error: 'no' }, delivery, 'w')
+      return ['dead-attempts', 'dead-total-attempts'].map((name) => flat[flat.indexOf(name) + 1])
+    }
+    expect([attempts('attempts'), attempts('fatal')]).toEqual(new Array(2).fill(['2', '7']))
+    expect([attempts('deliveries'), attempts('malformed')]).toEqual(new Array(2).fill(['1', '6']))
   })
 
   test('tells a redelivered entry from one of the stream', () => {

@@ -145,7 +145,11 @@ export class Keeper {
     while (!this.#stopped.signal.aborted) {
       try {
         await this.#connection.ready(this.#settings.leaseMs)
-        if (this.#silentMs() <= this.#settings.stallMs) this.#reports.pulse(await this.#pulse())
+        if (this.#silentMs() <= this.#settings.stallMs) {
+          const reply = await this.#pulse()
+          this.#reports.pulse(reply)
+          if (reply.moreCancelled) continue
+        }
       } catch (error) {
         this.#reports.fault(error, 'pulse')
       }

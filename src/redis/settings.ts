@@ -60,7 +60,7 @@ export async function storeSettings(client: Redis, stream: string, written: Sett
   }
   const reply = await run(client, writeSettings, [stream, settingsKey(stream)], [names.length, ...names, ...pairs])
   const [how, group = '', ...groups] = asArray(reply).map(asText)
-  if (how === 'unknown') throw new UnknownGroupError(stream, group, groups, didYouMean(group, groups))
+  if (how === 'unknown') throw new UnknownGroupError({ stream, group, groups }, didYouMean(group, groups))
 }
 
 /** The beginning of every field that is of this group. */

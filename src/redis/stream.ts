@@ -35,7 +35,9 @@ export async function join(
   const keys = [stream, sourceKey(member, 1), memberKeys.settings(member), memberKeys.info(member)]
   const args = [group, wanted.startAt ?? '', wanted.leaseMs, wanted.maxDeliveries]
   const [how, ...rest] = asArray(await run(client, joinGroup, keys, args)).map(asText)
-  if (how === 'unknown') throw new UnknownGroupError(stream, group, rest, didYouMean(group, rest))
+  if (how === 'unknown') {
+    throw new UnknownGroupError({ stream, group, groups: rest }, didYouMean(group, rest), 'to join')
+  }
   const [leaseMs = '', maxDeliveries = '', floor = ''] = rest
   return { how: how as Joined['how'], leaseMs: Number(leaseMs), maxDeliveries: Number(maxDeliveries), floor }
 }
@@ -91,6 +93,8 @@ export interface PulseReply {
   /** Ids of jobs that were cancelled since the pulse whose cursor was sent, for this group. */
   readonly cancelled: readonly string[]
   readonly cancelCursor: string
+  /** Others are to be asked for at once. */
+  readonly moreCancelled: boolean
 }
 
 export async function sendPulse(
@@ -119,6 +123,7 @@ export async function sendPulse(
     nextDueMs: asOptionalNumber(nextDue),
     cancelled: cancels.map(asText).flatMap((text) => cancelledFor(member.group, text)),
     cancelCursor: asText(cursor),
+    moreCancelled: cancels.length === 500,
   }
 }
 

@@ -176,7 +176,8 @@ describe('exit codes', () => {
   })
 
   test('what was not foreseen is 1', () => {
-    expect(exitCodeOf(new UnknownGroupError('orders', 'a', ['b'], undefined))).toBe(4)
+    const unknown = new UnknownGroupError({ stream: 'orders', group: 'a', groups: ['b'] }, undefined)
+    expect(exitCodeOf(unknown)).toBe(4)
     expect(exitCodeOf(new CliError('x', 5))).toBe(5)
     for (const error of [new TypeError('x'), 'x', undefined]) {
       expect([exitCodeOf(error), isExpected(error)]).toEqual([1, false])

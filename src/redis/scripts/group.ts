@@ -1,4 +1,4 @@
-import { FLOOR, GROUPS, NOW, QUIET, SILENT } from './lua.ts'
+import { AT_END, FLOOR, GROUPS, NOW, QUIET, SILENT } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -12,7 +12,7 @@ import { script } from './script.ts'
  */
 export const joinGroup = script(
   'joinGroup',
-  `${FLOOR}${NOW}
+  `${FLOOR}${NOW}${AT_END}
   -- KEYS stream redelivery settings info | ARGV group startAt('oldest' | 'now' | 'again' | '') leaseMs maxDeliveries
   local stream, redelivery, settings, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   redis.call('XACK', stream, ARGV[1], '0-1') -- under OOM a first harmless write lets the others pass
@@ -22,7 +22,7 @@ export const joinGroup = script(
   local how = 'joined'
   if not found[group] then
     local start = redis.call('HGET', settings, floorField)
-    how = start and 'restored' or 'created'
+    how = (start or startAt == 'again') and 'restored' or 'created'
     if not start then
       local removed = startAt == 'again' and redis.call('HGET', settings, 'removed:' .. group)
       if removed then start = removed
@@ -30,7 +30,7 @@ export const joinGroup = script(
       elseif startAt ~= '' or #names == 0 then start = '0'
       else return {'unknown', unpack(names, 1, math.min(#names, 200))} end
     end
-    redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+    if start == '$' then createAtEnd(stream, group) else redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM') end
     redis.call('HSET', settings, floorField, groupsOf(stream)[group]['last-delivered-id'])
     redis.call('HDEL', settings, 'removed:' .. group)
   end

@@ -1,4 +1,4 @@
-import { GROUPS, NOW } from './lua.ts'
+import { AT_END, GROUPS, NOW } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -11,7 +11,7 @@ import { script } from './script.ts'
  */
 export const createGroup = script(
   'createGroup',
-  `${GROUPS}
+  `${GROUPS}${AT_END}
   -- KEYS stream redelivery settings | ARGV group start('0' | '$') fieldPrefix leaseMs maxDeliveries ('' = not given)
   local stream, redelivery, settings = KEYS[1], KEYS[2], KEYS[3]
   local group, start, prefix = ARGV[1], ARGV[2], ARGV[3]
@@ -21,7 +21,7 @@ export const createGroup = script(
   local hasRedelivery = groupsOf(redelivery)[group]
   redis.call('HLEN', settings)
   redis.call('XACK', stream, group, '0-1') -- under OOM a first harmless write lets the others pass
-  redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+  if start == '$' then createAtEnd(stream, group) else redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM') end
   if not hasRedelivery then redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM') end
   local floor = groupsOf(stream)[group]['last-delivered-id']
   redis.call('HSET', settings, prefix .. 'floor', floor)

@@ -107,3 +107,14 @@ export const WAITING = `
     local due = first[2] and tonumber(first[2]) < math.huge and string.format('%.0f', first[2]) or ''
     return {redis.call('ZCARD', scheduled), aside, due}
   end`
+
+/**
+ * `createAtEnd(stream, group)`: a group for what is published from now on, whose lag stays known: from 7.0 on Redis counts it
+ * from how many entries the group has read, and does not know that of one that begins at the end unless it is told.
+ */
+export const AT_END = `
+  local function createAtEnd(stream, group)
+    local added = redis.call('EXISTS', stream) == 1 and fields(redis.call('XINFO', 'STREAM', stream))['entries-added']
+    if added then redis.call('XGROUP', 'CREATE', stream, group, '$', 'ENTRIESREAD', added)
+    else redis.call('XGROUP', 'CREATE', stream, group, '$', 'MKSTREAM') end
+  end`
