@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
-import type { Inspector, Rescheduled, ScheduledJob, ScheduledJobDetail, ScheduledJobs } from '../../src/index.ts'
+import type { Rescheduled, ScheduledJob, ScheduledJobDetail, ScheduledJobs } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { usageError } from '../exit.ts'
+import { withInspector } from '../inspector.ts'
 import { parseMoment } from '../moment.ts'
 import { jsonLine, printable, spanText, tableLines, type Column } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
@@ -78,7 +79,7 @@ function addList(scheduled: Command, context: CliContext): void {
     .option('--json', 'print JSON')
     .addHelpText('after', LIST_HELP)
     .action(async (stream: string, { json, ...asked }: ListFlags) => {
-      const page = await asking(context, (inspector) => inspector.scheduled.list(stream, asked))
+      const page = await withInspector(context, (inspector) => inspector.scheduled.list(stream, asked))
       if (json === true) return void context.stdout.write(jsonLine({ stream, ...page }))
       if (page.jobs.length === 0) context.say(`nothing is scheduled on ${printable(stream)}`)
       else context.stdout.write(`${tableLines(COLUMNS, rowsOf(page)).join('\n')}\n`)
@@ -91,7 +92,7 @@ function addShow(scheduled: Command, context: CliContext): void {
     .option('--json', 'print JSON')
     .addHelpText('after', EXAMPLE('show'))
     .action(async (stream: string, id: string, { group, json }: Flags) => {
-      const jobs = await asking(context, (inspector) => inspector.scheduled.show(stream, id, ofGroup(group)))
+      const jobs = await withInspector(context, (inspector) => inspector.scheduled.show(stream, id, ofGroup(group)))
       context.stdout.write(json === true ? jsonLine({ stream, jobs }) : `${jobs.map(detailText).join('\n\n')}\n`)
     })
 }
@@ -111,7 +112,7 @@ function addReschedule(scheduled: Command, context: CliContext): void {
         throw usageError(`expected either \`--delay\` or \`--at\`, got ${delay === undefined ? 'neither' : 'both'}`)
       }
       const due = delay === undefined ? { runAt: at ?? 0 } : { delayMs: delay }
-      const moved = await asking(context, ({ scheduled }) =>
+      const moved = await withInspector(context, ({ scheduled }) =>
         scheduled.reschedule(stream, id, { ...due, ...ofGroup(group) }),
       )
       context.stdout.write(json === true ? jsonLine(moved) : movedText(moved))
@@ -123,7 +124,7 @@ function addPromote(scheduled: Command, context: CliContext): void {
     .option('--json', 'print its new due time as JSON')
     .addHelpText('after', EXAMPLE('promote'))
     .action(async (stream: string, id: string, { group, json }: Flags) => {
-      const moved = await asking(context, (inspector) => inspector.scheduled.promote(stream, id, ofGroup(group)))
+      const moved = await withInspector(context, (inspector) => inspector.scheduled.promote(stream, id, ofGroup(group)))
       context.stdout.write(json === true ? jsonLine(moved) : movedText(moved))
     })
 }
@@ -135,17 +136,6 @@ function jobCommand(scheduled: Command, name: string, description: string): Comm
     .argument('<stream>', 'the stream')
     .argument('<job id>', 'the id that its publish returned')
     .option('--group <group>', 'the retry of this group only')
-}
-
-async function asking<Told>(context: CliContext, ask: (inspector: Inspector) => Promise<Told>): Promise<Told> {
-  const redis = context.redis()
-  const { Inspector } = await import('../../src/index.ts')
-  const inspector = new Inspector({ redis })
-  try {
-    return await ask(inspector)
-  } finally {
-    inspector.close()
-  }
 }
 
 function ofGroup(group: string | undefined): { group?: string } {

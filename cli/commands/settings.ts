@@ -3,6 +3,7 @@ import type { Setting, SettingsChange, StreamSettings } from '../../src/index.ts
 import type { CliContext } from '../context.ts'
 import { exactDuration, parseDuration } from '../duration.ts'
 import { usageError } from '../exit.ts'
+import { withInspector } from '../inspector.ts'
 import { jsonLine, tableLines } from '../output.ts'
 import { similarTo } from '../similar.ts'
 import { exactSize, parseSize } from '../size.ts'
@@ -64,16 +65,10 @@ export function registerSettings(program: Command, context: CliContext): void {
     .addHelpText('after', HELP)
     .action(async (stream: string, changes: string[], { json }: { json?: true }) => {
       const change = parseChanges(changes)
-      const redis = context.redis()
-      const { Inspector } = await import('../../src/index.ts')
-      const inspector = new Inspector({ redis })
-      try {
-        const { settings } = inspector
-        const stand = changes.length === 0 ? await settings.get(stream) : await settings.set(stream, change)
-        context.stdout.write(json === true ? jsonLine(stand) : `${settingsLines(stand).join('\n')}\n`)
-      } finally {
-        inspector.close()
-      }
+      const stand = await withInspector(context, ({ settings }) =>
+        changes.length === 0 ? settings.get(stream) : settings.set(stream, change),
+      )
+      context.stdout.write(json === true ? jsonLine(stand) : `${settingsLines(stand).join('\n')}\n`)
     })
 }
 

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
-import type { EntryCount, TrimPlan, TrimResult, Watermark } from '../../src/index.ts'
+import type { EntryCount, Inspector, TrimPlan, TrimResult, Watermark } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { exactDuration, parseDuration } from '../duration.ts'
 import { CliError, EXIT } from '../exit.ts'
+import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { parseSize, sizeText } from '../size.ts'
@@ -47,13 +48,16 @@ export function registerTrim(program: Command, context: CliContext): void {
     .option('--execute', 'do it; else only what would be removed is told')
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
-    .action((stream: string, flags: TrimFlags, command: Command) => trim(context, stream, flags, command))
+    .action((stream: string, flags: TrimFlags, command: Command) =>
+      withInspector(context, (inspector) => trim(context, inspector, { stream, flags, command })),
+    )
 }
 
-async function trim(context: CliContext, stream: string, flags: TrimFlags, command: Command): Promise<void> {
-  const redis = context.redis()
-  const { Inspector } = await import('../../src/index.ts')
-  const inspector = new Inspector({ redis })
+async function trim(
+  context: CliContext,
+  inspector: Inspector,
+  { stream, flags, command }: { stream: string; flags: TrimFlags; command: Command },
+): Promise<void> {
   const progress = new Progress(context.stderr, 'entries')
   const ended = new AbortController()
   let interruption: NodeJS.Signals | undefined
@@ -93,7 +97,6 @@ async function trim(context: CliContext, stream: string, flags: TrimFlags, comma
     )
   } finally {
     stopListening()
-    inspector.close()
   }
 }
 

@@ -4,7 +4,6 @@ import type { CliContext } from '../context.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { echoInstant, parseInstant, type Instant } from '../instant.ts'
 import { plural } from '../output.ts'
-import { redact } from '../redis-url.ts'
 
 /** The flags by which dead letters are chosen: the same for every command. */
 export interface FilterFlags {
@@ -60,13 +59,6 @@ export function filterWords({ ids = [], job, reason, error, fromMs, toMs }: Dead
     ...(fromMs === undefined ? [] : ['--from', new Date(fromMs).toISOString()]),
     ...(toMs === undefined ? [] : ['--to', new Date(toMs).toISOString()]),
   ]
-}
-
-/** `millrace`, with the Redis that was named on the command line, unless its URL has a secret. */
-export function millraceWords(command: Command): string[] {
-  const { redis } = command.optsWithGlobals<{ redis?: string }>()
-  if (redis === undefined) return ['millrace']
-  return ['millrace', '--redis', redact(redis, redis) === redis ? redis : '…']
 }
 
 export function hasFilter(filter: DeadFilter): boolean {

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { parseAge, parseInstant } from '../../cli/instant.ts'
-import { shellCommand } from '../../cli/shell-command.ts'
+import { shellCommand } from '../../cli/command-line.ts'
 import {
   bury,
   buryMany,
