@@ -13,9 +13,9 @@ import {
 } from '../dead/flags.ts'
 import { detailDocument, detailLines, errorGroupLines, letterLines } from '../dead/letters-text.ts'
 import { moveDead } from '../dead/moving.ts'
+import { parseAge } from '../duration.ts'
 import { CliError, EXIT, usageError } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
-import { parseAge } from '../instant.ts'
 import { countText, jsonLine } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
 

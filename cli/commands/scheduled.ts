@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
 import type { Rescheduled, ScheduledJob, ScheduledJobDetail, ScheduledJobs } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
-import { parseDuration } from '../duration.ts'
+import { parseDelay } from '../duration.ts'
 import { usageError } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
-import { parseMoment } from '../moment.ts'
-import { jsonLine, printable, spanText, tableLines, type Column } from '../output.ts'
+import { echoInstant, parseDueInstant, type Instant } from '../instant.ts'
+import { instantText, jsonLine, printable, spanText, tableLines, type Column } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
 import { addCancel } from './cancel.ts'
 
@@ -21,10 +21,8 @@ interface ListFlags extends Flags {
 
 interface RescheduleFlags extends Flags {
   readonly delay?: number
-  readonly at?: number
+  readonly at?: Instant
 }
-
-const TEN_YEARS_MS = 10 * 365 * 86_400_000
 
 const HELP = `
 Scheduled is what waits to become due: jobs published with a delay, and jobs that failed and wait for their next attempt.
@@ -99,11 +97,9 @@ function addShow(scheduled: Command, context: CliContext): void {
 
 function addReschedule(scheduled: Command, context: CliContext): void {
   jobCommand(scheduled, 'reschedule', 'give it another due time; brings back what was set aside')
-    .option('--delay <duration>', 'due in so much time from now', (text) =>
-      parseDuration('--delay', text, { minMs: 0, mostMs: TEN_YEARS_MS }),
-    )
+    .option('--delay <duration>', 'due in so much time from now', (text) => parseDelay('--delay', text))
     .option('--at <time>', 'due at this time: 10:00 is local, 2026-11-21T10:00Z is UTC', (text) =>
-      parseMoment('--at', text),
+      parseDueInstant('--at', text),
     )
     .option('--json', 'print its new due time as JSON')
     .addHelpText('after', RESCHEDULE_HELP)
@@ -111,7 +107,8 @@ function addReschedule(scheduled: Command, context: CliContext): void {
       if ((delay === undefined) === (at === undefined)) {
         throw usageError(`expected either \`--delay\` or \`--at\`, got ${delay === undefined ? 'neither' : 'both'}`)
       }
-      const due = delay === undefined ? { runAt: at ?? 0 } : { delayMs: delay }
+      if (at !== undefined) echoInstant(context, '--at', at)
+      const due = delay === undefined ? { runAt: at?.ms ?? 0 } : { delayMs: delay }
       const moved = await withInspector(context, ({ scheduled }) =>
         scheduled.reschedule(stream, id, { ...due, ...ofGroup(group) }),
       )
@@ -170,7 +167,7 @@ function dueText({ dueMs }: ScheduledJob, nowMs: number): string {
 }
 
 function detailText(one: ScheduledJobDetail): string {
-  const due = one.dueMs === null ? 'set aside' : timeText(one.dueMs)
+  const due = one.dueMs === null ? 'set aside' : instantText(one.dueMs)
   const about = [
     ['job id', one.id],
     ['job', one.job ?? '(not to be read)'],
@@ -188,12 +185,8 @@ function detailText(one: ScheduledJobDetail): string {
 function movedText({ id, places }: Rescheduled): string {
   return places
     .map(
-      ({ group, dueMs }) => `${id} is due ${timeText(dueMs)}${group === null ? '' : ` in group ${printable(group)}`}\n`,
+      ({ group, dueMs }) =>
+        `${id} is due ${instantText(dueMs)}${group === null ? '' : ` in group ${printable(group)}`}\n`,
     )
     .join('')
-}
-
-/** Beyond what a date can say, the number. */
-function timeText(ms: number): string {
-  return ms <= 8.64e15 ? new Date(ms).toISOString() : String(ms)
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { Setting, SettingsChange, StreamSettings } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
-import { exactDuration, parseDuration } from '../duration.ts'
+import { exactDuration, LONGEST_AGE_MS, parseDuration } from '../duration.ts'
 import { usageError } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
 import { jsonLine, tableLines } from '../output.ts'
@@ -27,8 +27,6 @@ Examples:
   $ millrace settings orders retention.entries=
   $ millrace settings orders --json | jq .retention`
 
-const YEARS_MS = 100 * 365 * 86_400_000
-
 /** How a setting is written and shown. */
 interface Kind {
   readonly read: (key: string, text: string) => number
@@ -36,7 +34,7 @@ interface Kind {
 }
 
 const AGE: Kind = {
-  read: (key, text) => parseDuration(key, text, { minMs: 1000, mostMs: YEARS_MS }),
+  read: (key, text) => parseDuration(key, text, { minMs: 1000, mostMs: LONGEST_AGE_MS }),
   show: exactDuration,
 }
 const SIZE: Kind = { read: (key, text) => parseSize(key, text), show: exactSize }

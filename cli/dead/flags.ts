@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { DeadFilter, DeadReason } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { CliError, EXIT } from '../exit.ts'
-import { echoInstant, parseInstant, type Instant } from '../instant.ts'
+import { echoInstant, parsePastInstant, type Instant } from '../instant.ts'
 import { plural } from '../output.ts'
 
 /** The flags by which dead letters are chosen: the same for every command. */
@@ -11,17 +11,12 @@ export interface FilterFlags {
   readonly job?: string
   readonly reason?: string
   readonly error?: string
-  readonly from?: Given
-  readonly to?: Given
-}
-
-/** A time, and how it was written. */
-interface Given extends Instant {
-  readonly text: string
+  readonly from?: Instant
+  readonly to?: Instant
 }
 
 export function withFilterFlags(command: Command): Command {
-  const instant = (option: string) => (text: string) => ({ ...parseInstant(option, text), text })
+  const instant = (option: string) => (text: string) => parsePastInstant(option, text)
   return command
     .option(
       '--id <id>',
@@ -37,8 +32,8 @@ export function withFilterFlags(command: Command): Command {
 
 /** The filter that the flags mean; tells what local times were taken for. */
 export function filterOf(context: CliContext, { id, job, reason, error, from, to }: FilterFlags): DeadFilter {
-  if (from !== undefined) echoInstant(context, '--from', from.text, from)
-  if (to !== undefined) echoInstant(context, '--to', to.text, to)
+  if (from !== undefined) echoInstant(context, '--from', from)
+  if (to !== undefined) echoInstant(context, '--to', to)
   return {
     ...(id === undefined ? {} : { ids: [...new Set(id)] }),
     ...(job === undefined ? {} : { job }),
