@@ -1,19 +1,16 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Inspector, type TrimOptions } from '../src/index.ts'
+import type { TrimOptions } from '../src/index.ts'
 import { settingsKey } from '../src/redis/keys.ts'
 import type { TrimSeen } from '../src/redis/trimming.ts'
 import { planOf } from '../src/trim-plan.ts'
 import { onEnd } from './helpers/cleanup.ts'
+import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 
-function inspect(url = redis.url): Inspector {
-  const inspector = new Inspector({ redis: url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector
-}
+const inspect = (url = redis.url) => newInspector(url)
 
 const trim = (options?: TrimOptions) => inspect().trim('orders', options)
 
