@@ -14,16 +14,8 @@ import {
 import { cancelDelayed, cancelInGroup } from '../src/redis/scripts/cancel.ts'
 import { newInspector } from './helpers/inspectors.ts'
 import { startProxy } from './helpers/proxy.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
-import {
-  buryByHand,
-  delayedId,
-  promoteByHand,
-  redeliverByHand,
-  schedule,
-  serverMs,
-  snapshot,
-} from './helpers/scheduled.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
+import { buryByHand, delayedId, promoteByHand, redeliverByHand, schedule, snapshot } from './helpers/scheduled.ts'
 import { tally } from './helpers/workers.ts'
 
 const redis = withRedis()

@@ -16,14 +16,14 @@ import { tallySlot } from '../src/redis/entry-id.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
 import { add, startWorker, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 
 const groupsOf = (url = redis.url): Groups => newInspector(url).groups
 
-const nowMs = async (): Promise<number> => Number((await redis.client.time())[0]) * 1000
+const nowMs = () => serverMs(redis.client)
 const names = async () =>
   ((await redis.client.xinfo('GROUPS', 'orders')) as unknown[][]).map((group) => group[group.indexOf('name') + 1])
 

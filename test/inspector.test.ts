@@ -5,7 +5,7 @@ import { startChild } from './helpers/child.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
-import { startServer, withRedis } from './helpers/redis.ts'
+import { serverMs, startServer, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 
@@ -22,10 +22,7 @@ async function onlyGroup(inspector = inspect()): Promise<GroupStats> {
   return stats?.groups[0] as GroupStats
 }
 
-async function nowMs(): Promise<number> {
-  const [seconds] = await redis.client.time()
-  return Number(seconds) * 1000
-}
+const nowMs = () => serverMs(redis.client)
 
 /** Entries with ids so many seconds ago. */
 async function addAged(key: string, ...secondsAgo: number[]): Promise<string[]> {

@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest'
 import type { ScheduledJob } from '../src/index.ts'
 import { groupScheduledKey, scheduledKey, STREAMS_KEY } from '../src/redis/keys.ts'
 import { newInspector } from './helpers/inspectors.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
-import { buryByHand, delayedId, redeliverByHand, schedule, serverMs, snapshot } from './helpers/scheduled.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
+import { buryByHand, delayedId, redeliverByHand, schedule, snapshot } from './helpers/scheduled.ts'
 
 const redis = withRedis()
 

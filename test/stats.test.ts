@@ -11,7 +11,7 @@ import {
 } from '../src/redis/keys.ts'
 import { tallySlot } from '../src/redis/entry-id.ts'
 import { newInspector } from './helpers/inspectors.ts'
-import { withRedis } from './helpers/redis.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 
@@ -22,10 +22,7 @@ async function statsOf(stream = 'orders'): Promise<StreamStats> {
 
 const groupStatsOf = async (): Promise<GroupStats> => (await statsOf()).groups[0] as GroupStats
 
-async function nowMs(): Promise<number> {
-  const [seconds] = await redis.client.time()
-  return Number(seconds) * 1000
-}
+const nowMs = () => serverMs(redis.client)
 
 /** Entries of so long ago, and a group that has read none of them. */
 async function arrange(...agesMs: number[]): Promise<string[]> {

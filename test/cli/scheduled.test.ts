@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { groupScheduledKey } from '../../src/redis/keys.ts'
-import { withRedis } from '../helpers/redis.ts'
-import { delayedId, schedule, serverMs } from '../helpers/scheduled.ts'
+import { serverMs, withRedis } from '../helpers/redis.ts'
+import { delayedId, schedule } from '../helpers/scheduled.ts'
 import { millrace } from './run.ts'
 
 const redis = withRedis()
