@@ -3,7 +3,11 @@ import { defineJob, handle } from 'millrace'
 
 /** The handlers of the stack in docker-compose.yml. */
 
-const sendReceipt = defineJob<{ order: number }>('send-receipt', { stream: 'orders', timeoutMs: 30_000 })
+const sendReceipt = defineJob<{ order: number }>('send-receipt', {
+  stream: 'orders',
+  timeoutMs: 30_000,
+  retry: { attempts: 5, delayMs: 2_000 },
+})
 
 export default [
   handle(sendReceipt, async ({ order }, job) => {

@@ -91,8 +91,6 @@ export function provenanceOf(
   worker: string,
 ): string[] {
   const error: unknown = dead.error
-  const [name, stack] =
-    error instanceof Error ? [() => error.name, () => error.stack ?? ''] : [() => typeof error, () => '']
   return [
     ...['dead-reason', dead.reason],
     ...['dead-id', delivery.id],
@@ -102,17 +100,25 @@ export function provenanceOf(
     ...['dead-total-attempts', String(delivery.past + delivery.attempt)],
     ...['dead-deliveries', String(delivery.deliveries)],
     ...['dead-worker', worker],
-    ...['dead-error', clipped(textOf(name), 100)],
+    ...['dead-error', clipped(classOf(error), 100)],
     ...['dead-message', clipped(messageOf(error), 1000)],
-    ...['dead-stack', clipped(textOf(stack), 4000)],
+    ...['dead-stack', clipped(stackOf(error), 4000)],
     ...['dead-first-failed', delivery.firstFailedMs === undefined ? '' : String(delivery.firstFailedMs)],
   ]
 }
 
 /** What a scheduled retry says of the failure before it. */
 export function failureText(error: unknown): string {
-  const name = error instanceof Error ? textOf(() => error.name) : typeof error
-  return clipped(`${name}: ${messageOf(error)}`, 300)
+  return clipped(`${classOf(error)}: ${messageOf(error)}`, 300)
+}
+
+/** Handlers can throw what throws when it is asked what it is. */
+function classOf(error: unknown): string {
+  return textOf(() => (error instanceof Error ? error.name : typeof error))
+}
+
+function stackOf(error: unknown): string {
+  return textOf(() => (error instanceof Error ? (error.stack ?? '') : ''))
 }
 
 function clipped(text: string, most: number): string {

@@ -2,6 +2,7 @@ import { monotonicMs } from './clock.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
+import type { Earlier } from './wire.ts'
 
 /**
  * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
@@ -18,11 +19,8 @@ export class Delivery implements Job {
   id: string
   name = ''
   attempt = 1
-  /** Attempts that were spent before the job was redriven. */
-  past = 0
-  firstFailedMs: number | undefined
-  /** When it became due, in ms since the epoch, if that is not the time of its entry. */
-  dueMs: number | undefined
+  /** What became of the job before this entry, if this is not its first one. */
+  earlier: Earlier | undefined
   handler: Handler | undefined
   /** When this worker took it, by the monotonic clock. */
   heldAtMs = 0
@@ -34,12 +32,7 @@ export class Delivery implements Job {
   /** Where its job name is counted; undefined until its entry was read. */
   numbers: JobNumbers | undefined
   #isCounted = false
-  /** When its signal was aborted, by the monotonic clock; 0 before. */
-  endedAtMs = 0
-  /** Whether it was said that the handler does not heed its signal. */
-  isSaidOverdue = false
-  /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */
-  ended: Error | undefined
+  #ending: Ending | undefined
   readonly #member: Member
   #controller: AbortController | undefined
 
@@ -71,10 +64,24 @@ export class Delivery implements Job {
     return this.#member.group
   }
 
+  /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */
+  get ended(): Error | undefined {
+    return this.#ending?.reason
+  }
+
+  get firstFailedMs(): number | undefined {
+    return this.earlier?.firstFailedMs
+  }
+
+  /** Attempts that were spent before the job was redriven. */
+  get past(): number {
+    return this.earlier?.spent ?? 0
+  }
+
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      if (this.ended !== undefined) this.#controller.abort(this.ended)
+      if (this.#ending !== undefined) this.#controller.abort(this.#ending.reason)
     }
     return this.#controller.signal
   }
@@ -88,9 +95,31 @@ export class Delivery implements Job {
 
   /** The first reason counts; a handler that never looked at its signal costs nothing. */
   end(reason: Error): void {
-    if (this.ended !== undefined) return
-    this.ended = reason
-    this.endedAtMs = monotonicMs()
+    if (this.#ending !== undefined) return
+    this.#ending = { reason, atMs: monotonicMs(), isSaid: false }
     this.#controller?.abort(reason)
   }
+
+  /** The first attempt has failed now, unless one had before. */
+  failed(nowMs: number): void {
+    if (this.firstFailedMs !== undefined) return
+    this.earlier = { dueMs: this.earlier?.dueMs, firstFailedMs: Math.floor(nowMs), spent: this.past }
+  }
+
+  /** Whether it goes on for `graceMs` and more after its signal was aborted; true once. */
+  becomesOverdue(nowMs: number, graceMs: number): boolean {
+    const ending = this.#ending
+    if (ending === undefined || ending.isSaid || nowMs - ending.atMs < graceMs) return false
+    ending.isSaid = true
+    return true
+  }
+}
+
+/** That a run no longer counts. */
+interface Ending {
+  readonly reason: Error
+  /** When it was told so, by the monotonic clock. */
+  readonly atMs: number
+  /** Whether it was said that the handler does not heed it. */
+  isSaid: boolean
 }

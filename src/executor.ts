@@ -4,7 +4,7 @@ import type { WorkerCounts } from './counts.ts'
 import { decide, type Ended, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
 import { jobEventOf, type Events } from './events.ts'
-import { CancelledError, JobTimeoutError, StoppingError } from './errors.ts'
+import { CancelledError, JobTimeoutError, messageOf, StoppingError, textOf } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
 import type { Logger } from './logger.ts'
@@ -79,6 +79,7 @@ export class Executor {
     const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
     const fields = raw.map((field) => field.toString())
     this.#identify(delivery, jobIdOf(delivery.entryId, fields), kind)
+    if (decoded.kind === 'job') this.#know(delivery, decoded)
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
     this.#deps.settler.fail(delivery, { kind: 'dead', reason: 'deliveries', error: new Error(why) })
   }
@@ -111,8 +112,7 @@ export class Executor {
   }
 
   #sayOverdue(delivery: Delivery, nowMs: number): void {
-    if (delivery.isSaidOverdue || nowMs - delivery.endedAtMs < OVERDUE_MS) return
-    delivery.isSaidOverdue = true
+    if (!delivery.becomesOverdue(nowMs, OVERDUE_MS)) return
     const { stream, group, id, name } = delivery
     this.#deps.logger.warn(
       { stream, group, id, job: name, why: delivery.ended?.message ?? '' },
@@ -131,10 +131,7 @@ export class Executor {
     }
     const kind = this.#kindOf(decoded.name)
     this.#identify(delivery, decoded.id, kind)
-    delivery.attempt = decoded.failed + 1
-    delivery.past = decoded.past
-    delivery.dueMs = decoded.dueMs
-    delivery.firstFailedMs = decoded.firstFailedMs
+    this.#know(delivery, decoded)
     const { handler } = kind
     const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
@@ -169,7 +166,7 @@ export class Executor {
     if (events.has('job:started')) events.emit('job:started', jobEventOf(delivery))
     // Another delivery has not waited: it ran before, and its worker went away.
     if (delivery.deliveries > 1) return
-    const readyMs = delivery.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
+    const readyMs = delivery.earlier?.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
     delivery.numbers?.wait.observe(Math.max(0, clock.at(startedAtMs) - readyMs) / 1000)
   }
 
@@ -195,7 +192,7 @@ export class Executor {
 
   #ended(delivery: Delivery, run: Run): void {
     const { settler, holdings, onEnded } = this.#deps
-    const outcome = run.kind === 'completed' ? COMPLETED : this.#decide(delivery, run)
+    const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
     switch (outcome.kind) {
       case 'completed':
@@ -216,6 +213,20 @@ export class Executor {
     onEnded()
   }
 
+  /** Never throws: a slot that is not given back is lost for good. */
+  #decided(delivery: Delivery, run: Run): Outcome {
+    try {
+      return this.#decide(delivery, run)
+    } catch (error) {
+      const { stream, group, id, name } = delivery
+      this.#deps.logger.error(
+        { stream, group, id, job: name, fault: messageOf(error) },
+        'cannot tell what becomes of a job',
+      )
+      return { kind: 'left' }
+    }
+  }
+
   #decide(delivery: Delivery, run: Run): Outcome {
     const { clock, maxDeliveries, logger } = this.#deps
     const { id, name, attempt, publishedMs, firstFailedMs, deliveries } = delivery
@@ -232,7 +243,7 @@ export class Executor {
       { nowMs, chance: Math.random() },
     )
     const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
-    if (isFailure) delivery.firstFailedMs ??= Math.floor(nowMs)
+    if (isFailure) delivery.failed(nowMs)
     if ('complaint' in outcome && outcome.complaint !== undefined) {
       const { stream, group } = delivery
       const { complaint } = outcome
@@ -270,6 +281,11 @@ export class Executor {
     delivery.numbers = kind?.numbers ?? this.#deps.numbers.jobs.of(NO_JOB)
   }
 
+  #know(delivery: Delivery, { failed, earlier }: WireJob): void {
+    delivery.attempt = failed + 1
+    delivery.earlier = earlier
+  }
+
   /** The next job has the same name more often than not. */
   #kindOf(name: string): JobKind {
     const last = this.#lastKind
@@ -304,7 +320,8 @@ function endOf(reason: Error | undefined): Ended | undefined {
 
 /** What failed a run: where the handler only says that it was aborted, the reason for which it was. */
 function causeOf(error: unknown, ended: Error | undefined): unknown {
-  return ended !== undefined && error instanceof Error && error.name === 'AbortError' ? ended : error
+  const isAbort = () => error instanceof Error && error.name === 'AbortError'
+  return ended !== undefined && textOf(isAbort) === 'true' ? ended : error
 }
 
 const COMPLETED = { kind: 'completed' } as const

@@ -59,18 +59,23 @@ export class FencedSettler {
   readonly #waiting: [Waiting[], Waiting[]] = [[], []]
   readonly #warnings = new QuietWarnings()
   #batches = 0
+  #isGathering = false
 
   constructor(deps: FencedSettlerDeps) {
     this.#deps = deps
   }
 
-  /** Whether there is something to write and room to write it. */
-  get isWaiting(): boolean {
-    return this.#batches < MOST_BATCHES && (this.#waiting[0].length > 0 || this.#waiting[1].length > 0)
-  }
-
+  /** Takes an outcome; what comes in this turn of the event loop and the next travels together. */
   push(delivery: Delivery, outcome: Failed): void {
     this.#waiting[delivery.source].push({ delivery, outcome })
+    if (this.#isGathering || this.#batches >= MOST_BATCHES) return
+    this.#isGathering = true
+    setImmediate(() =>
+      setImmediate(() => {
+        this.#isGathering = false
+        this.flush()
+      }),
+    )
   }
 
   /** Sends what waits, as far as there is room; `onSettled` tells when it is done. */
@@ -79,17 +84,22 @@ export class FencedSettler {
       while (this.#waiting[source].length > 0 && this.#batches < MOST_BATCHES && !this.#deps.stopped.aborted) {
         const batch = this.#waiting[source].splice(0, BATCH)
         this.#batches += 1
-        this.#writeAll(source, batch)
-          .catch((error: unknown) => {
-            // Never expected; what cannot be written must not end the process, and its lease lets it run again.
-            this.#deps.logger.error({ ...this.#where(), fault: messageOf(error) }, 'outcomes could not be settled')
-          })
+        void this.#writeAll(source, batch)
+          .catch((error: unknown) => this.#gaveUp(batch, error))
           .finally(() => {
             this.#batches -= 1
-            this.#deps.onSettled(0)
+            this.flush()
           })
       }
     }
+  }
+
+  /** Never expected. What cannot be written must not end the process, nor be held for ever: when its lease is over it runs again. */
+  #gaveUp(batch: readonly Waiting[], error: unknown): void {
+    this.#deps.logger.error({ ...this.#where(), fault: messageOf(error) }, 'outcomes could not be settled')
+    const held = batch.filter(({ delivery }) => this.#deps.holdings.holds(delivery))
+    for (const { delivery } of held) this.#deps.holdings.release(delivery)
+    this.#deps.onSettled(held.length)
   }
 
   async #writeAll(source: Source, batch: readonly Waiting[], wasRefused = false): Promise<void> {
@@ -137,8 +147,7 @@ export class FencedSettler {
     const { id, name } = delivery
     if (fate === 'wide') {
       const error = new FatalError('its entry has too many fields to be scheduled again', { cause: errorOf(outcome) })
-      this.push(delivery, { kind: 'dead', reason: 'fatal', error })
-      return this.#deps.onSettled(0)
+      return this.push(delivery, { kind: 'dead', reason: 'fatal', error })
     }
     numbers.acks[fate === 'stale' || fate === 'gone' || fate === 'twin' ? 'lost' : 'ok'] += 1
     switch (fate) {

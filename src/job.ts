@@ -126,6 +126,11 @@ function handlersOf(given: unknown): Handler[] {
 
 function checkHandler(given: unknown): Handler {
   const handler = given as Partial<Handler> | null
-  if (typeof handler?.run === 'function' && typeof handler.job?.name === 'string') return handler as Handler
+  if (typeof handler?.run === 'function' && typeof handler.job?.name === 'string') {
+    // Written by hand, a definition has not been through defineJob.
+    checkRetry(`${handler.job.name}.retry`, handler.job.retry)
+    resolveTimeout(handler.job.timeoutMs)
+    return handler as Handler
+  }
   throw new OptionError(`expected a list of handle(job, function), got ${shown(given)} in it`, 'ERR_HANDLERS')
 }

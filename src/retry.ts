@@ -111,9 +111,10 @@ export function checkRetry(where: string, given: RetryOptions | undefined): Retr
   return given
 }
 
-/** What `first` leaves open is as in `second`. */
-export function mergeRetry(first: RetryOptions | undefined, second: RetryOptions | undefined): RetryOptions {
-  return { ...second, ...first }
+/** What `first` leaves open, or says to be undefined, is as in `second`. */
+export function mergeRetry(first: RetryOptions = {}, second: RetryOptions = {}): RetryOptions {
+  const said = Object.entries(first).filter(([, value]) => value !== undefined)
+  return { ...second, ...(Object.fromEntries(said) as RetryOptions) }
 }
 
 /** What a back-off is before chance, in ms, bounded by the longest delay. `failures` is 1 after the first one. */
@@ -149,10 +150,14 @@ function deadlineOf(options: RetryOptions, failed: FailedAttempt, complain: (wha
   const { retryForMs = Infinity, retryUntil } = options
   const soonest = failed.firstFailedMs + retryForMs
   if (retryUntil === undefined) return soonest
-  const told = typeof retryUntil === 'function' ? called(() => retryUntil(failed), 'retryUntil', complain) : retryUntil
-  const untilMs = told === THREW ? NaN : Number(told)
-  if (Number.isFinite(untilMs)) return Math.min(soonest, untilMs)
-  if (told !== THREW) complain(`the function \`retryUntil\` returned ${shown(told)}, expected a Date or ms`)
+  const told = called(
+    () => Number(typeof retryUntil === 'function' ? retryUntil(failed) : retryUntil),
+    'retryUntil',
+    complain,
+  )
+  if (told === THREW) return soonest
+  if (Number.isFinite(told)) return Math.min(soonest, told)
+  complain('the function `retryUntil` returned what is neither a Date nor ms')
   return soonest
 }
 
@@ -186,27 +191,37 @@ function matches(
     return told === THREW ? undefined : Boolean(told)
   }
   const own = error as { name?: unknown; code?: unknown } | null | undefined
-  return filter.some((one) =>
+  const isMeant = (one: ErrorClass | string) =>
     typeof one === 'string'
       ? textOf(() => own?.name) === one || textOf(() => own?.code) === one
-      : error instanceof (one as new () => unknown),
-  )
+      : error instanceof (one as new () => unknown)
+  // What was thrown may be anything, also what throws when it is asked for its class.
+  const told = called(() => filter.some(isMeant), name, complain)
+  return told === THREW ? undefined : told
 }
 
 const THREW = Symbol('threw')
 
+/** What a function of the user's returns. A promise is no answer: a decision waits for nobody. */
 function called<Told>(call: () => Told, name: string, complain: (what: string) => void): Told | typeof THREW {
   try {
-    return call()
+    const told: unknown = call()
+    if (typeof told !== 'object' || told === null || typeof (told as { then?: unknown }).then !== 'function') {
+      return told as Told
+    }
+    Promise.resolve(told).catch(() => {})
+    complain(`the function \`${name}\` returned a promise, which is not waited for`)
   } catch (error) {
     complain(`the function \`${name}\` threw: ${messageOf(error)}`)
-    return THREW
   }
+  return THREW
 }
 
 function checkFilter(name: string, filter: unknown): void {
   if (filter === undefined || typeof filter === 'function') return
-  const isEach = (one: unknown) => typeof one === 'function' || (typeof one === 'string' && one !== '')
+  // An arrow function in a list is no class, and asking whether an error is one of it throws.
+  const isClass = (one: unknown) => typeof one === 'function' && typeof one.prototype === 'object'
+  const isEach = (one: unknown) => isClass(one) || (typeof one === 'string' && one !== '')
   if (Array.isArray(filter) && filter.length > 0 && filter.every(isEach)) return
   throw new OptionError(
     `expected \`${name}\` to be a function, or a list of error classes and names or codes of errors, got ${shown(filter)}`,

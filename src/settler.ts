@@ -72,10 +72,7 @@ export class Settler {
       stopped,
       writer: this.#writer,
       onFinished: (delivery, how, serverMs) => this.#finished(delivery, how, serverMs),
-      onSettled: (count) => {
-        this.#settled(count)
-        if (this.#running === undefined && this.#isWaiting() && !stopped.aborted) this.#wake()
-      },
+      onSettled: (count) => this.#settled(count),
     })
   }
 
@@ -94,14 +91,14 @@ export class Settler {
   /** Settles a delivery that did not complete. */
   fail(delivery: Delivery, outcome: Failed): void {
     this.#holdings.finish(delivery)
-    this.#fenced.push(delivery, outcome)
     this.#unsettled += 1
-    if (this.#running === undefined) this.#wake()
+    this.#fenced.push(delivery, outcome)
   }
 
   /** Writes all outcomes that there are. */
   async runOnce(): Promise<{ settled: number }> {
     const before = this.#unsettled
+    this.#fenced.flush()
     if (this.#running === undefined) this.#wake()
     await this.#running
     return { settled: before - this.#unsettled }
@@ -146,12 +143,11 @@ export class Settler {
   }
 
   #isWaiting(): boolean {
-    return this.#done[0].length > 0 || this.#done[1].length > 0 || this.#fenced.isWaiting
+    return this.#done[0].length > 0 || this.#done[1].length > 0
   }
 
   /** Completions in batches, one after the other. */
   async #settleAll(): Promise<void> {
-    this.#fenced.flush()
     for (const source of SOURCES) {
       while (this.#done[source].length > 0 && !this.#stopped.signal.aborted) {
         const batch = this.#done[source].splice(0, SETTLE_BATCH)

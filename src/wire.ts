@@ -17,12 +17,18 @@ export interface WireJob {
   readonly id: string
   /** Attempts that failed before. */
   readonly failed: number
+  /** What only an entry has that is not its job's first one; undefined in the common case. */
+  readonly earlier: Earlier | undefined
+}
+
+/** What became of a job before this entry. */
+export interface Earlier {
   /** When it became due, in ms since the epoch, if that is not the time of its entry. */
   readonly dueMs: number | undefined
   /** When its first attempt failed, in ms since the epoch. */
   readonly firstFailedMs: number | undefined
   /** Attempts that were spent before it was redriven. */
-  readonly past: number
+  readonly spent: number
 }
 
 /** An entry that is none; `why` never quotes the payload. `suspect`: its text may not be its bytes, look at them raw. */
@@ -39,7 +45,7 @@ export function encodeJob(name: string, json: string): readonly string[] {
 /** Reads an entry's fields. `checked`: its bytes were seen to be UTF-8, so a replacement character is what was written. */
 export function decodeJob(entryId: string, fields: readonly string[], checked = false): WireJob | Malformed {
   let name: string | undefined, json: string | undefined, id: string | undefined, attempt: string | undefined
-  let codec: string | undefined, at: string | undefined, firstFailed: string | undefined, past: string | undefined
+  let codec: string | undefined, earlier: EarlierFields | undefined
   for (let index = 0; index + 1 < fields.length; index += 2) {
     const value = fields[index + 1]
     switch (fields[index] ?? '') {
@@ -59,13 +65,10 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
         codec ??= value
         break
       case 'at':
-        at ??= value
-        break
       case 'first-failed':
-        firstFailed ??= value
-        break
       case 'past-attempts':
-        past ??= value
+        earlier ??= {}
+        earlier[fields[index] as keyof EarlierFields] ??= value ?? ''
         break
       default:
         break
@@ -78,21 +81,13 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
   if (codec !== undefined && codec !== 'json') return malformed('its codec is not known here')
   if (id !== undefined && !isEntryId(id)) return malformed('its field id is not an entry id')
   if (attempt !== undefined && !/^\d{1,9}$/.test(attempt)) return malformed('its field attempt is not a count')
-  if (at !== undefined && !/^\d{1,15}$/.test(at)) return malformed('its field at is not a time in ms')
+  if (earlier?.at !== undefined && !/^\d{1,15}$/.test(earlier.at)) return malformed('its field at is not a time in ms')
   if (!checked && json !== undefined && json.includes('\uFFFD'))
     return { kind: 'suspect', why: 'its data may not be UTF-8' }
   const data = json === undefined ? null : parsed(json)
   if (data === NOT_JSON) return malformed('its data is not JSON')
-  return {
-    kind: 'job',
-    name,
-    data,
-    id: id ?? entryId,
-    failed: attempt === undefined ? 0 : Number(attempt),
-    dueMs: at === undefined ? undefined : Number(at),
-    firstFailedMs: firstFailed === undefined ? undefined : countOf(firstFailed),
-    past: past === undefined ? 0 : (countOf(past) ?? 0),
-  }
+  const failed = attempt === undefined ? 0 : Number(attempt)
+  return { kind: 'job', name, data, id: id ?? entryId, failed, earlier: earlier && earlierOf(earlier) }
 }
 
 /** Reads an entry whose text had replacement characters from its bytes. */
@@ -126,9 +121,19 @@ function parsed(json: string): unknown {
   }
 }
 
+type EarlierFields = { at?: string; 'first-failed'?: string; 'past-attempts'?: string }
+
+function earlierOf(given: EarlierFields): Earlier {
+  return {
+    dueMs: countOf(given.at),
+    firstFailedMs: countOf(given['first-failed']),
+    spent: countOf(given['past-attempts']) ?? 0,
+  }
+}
+
 /** What we have written ourselves; what is no count was written by somebody else, and is not worth a job. */
-function countOf(text: string): number | undefined {
-  return /^\d{1,15}$/.test(text) ? Number(text) : undefined
+function countOf(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined
 }
 
 const DATA = Buffer.from('data')

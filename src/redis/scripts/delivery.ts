@@ -50,15 +50,16 @@ export const settleCompleted = script(
       for i = 1, count do
         if redis.call('XACK', source, group, ids[i]) == 1 then
           acked = acked + 1
-          redis.call('HDEL', index, jobIds[i])
+          if redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then redis.call('HDEL', index, jobIds[i]) end
         end
       end
     end
-    if acked > 0 and redis.call('HINCRBY', tally, minute .. ':completed', acked) == acked then
+    -- The acks are done: a tally that cannot be written must not have them sent again, and counted as late.
+    if acked > 0 and redis.pcall('HINCRBY', tally, minute .. ':completed', acked) == acked then
       redis.call('PEXPIRE', tally, tallyTtlMs)
     end
     if acked < count and not resent then
-      redis.call('HINCRBY', tally, minute .. ':late', count - acked)
+      redis.pcall('HINCRBY', tally, minute .. ':late', count - acked)
       late = late + count - acked
     end
     at = at + 3

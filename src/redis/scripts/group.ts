@@ -89,7 +89,9 @@ export const pulse = script(
   local nextDue = ''
   for key = 6, 7 do
     local due = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')[2]
-    if due and due ~= 'inf' and (nextDue == '' or tonumber(due) < tonumber(nextDue)) then nextDue = due end
+    if due and due ~= 'inf' and (nextDue == '' or tonumber(due) < tonumber(nextDue)) then
+      nextDue = string.format('%.0f', math.max(0, tonumber(due)))
+    end
   end
   local reply = {at, lease, most, not quiet and anythingToClaim() and 1 or 0, nextDue, ARGV[6]}
   local cancels = redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. ARGV[6], '+inf', 'WITHSCORES', 'LIMIT', 0, 500)

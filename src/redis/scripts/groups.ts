@@ -50,9 +50,10 @@ export const removeGroup = script(
   local stream, settings, workers, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   local group, prefix, presentMs = ARGV[1], ARGV[2], tonumber(ARGV[3])
   local found, names = groupsOf(stream)
-  local own = {}
+  local own, removed = {}, {}
   for _, field in ipairs(redis.call('HKEYS', settings)) do
     if field:sub(1, #prefix) == prefix then own[#own + 1] = field end
+    if field:sub(1, 8) == 'removed:' then removed[#removed + 1] = field end
   end
   if not found[group] and #own == 0 then return {'gone'} end
   local at = now()
@@ -62,6 +63,8 @@ export const removeGroup = script(
   if found[group] then redis.call('XGROUP', 'DESTROY', stream, group) end
   local beat = tonumber(redis.call('HGET', info, ':beat') or 0)
   redis.call('UNLINK', unpack(KEYS, 3))
+  -- Names that are made anew with every deploy must not pile up: their workers are long gone.
+  if #removed >= 100 then redis.call('HDEL', settings, unpack(removed, 1, math.min(#removed, 1000))) end
   if found[group] and at - beat < 86400000 then
     redis.call('HSET', settings, 'removed:' .. group, fields(redis.call('XINFO', 'STREAM', stream))['last-generated-id'])
   end

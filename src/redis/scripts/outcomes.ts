@@ -9,10 +9,11 @@ import { script } from './script.ts'
  *
  * The raw fields are copied inside Redis and never pass through a client, which would bend bytes that are not UTF-8.
  *
- * - retry: fields without id, attempt, first-failed and at, then those anew, go packed beside the due time. If somebody
- *   has cancelled the job meanwhile, it is settled as cancelled. An id that is scheduled already (two entries that claim
- *   to be one job) changes nothing: 'twin', or one of the two would be lost. An entry too wide to be appended again by
- *   unpack changes nothing: 'wide'.
+ * If somebody has cancelled the job meanwhile, it is settled as cancelled, whatever its last run came to.
+ *
+ * - retry: fields without id, attempt, first-failed and at, then those anew, go packed beside the due time. An id that is
+ *   scheduled already (two entries that claim to be one job) changes nothing: 'twin', or one of the two would be lost. An
+ *   entry too wide to be appended again by unpack changes nothing: 'wide'.
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
@@ -35,7 +36,7 @@ export const settleFenced = script(
     if kind ~= wanted and kind ~= 'none' then return redis.error_reply('WRONGTYPE a key of the group holds a ' .. kind) end
   end
   local wrong = check(dead, 'stream') or check(index, 'hash') or check(retries, 'zset') or check(retryJobs, 'hash')
-    or check(cancelled, 'zset')
+    or check(cancelled, 'zset') or check(settings, 'hash')
   if wrong then return wrong end
   redis.call('XACK', source, group, '0-1')
   local at, bytes, words = now(), 0, {}
@@ -44,19 +45,22 @@ export const settleFenced = script(
 
   local function settled(entry, outcome)
     local tally = KEYS[7 + tonumber(entry.tally)]
-    if redis.call('HINCRBY', tally, entry.minute .. ':' .. outcome, 1) == 1 then redis.call('PEXPIRE', tally, ttlMs) end
+    -- A tally that cannot be written must not leave the job in two places: by now it has been moved.
+    local counted = redis.pcall('HINCRBY', tally, entry.minute .. ':' .. outcome, 1)
+    if counted == 1 then redis.call('PEXPIRE', tally, ttlMs) end
     redis.call('XACK', source, group, entry.id)
     return outcome
   end
   local function forgotten(entry, outcome)
-    if not isStream then redis.call('HDEL', index, entry.jobId) end
+    if not isStream and redis.call('HGET', index, entry.jobId) == 'redelivery ' .. entry.id then
+      redis.call('HDEL', index, entry.jobId)
+    end
     return settled(entry, outcome)
   end
   local function isCancelled(jobId)
     return redis.call('ZSCORE', cancelled, jobId) or redis.call('ZSCORE', cancelled, jobId .. ' ' .. group)
   end
   local function retry(entry, raw, args)
-    if isCancelled(entry.jobId) then return forgotten(entry, 'cancelled') end
     if #raw > 7000 then return 'wide' end
     local fields = {}
     for i = 1, #raw, 2 do
@@ -67,8 +71,9 @@ export const settleFenced = script(
     end
     local own = {'id', entry.jobId, 'attempt', args[2], 'first-failed', args[3] == '' and ms or args[3]}
     for i = 1, #own do fields[#fields + 1] = own[i] end
-    if redis.call('HSETNX', retryJobs, entry.jobId, cmsgpack.pack({args[4], fields})) == 0 then return 'twin' end
+    if redis.call('ZSCORE', retries, entry.jobId) then return 'twin' end
     redis.call('ZADD', retries, string.format('%.0f', at + tonumber(args[1])), entry.jobId)
+    redis.call('HSET', retryJobs, entry.jobId, cmsgpack.pack({args[4], fields}))
     redis.call('HSET', index, entry.jobId, 'scheduled')
     return settled(entry, 'retried')
   end
@@ -94,9 +99,9 @@ export const settleFenced = script(
     local found = redis.call('XRANGE', source, entry.id, entry.id)[1]
     if not found then return forgotten(entry, 'gone') end
     for i = 1, #found[2] do bytes = bytes + #found[2][i] end
+    if kind == 'cancelled' or isCancelled(entry.jobId) then return forgotten(entry, 'cancelled') end
     if kind == 'retry' then return retry(entry, found[2], args) end
-    if kind == 'dead' then return bury(entry, found[2], args) end
-    return forgotten(entry, 'cancelled')
+    return bury(entry, found[2], args)
   end
 
   local i = 6
