@@ -1,7 +1,7 @@
 import { defineJob, type JobDefinition, type Producer } from '../src/index.ts'
 import { codeOf } from './exit.ts'
+import { parseZonedInstant, ZONED_FORM } from './instant.ts'
 import { LineError, readLines, type Line } from './ndjson.ts'
-import { parseRunAt, RUN_AT_FORM } from './run-at.ts'
 
 /**
  * Publishes the jobs of an NDJSON stream: a line {"job":…,"data":…} is a job, a blank line is none; `delayMs` or `runAt` says
@@ -212,9 +212,9 @@ export class BulkPublish {
 /** What is no number is left for the producer to refuse, in its words. */
 function whenOf(number: number, delayMs: unknown, runAt: unknown): When | undefined {
   if (delayMs === undefined && runAt === undefined) return undefined
-  const atMs = typeof runAt === 'string' ? parseRunAt(runAt) : runAt
+  const atMs = typeof runAt === 'string' ? parseZonedInstant(runAt) : runAt
   if (runAt !== undefined && atMs === undefined) {
-    throw new LineError(number, `expected \`runAt\` to be ${RUN_AT_FORM}, got another text`)
+    throw new LineError(number, `expected \`runAt\` to be ${ZONED_FORM}, got another text`)
   }
   return { ...(delayMs !== undefined && { delayMs }), ...(atMs !== undefined && { runAt: atMs }) } as When
 }

@@ -7,7 +7,12 @@ import type { Command } from 'commander'
 export function commandLine(command: Command, ...words: readonly string[]): string {
   const { redis } = command.optsWithGlobals<{ redis?: string }>()
   const place = redis === undefined ? [] : ['--redis', /[@?]/.test(redis) ? '<url>' : redis]
-  return ['millrace', ...words, ...place].map(quoted).join(' ')
+  return shellCommand(['millrace', ...words, ...place])
+}
+
+/** A command line that a shell takes apart into these words again. */
+export function shellCommand(words: readonly string[]): string {
+  return words.map(quoted).join(' ')
 }
 
 function quoted(word: string): string {

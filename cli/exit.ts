@@ -31,6 +31,12 @@ export function usageError(message: string): CliError {
   return new CliError(message, EXIT.usage)
 }
 
+/** A value is not what its option wants: `wanted` is as in "a size such as 512MiB". */
+export function wrongValue(option: string, wanted: string, text: string): CliError {
+  const got = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
+  return usageError(`expected \`${option}\` to be ${wanted}, got ${got}`)
+}
+
 /** By `code` and not by class: a command that fails before it needs the library must not load it for its exit. */
 const BY_CODE: Readonly<Record<string, number>> = {
   ERR_OPTION: EXIT.usage,

@@ -1,85 +1,98 @@
 import type { CliContext } from './context.ts'
-import { usageError } from './exit.ts'
+import { durationMs } from './duration.ts'
+import { wrongValue } from './exit.ts'
 
 /** A point in time as an option gives it. */
 export interface Instant {
+  readonly text: string
   readonly ms: number
   /** Whether it depends on the clock or the time zone of this machine: then the user is told what it was taken for. */
   readonly isLocal: boolean
 }
 
-const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
-const LAST_MS = 8_640_000_000_000_000
+type Read = Omit<Instant, 'text'>
+
+const HOUR_MS = 3_600_000
+const MINUTE_MS = 60_000
 
 /**
- * A point in time as people write it: `2026-11-21T10:00:00Z`, without a zone (or `2026-11-21`, or `10:00` of today) in local
- * time, ms since the epoch, or so long ago as in `-15m`. @throws CliError that says what was expected.
+ * A time that is over, as people write it: `2026-11-21T10:00:00Z`, without a zone (or `2026-11-21`, or `10:00` of today) in
+ * local time, ms since the epoch, or so long ago as in `-15m`. @throws CliError that says what was expected.
  */
-export function parseInstant(option: string, text: string, nowMs: number = Date.now()): Instant {
-  const instant = epoch(text) ?? ago(text, nowMs) ?? timeOfDay(text, nowMs) ?? dateAndTime(text)
-  if (instant !== undefined) return instant
-  const got = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
-  const forms = '2026-11-21T10:00:00Z, 10:00 (today, local), -15m (so long ago) or ms since the epoch'
-  throw usageError(`expected \`${option}\` to be a time such as ${forms}, got ${got}`)
+export function parsePastInstant(option: string, text: string, nowMs: number = Date.now()): Instant {
+  const read = epoch(text) ?? ago(text, nowMs) ?? timeOfDay(text, nowMs) ?? dateAndTime(text)
+  if (read !== undefined) return { text, ...read }
+  throw wrongValue(option, `${FORM}, 10:00 (today, local), -15m (so long ago) or ms since the epoch`, text)
 }
 
-/** An age as people write it, in ms: 90s, 15m, 12h, 30d. @throws CliError that says what was expected. */
-export function parseAge(option: string, text: string): number {
-  const ms = spanMs(text)
-  if (ms !== undefined && ms > 0) return ms
-  const got = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
-  throw usageError(`expected \`${option}\` to be an age such as 90s, 15m, 12h or 30d, got ${got}`)
+/**
+ * A time when something is due, in the same forms, but `10:00` is the next time that the clock here shows it, and there is no
+ * `-15m`. @throws CliError that says what was expected.
+ */
+export function parseDueInstant(option: string, text: string, nowMs: number = Date.now()): Instant {
+  const read = epoch(text) ?? nextTimeOfDay(text, nowMs) ?? dateAndTime(text)
+  if (read !== undefined) return { text, ...read }
+  throw wrongValue(option, `${FORM}, 10:00 (the next, local) or ms since the epoch`, text)
 }
+
+/**
+ * A time in a file, as ms since the epoch: with its zone, or the ms themselves. Undefined for anything else: without a zone
+ * it would be another time on another machine.
+ */
+export function parseZonedInstant(text: string): number | undefined {
+  const read = epoch(text) ?? dateAndTime(text)
+  return read === undefined || read.isLocal ? undefined : read.ms
+}
+
+/** What `parseZonedInstant` takes, for messages. */
+export const ZONED_FORM = 'an instant with its zone, such as 2026-11-21T10:00:00Z, or ms since the epoch'
+const FORM = 'a time such as 2026-11-21T10:00:00Z'
 
 /** Tells what a time was taken for, where that is not plain from its text. */
-export function echoInstant(context: CliContext, option: string, text: string, { ms, isLocal }: Instant): void {
+export function echoInstant(context: CliContext, option: string, { text, ms, isLocal }: Instant): void {
   if (isLocal) context.say(`${option} ${text} is ${new Date(ms).toISOString()}`)
 }
 
-/** Ms since the epoch as people read it; what is no date, since anybody may have written it, as it is. */
-export function instantText(ms: number): string {
-  return ms >= 0 && ms <= LAST_MS ? new Date(ms).toISOString() : String(ms)
-}
-
-function epoch(text: string): Instant | undefined {
+function epoch(text: string): Read | undefined {
   return /^\d{12,15}$/.test(text) ? { ms: Number(text), isLocal: false } : undefined
 }
 
-function ago(text: string, nowMs: number): Instant | undefined {
-  const ms = text.startsWith('-') ? spanMs(text.slice(1)) : undefined
-  return ms === undefined || ms > nowMs ? undefined : { ms: nowMs - ms, isLocal: true }
+function ago(text: string, nowMs: number): Read | undefined {
+  const ms = text.startsWith('-') ? durationMs(text.slice(1)) : NaN
+  return ms <= nowMs ? { ms: nowMs - ms, isLocal: true } : undefined
 }
 
-function spanMs(text: string): number | undefined {
-  const [, amount = '', unit = ''] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(text) ?? []
-  return amount === '' ? undefined : Math.round(Number(amount) * UNIT_MS[unit as keyof typeof UNIT_MS])
-}
-
-function timeOfDay(text: string, nowMs: number): Instant | undefined {
+/** `inDays` from today. */
+function timeOfDay(text: string, nowMs: number, inDays = 0): Read | undefined {
   const [found, ...parts] = /^(\d{1,2}):(\d{2})(?::(\d{2}))?$/.exec(text) ?? []
   if (found === undefined) return undefined
-  const today = new Date(nowMs)
-  const date: [number, number, number] = [today.getFullYear(), today.getMonth() + 1, today.getDate()]
-  return local(date, parts.map(numberOf))
+  const day = new Date(nowMs)
+  day.setDate(day.getDate() + inDays)
+  return local([day.getFullYear(), day.getMonth() + 1, day.getDate()], parts.map(numberOf))
 }
 
-function dateAndTime(text: string): Instant | undefined {
-  const pattern = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3}))?)?(Z|[+-]\d\d:?\d\d)?)?$/i
+function nextTimeOfDay(text: string, nowMs: number): Read | undefined {
+  const today = timeOfDay(text, nowMs)
+  return today === undefined || today.ms >= nowMs ? today : timeOfDay(text, nowMs, 1)
+}
+
+function dateAndTime(text: string): Read | undefined {
+  const pattern = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:?\d\d)?)?$/i
   const [found, year, month, day, hours, minutes, seconds, fraction, zone] = pattern.exec(text) ?? []
   if (found === undefined) return undefined
   const date: [number, number, number] = [numberOf(year), numberOf(month), numberOf(day)]
-  const time = [numberOf(hours), numberOf(minutes), numberOf(seconds), numberOf(fraction?.padEnd(3, '0'))]
+  const time = [numberOf(hours), numberOf(minutes), numberOf(seconds), numberOf(fraction?.slice(0, 3).padEnd(3, '0'))]
   if (zone === undefined) return local(date, time)
   const ms = checked(date, time)
   const offset = /^([+-])(\d\d):?(\d\d)$/.exec(zone)
   if (offset === null) return ms === undefined ? undefined : { ms, isLocal: false }
   const [, sign, offsetHours, offsetMinutes] = offset
   if (ms === undefined || numberOf(offsetHours) > 15 || numberOf(offsetMinutes) > 59) return undefined
-  const offsetMs = numberOf(offsetHours) * UNIT_MS.h + numberOf(offsetMinutes) * UNIT_MS.m
+  const offsetMs = numberOf(offsetHours) * HOUR_MS + numberOf(offsetMinutes) * MINUTE_MS
   return { ms: sign === '-' ? ms + offsetMs : ms - offsetMs, isLocal: false }
 }
 
-function local(date: [number, number, number], time: number[]): Instant | undefined {
+function local(date: [number, number, number], time: number[]): Read | undefined {
   if (checked(date, time) === undefined) return undefined
   const [year, month, day] = date
   const [hours = 0, minutes = 0, seconds = 0, ms = 0] = time
@@ -92,7 +105,7 @@ function checked([year, month, day]: [number, number, number], time: number[]): 
   const date = new Date(Date.UTC(year, month - 1, day))
   const isDate = date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day
   if (!isDate || hours > 23 || minutes > 59 || seconds > 59) return undefined
-  return date.getTime() + hours * UNIT_MS.h + minutes * UNIT_MS.m + seconds * UNIT_MS.s + ms
+  return date.getTime() + hours * HOUR_MS + minutes * MINUTE_MS + seconds * 1000 + ms
 }
 
 function numberOf(text: string | undefined): number {

@@ -54,11 +54,17 @@ export function plural(count: number, noun: string, nouns = `${noun}s`): string 
   return `${countText(count)} ${count === 1 ? noun : nouns}`
 }
 
+/** A time to the millisecond; what is no date, since anybody may have written it, as the number that it is. */
+export function instantText(ms: number): string {
+  return ms >= 0 && ms <= LAST_MS ? new Date(ms).toISOString() : String(ms)
+}
+
 /** A moment to the second, the same wherever it is read: 2026-11-21T10:00:00Z. Ids can lie beyond all dates. */
 export function momentText(ms: number): string {
   return ms <= LAST_DATE_MS ? `${new Date(ms).toISOString().slice(0, -5)}Z` : 'beyond all dates'
 }
 
+const LAST_MS = 8_640_000_000_000_000
 const LAST_DATE_MS = 253_402_300_799_999
 
 /** A time span at a glance: 0.4s, 12s, 5m, 3h, 2d. */

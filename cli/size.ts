@@ -1,4 +1,4 @@
-import { usageError } from './exit.ts'
+import { wrongValue } from './exit.ts'
 
 const UNIT_BYTES: Readonly<Record<string, number>> = {
   '': 1,
@@ -18,8 +18,7 @@ export function parseSize(option: string, text: string, { min = 1 }: { min?: num
   const [, amount = '', unit = ''] = /^(\d{1,15}(?:\.\d{1,3})?)([a-z]{0,3})$/i.exec(text) ?? []
   const bytes = Math.round(Number(amount) * (UNIT_BYTES[unit.toLowerCase()] ?? NaN))
   if (amount !== '' && bytes >= min && bytes < 1e15) return bytes
-  const got = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
-  throw usageError(`expected \`${option}\` to be a size such as 500MB, 512MiB or 2GiB, got ${got}`)
+  throw wrongValue(option, 'a size such as 500MB, 512MiB or 2GiB', text)
 }
 
 /** A size at a glance: 0 B, 12.3 KiB, 1.0 GiB. */

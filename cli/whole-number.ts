@@ -1,4 +1,4 @@
-import { usageError } from './exit.ts'
+import { usageError, wrongValue } from './exit.ts'
 
 /** A positive whole number as an option gives it. @throws CliError that says what was expected. */
 export function parseCount(option: string, text: string, { most }: { most: number }): number {
@@ -12,5 +12,5 @@ export function parseCount(option: string, text: string, { most }: { most: numbe
 export function parsePort(option: string, text: string): number {
   const value = /^\d{1,5}$/.test(text) ? Number(text) : NaN
   if (value <= 65_535) return value
-  throw usageError(`expected \`${option}\` to be a port from 0 to 65535, got ${JSON.stringify(text.slice(0, 60))}`)
+  throw wrongValue(option, 'a port from 0 to 65535', text)
 }

@@ -47,5 +47,7 @@ function redisError(what: string, error: unknown): unknown {
     ? new RedisError('ERR_REDIS_UNREACHABLE', `lost Redis while it was asked for ${what}: ${error.message}`, {
         cause: error,
       })
-    : new RedisError('ERR_REDIS_REFUSED', `Redis refused to tell of ${what}: ${error.message}`, { cause: error })
+    : new RedisError('ERR_REDIS_REFUSED', `Redis refused when it was asked for ${what}: ${error.message}`, {
+        cause: error,
+      })
 }

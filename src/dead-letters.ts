@@ -1,3 +1,4 @@
+import { askAgain } from './ask-again.ts'
 import type { Asking } from './asking.ts'
 import { DeadErrorGroups, type DeadErrorGroup } from './dead-errors.ts'
 import { checkDeadFilter, checkDeadId, type DeadFilter } from './dead-filter.ts'
@@ -8,7 +9,6 @@ import { existingGroup } from './existing.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { Pace } from './pace.ts'
 import { PartlyDoneError } from './partly-done.ts'
-import { persist } from './persist.ts'
 import type { DeadField } from './redis/dead-fields.ts'
 import { purgeBatch, readDead, redriveBatch, type DeadLetter, type DeadPlace } from './redis/dead.ts'
 
@@ -199,7 +199,7 @@ export class DeadLetters {
     const toMs = olderThanMs === 0 ? filter.toMs : Math.min(filter.toMs ?? Infinity, nowMs - olderThanMs + 1)
     const asked = { filter: toMs === undefined ? filter : { ...filter, toMs }, limit, untilDeadId, signal }
     if (execute !== true) return planMove(ask, place, asked)
-    const moving = new Moving((question) => persist(this.#asking, { what, signal }, question), place, asked)
+    const moving = new Moving((question) => askAgain(this.#asking, { what, signal }, question), place, asked)
     try {
       return { executed: true, ...(await moving.run({ ...how, onProgress })) }
     } catch (error) {

@@ -1,8 +1,8 @@
-import { monotonicMs } from './clock.ts'
 import { messageOf, OptionError } from './errors.ts'
 import { EVENTS, type EventName, type EventPayloads, type GroupEvent, type JobEvent } from './event-table.ts'
 import type { Logger } from './logger.ts'
 import { didYouMean, shown } from './options.ts'
+import { QuietWarnings } from './quiet-warnings.ts'
 
 /** What it returns is not used; a promise that it returns is not waited for. */
 export type EventListener<Name extends EventName> = (payload: EventPayloads[Name]) => unknown
@@ -10,8 +10,6 @@ export type EventListener<Name extends EventName> = (payload: EventPayloads[Name
 const NAMES = Object.keys(EVENTS) as EventName[]
 /** More than this is a leak: somebody adds listeners in a loop, or with every request. */
 const MANY_LISTENERS = 100
-/** A listener that always fails must not write a line for every job. */
-const TELL_EVERY_MS = 1000
 
 interface Registered {
   readonly listener: (payload: never) => unknown
@@ -26,7 +24,7 @@ export class Events {
   /** Never changed in place: who is being told goes on with the list that it began with. */
   readonly #listeners = new Map<EventName, readonly Registered[]>()
   readonly #warned = new Set<EventName>()
-  readonly #failures = new Map<EventName, { since: number; saidAtMs: number }>()
+  readonly #failures = new QuietWarnings()
   readonly #logger: Logger
 
   constructor(logger: Logger) {
@@ -77,13 +75,9 @@ export class Events {
   }
 
   #failed(name: EventName, { stream, group }: EventPayloads[EventName], error: unknown): void {
-    const failures = this.#failures.get(name) ?? { since: 0, saidAtMs: -Infinity }
-    this.#failures.set(name, failures)
-    failures.since += 1
-    const nowMs = monotonicMs()
-    if (nowMs - failures.saidAtMs < TELL_EVERY_MS) return
-    const about = { stream, group, event: name, failures: failures.since, error: messageOf(error) }
-    this.#failures.set(name, { since: 0, saidAtMs: nowMs })
+    const unsaid = this.#failures.due(name)
+    if (unsaid === undefined) return
+    const about = { stream, group, event: name, failures: unsaid + 1, error: messageOf(error) }
     this.#logger.error(about, 'a listener failed; the job and the other listeners are not affected')
   }
 

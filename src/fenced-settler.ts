@@ -7,7 +7,7 @@ import { jobEventOf, type Events } from './events.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
-import type { Persisting } from './persisting.ts'
+import type { OutcomeWriter } from './outcome-writer.ts'
 import { QuietWarnings } from './quiet-warnings.ts'
 import type { Connection } from './redis/connection.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
@@ -44,7 +44,7 @@ export interface FencedSettlerDeps {
   readonly clock: ServerClock
   readonly logger: Logger
   readonly events: Events
-  readonly persisting: Persisting
+  readonly writer: OutcomeWriter
   readonly stopped: AbortSignal
   /** So many outcomes are settled, or given up. */
   readonly onSettled: (count: number) => void
@@ -105,10 +105,10 @@ export class FencedSettler {
   async #writeAll(source: Source, batch: readonly Waiting[], wasRefused = false): Promise<void> {
     let left = batch
     while (left.length > 0) {
-      const { connection, member, persisting } = this.#deps
+      const { connection, member, writer } = this.#deps
       const outcomes = left.map((one) => this.#asWritten(one))
       const about = { what: 'settle failed jobs', jobs: left.length, mayDivide: left.length > 1 }
-      const written = await persisting.write(about, (resent) =>
+      const written = await writer.write(about, (resent) =>
         settleOthers(connection.client, member, { source, outcomes, resent: resent || wasRefused }),
       )
       if (written.kind === 'stopped') return

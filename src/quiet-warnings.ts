@@ -4,8 +4,8 @@ const EVERY_MS = 1000
 const MOST_NAMES = 100
 
 /**
- * Says at most one warning a second for each name, and with the next one how many there were meanwhile: a job that fails
- * thousands of times a second must not fill the log, nor cost the time that jobs need.
+ * Says at most one warning a second for each name, and with the next one how many there were meanwhile: a job or a listener
+ * that fails thousands of times a second must not fill the log, nor cost the time that jobs need.
  */
 export class QuietWarnings {
   readonly #byName = new Map<string, { saidAtMs: number; unsaid: number }>()

@@ -1,12 +1,8 @@
-import { MillraceError, RedisError } from './errors.ts'
+import { Asking } from './asking.ts'
 import { refuseUnknownKeys } from './options.ts'
-import { Connection } from './redis/connection.ts'
-import { resolveRedis, type RedisOption } from './redis/target.ts'
-import { faultOf } from './redis/faults.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { removeKeys } from './redis/removal.ts'
-
-const REACH_MS = 5000
+import type { RedisOption } from './redis/target.ts'
 
 /**
  * Removes a stream with all that belongs to it: jobs, groups, dead letters, settings, counts. There is no way back. Stop
@@ -18,25 +14,10 @@ const REACH_MS = 5000
 export async function removeStream(options: { redis?: RedisOption }, stream: string): Promise<number> {
   refuseUnknownKeys('removeStream', options, ['redis'])
   checkStreamName(stream)
-  const connection = new Connection(resolveRedis(options.redis), { role: 'removal', socketTimeoutMs: REACH_MS })
+  const asking = new Asking({ ...options, logger: false })
   try {
-    await connection.ready(REACH_MS)
-    return await removeKeys(connection.client, stream)
-  } catch (error) {
-    throw error instanceof MillraceError ? error : refusal(stream, error)
+    return await asking.run(`the removal of stream ${stream}`, (client) => removeKeys(client, stream))
   } finally {
-    connection.close()
+    asking.close()
   }
-}
-
-function refusal(stream: string, error: unknown): unknown {
-  if (!(error instanceof Error)) return error
-  const { kind } = faultOf(error)
-  return kind === 'not-sent' || kind === 'unknown'
-    ? new RedisError('ERR_REDIS_UNREACHABLE', `lost Redis while stream ${stream} was removed: ${error.message}`, {
-        cause: error,
-      })
-    : new RedisError('ERR_REDIS_REFUSED', `Redis refused to remove stream ${stream}: ${error.message}`, {
-        cause: error,
-      })
 }

@@ -6,7 +6,7 @@ import { FencedSettler, type Failed } from './fenced-settler.ts'
 import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
-import { Persisting } from './persisting.ts'
+import { OutcomeWriter } from './outcome-writer.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
@@ -34,7 +34,7 @@ export class Settler {
   readonly #logger: Logger
   readonly #events: Events
   readonly #onSettled: () => void
-  readonly #persisting: Persisting
+  readonly #writer: OutcomeWriter
   readonly #fenced: FencedSettler
   #done: [Delivery[], Delivery[]] = [[], []]
   #unsettled = 0
@@ -65,12 +65,12 @@ export class Settler {
     this.#events = own.events
     this.#onSettled = own.onSettled
     const stopped = this.#stopped.signal
-    this.#persisting = new Persisting(redis, { ...own, stopped })
+    this.#writer = new OutcomeWriter(redis, { ...own, stopped })
     this.#fenced = new FencedSettler({
       ...redis,
       ...own,
       stopped,
-      persisting: this.#persisting,
+      writer: this.#writer,
       onFinished: (delivery, how, serverMs) => this.#finished(delivery, how, serverMs),
       onSettled: (count) => this.#settled(count),
     })
@@ -158,7 +158,7 @@ export class Settler {
 
   async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
     const about = { what: 'settle completed jobs', jobs: batch.length, mayDivide: false }
-    const written = await this.#persisting.write(about, (resent) =>
+    const written = await this.#writer.write(about, (resent) =>
       settle(this.#connection.client, this.#member, { source, done: batch, resent }),
     )
     if (written.kind === 'stopped') return

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
-import { Inspector, type CancelResult, type JobPlace } from '../src/index.ts'
+import type { CancelResult, JobPlace } from '../src/index.ts'
 import {
   cancelledKey,
   deadKey,
@@ -12,27 +12,15 @@ import {
   scheduledKey,
 } from '../src/redis/keys.ts'
 import { cancelDelayed, cancelInGroup } from '../src/redis/scripts/cancel.ts'
-import { onEnd } from './helpers/cleanup.ts'
+import { newInspector } from './helpers/inspectors.ts'
 import { startProxy } from './helpers/proxy.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
-import {
-  buryByHand,
-  delayedId,
-  promoteByHand,
-  redeliverByHand,
-  schedule,
-  serverMs,
-  snapshot,
-} from './helpers/scheduled.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
+import { buryByHand, delayedId, promoteByHand, redeliverByHand, schedule, snapshot } from './helpers/scheduled.ts'
 import { tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 
-function inspect(url = redis.url): Inspector {
-  const inspector = new Inspector({ redis: url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector
-}
+const inspect = (url = redis.url) => newInspector(url)
 
 /** Makes the group with its redelivery stream, as a worker does. */
 async function addGroup(group = 'main', client = redis.client): Promise<void> {

@@ -15,18 +15,15 @@ import {
 import { tallySlot } from '../src/redis/entry-id.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+import { newInspector } from './helpers/inspectors.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
 import { add, startWorker, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 
-function groupsOf(url = redis.url): Groups {
-  const inspector = new Inspector({ redis: url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector.groups
-}
+const groupsOf = (url = redis.url): Groups => newInspector(url).groups
 
-const nowMs = async (): Promise<number> => Number((await redis.client.time())[0]) * 1000
+const nowMs = () => serverMs(redis.client)
 const names = async () =>
   ((await redis.client.xinfo('GROUPS', 'orders')) as unknown[][]).map((group) => group[group.indexOf('name') + 1])
 

@@ -4,7 +4,8 @@ import { deadKey, redeliveryKey, STREAMS_KEY, workersInfoKey, workersKey } from 
 import { startChild } from './helpers/child.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
-import { startServer, withRedis } from './helpers/redis.ts'
+import { newInspector } from './helpers/inspectors.ts'
+import { serverMs, startServer, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 
@@ -12,9 +13,7 @@ function inspect(options: { url?: string; warnings?: string[] } = {}): Inspector
   const { url = redis.url, warnings = [] } = options
   const none = () => {}
   const warn = (_fields: object, message: string) => void warnings.push(message)
-  const inspector = new Inspector({ redis: url, logger: { debug: none, info: none, warn, error: none } })
-  onEnd(() => inspector.close())
-  return inspector
+  return newInspector(url, { logger: { debug: none, info: none, warn, error: none } })
 }
 
 async function onlyGroup(inspector = inspect()): Promise<GroupStats> {
@@ -23,10 +22,7 @@ async function onlyGroup(inspector = inspect()): Promise<GroupStats> {
   return stats?.groups[0] as GroupStats
 }
 
-async function nowMs(): Promise<number> {
-  const [seconds] = await redis.client.time()
-  return Number(seconds) * 1000
-}
+const nowMs = () => serverMs(redis.client)
 
 /** Entries with ids so many seconds ago. */
 async function addAged(key: string, ...secondsAgo: number[]): Promise<string[]> {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { promoteDue, promoteNow } from '../src/redis/scheduling.ts'
-import { DELAYED, keysOf, promotedIds, RETRIES, schedule, scheduleMany, serverMs } from './fixtures/scheduled.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+import { DELAYED, keysOf, promotedIds, RETRIES, scheduleFields, scheduleMany } from './helpers/scheduled.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 const HOUR_MS = 3_600_000
@@ -14,7 +14,7 @@ describe.each([
   const { set, jobs, target, index } = keysOf(where)
 
   test('that is due moves to its stream with its fields and its due time, and nothing of it stays', async () => {
-    await schedule(redis.client, where, { ...job(7), dueMs: 12_345 })
+    await scheduleFields(redis.client, where, { ...job(7), dueMs: 12_345 })
     const told = await promoteDue(redis.client, where)
 
     const [entry, ...others] = await redis.client.xrange(target, '-', '+')
@@ -27,8 +27,8 @@ describe.each([
 
   test('that is not due stays, and the answer says when it will be, by the clock of the server', async () => {
     const dueMs = (await serverMs(redis.client)) + HOUR_MS
-    await schedule(redis.client, where, { ...job(1), dueMs })
-    await schedule(redis.client, where, { ...job(2), dueMs: dueMs + 5 })
+    await scheduleFields(redis.client, where, { ...job(1), dueMs })
+    await scheduleFields(redis.client, where, { ...job(2), dueMs: dueMs + 5 })
 
     const told = await promoteDue(redis.client, where)
     expect(told).toMatchObject({ promoted: 0, asideIds: [], more: false, nextDueMs: dueMs })
@@ -39,7 +39,7 @@ describe.each([
   })
 
   test('moves in the order of due times', async () => {
-    for (const n of [3, 1, 2]) await schedule(redis.client, where, { ...job(n), dueMs: n })
+    for (const n of [3, 1, 2]) await scheduleFields(redis.client, where, { ...job(n), dueMs: n })
     await promoteDue(redis.client, where)
 
     expect(await promotedIds(redis.client, where)).toEqual(['1-1', '1-2', '1-3'])
@@ -47,7 +47,7 @@ describe.each([
 
   test('keeps its bytes, whatever they are, and the empty ones', async () => {
     const fields = [Buffer.from([0xff, 0, 0x80]), Buffer.from([0xfe, 10, 13]), 'empty', '', 'é', '\0']
-    await schedule(redis.client, where, { id: '1-1', dueMs: 1, fields })
+    await scheduleFields(redis.client, where, { id: '1-1', dueMs: 1, fields })
     await promoteDue(redis.client, where)
 
     const [entry] = await redis.client.xrangeBuffer(target, '-', '+')
@@ -68,7 +68,7 @@ describe.each([
 
   test('moves no more than 1 MiB at a time beyond one job, and a larger one alone', async () => {
     await scheduleMany(redis.client, where, { count: 5, dueMs: 2, padding: 'x'.repeat(600 * 1024) })
-    await schedule(redis.client, where, { id: '9-9', dueMs: 1, fields: ['job', 'x'.repeat(3 * 1024 * 1024)] })
+    await scheduleFields(redis.client, where, { id: '9-9', dueMs: 1, fields: ['job', 'x'.repeat(3 * 1024 * 1024)] })
     const counts: number[] = []
     for (let more = true; more;) {
       const told = await promoteDue(redis.client, where)
@@ -108,7 +108,7 @@ describe.each([
         await redis.client.eval(`redis.call('HSET', KEYS[1], '1-1', ${record})`, 1, jobs)
       }
       const before = await redis.client.hgetBuffer(jobs, '1-1')
-      await schedule(redis.client, where, { ...job(2), dueMs: 2 })
+      await scheduleFields(redis.client, where, { ...job(2), dueMs: 2 })
       const told = await promoteDue(redis.client, where)
 
       expect(told).toMatchObject({ promoted: 1, asideIds: ['1-1'], more: false, nextDueMs: undefined })
@@ -121,7 +121,7 @@ describe.each([
     test('is moved by its id once its record is there again', async () => {
       await redis.client.zadd(set, '+inf', '1-1')
       expect(await promoteNow(redis.client, where, ['1-1'])).toEqual([])
-      await schedule(redis.client, where, { ...job(1), dueMs: '+inf' })
+      await scheduleFields(redis.client, where, { ...job(1), dueMs: '+inf' })
       const nowMs = await serverMs(redis.client)
 
       expect(await promoteNow(redis.client, where, ['1-1'])).toEqual(['1-1'])
@@ -134,7 +134,7 @@ describe.each([
   describe('that is named', () => {
     test('moves now, whenever it is due; what is not scheduled or named twice makes no difference', async () => {
       const dueMs = (await serverMs(redis.client)) + HOUR_MS
-      for (const n of [1, 2, 3]) await schedule(redis.client, where, { ...job(n), dueMs })
+      for (const n of [1, 2, 3]) await scheduleFields(redis.client, where, { ...job(n), dueMs })
       const nowMs = await serverMs(redis.client)
 
       expect(await promoteNow(redis.client, where, ['1-3', '1-9', '1-1', '1-3'])).toEqual(['1-3', '1-1'])
@@ -165,7 +165,7 @@ describe.each([
     ['the set', set],
     ['the hash beside it', jobs],
   ])('with a key of another type in place of %s: an error that names it, and nothing moves', async (_key, key) => {
-    await schedule(redis.client, where, { ...job(1), dueMs: 1 })
+    await scheduleFields(redis.client, where, { ...job(1), dueMs: 1 })
     await redis.client.del(key)
     await redis.client.set(key, 'text')
     const before = await redis.client.keys('*')

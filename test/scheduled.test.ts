@@ -1,18 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Inspector, type ScheduledJob } from '../src/index.ts'
+import type { ScheduledJob } from '../src/index.ts'
 import { groupScheduledKey, scheduledKey, STREAMS_KEY } from '../src/redis/keys.ts'
-import { onEnd } from './helpers/cleanup.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
-import { buryByHand, delayedId, redeliverByHand, schedule, serverMs, snapshot } from './helpers/scheduled.ts'
+import { newInspector } from './helpers/inspectors.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
+import { buryByHand, delayedId, redeliverByHand, schedule, snapshot } from './helpers/scheduled.ts'
 
 const redis = withRedis()
 
-function inspect(url = redis.url): Inspector {
-  const inspector = new Inspector({ redis: url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector
-}
+const inspect = (url = redis.url) => newInspector(url)
 
 /** A stream with groups that begin at its oldest entry. */
 async function streamWith(...groups: string[]): Promise<void> {

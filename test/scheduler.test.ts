@@ -4,10 +4,10 @@ import { monotonicMs } from '../src/clock.ts'
 import type { Logger } from '../src/logger.ts'
 import { LONGEST_TIMER_MS, nextLookMs, timerMs } from '../src/scheduler.ts'
 import { ServerClock } from '../src/server-clock.ts'
-import { DELAYED, keysOf, promotedIds, RETRIES, schedule, scheduleMany, serverMs } from './fixtures/scheduled.ts'
+import { DELAYED, keysOf, promotedIds, RETRIES, scheduleFields, scheduleMany } from './helpers/scheduled.ts'
 import { newScheduler } from './fixtures/schedulers.ts'
 import { eventually } from './helpers/eventually.ts'
-import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+import { connectTo, serverMs, startServer, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 /** Stands in for a million: enough for hundreds of calls. */
@@ -27,7 +27,7 @@ describe('one run', () => {
     const { scheduler, counts } = await newScheduler(redis.url, { onPromoted })
     await scheduleMany(redis.client, DELAYED, { count: 700, dueMs: 1 })
     await scheduleMany(redis.client, RETRIES, { count: 300, dueMs: 1 })
-    await schedule(redis.client, DELAYED, { ...job(9999), dueMs: (await serverMs(redis.client)) + HOUR_MS })
+    await scheduleFields(redis.client, DELAYED, { ...job(9999), dueMs: (await serverMs(redis.client)) + HOUR_MS })
 
     expect(await scheduler.runOnce()).toEqual({ promoted: 1000, setAside: 0 })
     expect(await promotedIds(redis.client, DELAYED)).toHaveLength(700)
@@ -129,9 +129,9 @@ describe('one run', () => {
 
 describe('a started scheduler', () => {
   test('moves what is due already, and what will be when it is', async () => {
-    await schedule(redis.client, DELAYED, { ...job(1), dueMs: 1 })
+    await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs: 1 })
     const dueMs = (await serverMs(redis.client)) + 300
-    await schedule(redis.client, RETRIES, { ...job(2), dueMs })
+    await scheduleFields(redis.client, RETRIES, { ...job(2), dueMs })
     const { scheduler } = await newScheduler(redis.url)
     scheduler.start()
 
@@ -149,7 +149,7 @@ describe('a started scheduler', () => {
     await scheduler.runOnce()
     await redis.client.config('RESETSTAT')
     const dueMs = (await serverMs(redis.client)) + 400
-    await schedule(redis.client, DELAYED, { ...job(1), dueMs })
+    await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs })
     scheduler.note(dueMs + HOUR_MS)
     scheduler.note(dueMs)
     scheduler.note(dueMs + 1)
@@ -166,7 +166,7 @@ describe('a started scheduler', () => {
     const { scheduler, counts } = await newScheduler(redis.url, { clock })
     scheduler.start()
     const dueMs = (await serverMs(redis.client)) + 200
-    await schedule(redis.client, DELAYED, { ...job(1), dueMs })
+    await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs })
     scheduler.note(dueMs)
     await scheduler.runOnce()
 
@@ -180,7 +180,7 @@ describe('a started scheduler', () => {
     await scheduler.runOnce()
     await redis.client.config('RESETSTAT')
     const dueMs = (await serverMs(redis.client)) + 500
-    await schedule(redis.client, RETRIES, { ...job(1), dueMs })
+    await scheduleFields(redis.client, RETRIES, { ...job(1), dueMs })
     scheduler.start()
     for (let n = 0; n < 1000; n++) scheduler.note(dueMs)
 
@@ -196,7 +196,7 @@ describe('a started scheduler', () => {
     await redis.client.config('RESETSTAT')
     scheduler.note(1)
     scheduler.start()
-    await schedule(redis.client, DELAYED, { ...job(1), dueMs: 1 })
+    await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs: 1 })
 
     const { scheduler: other } = await newScheduler(redis.url)
     other.start()
@@ -205,7 +205,7 @@ describe('a started scheduler', () => {
   })
 
   test('with a job due in years asks once and waits', async () => {
-    await schedule(redis.client, DELAYED, { ...job(1), dueMs: Date.now() + 10 * 365 * 24 * HOUR_MS })
+    await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs: Date.now() + 10 * 365 * 24 * HOUR_MS })
     const { scheduler } = await newScheduler(redis.url)
     await scheduler.runOnce()
     await redis.client.config('RESETSTAT')
@@ -222,7 +222,7 @@ describe('a started scheduler', () => {
     const logger = { debug() {}, info() {}, warn() {}, error: (...all: unknown[]) => void told.push(all) } as Logger
     const { scheduler, counts } = await newScheduler(redis.url, { logger })
     await redis.client.set('orders', 'text')
-    await schedule(redis.client, DELAYED, { ...job(1), dueMs: 1 })
+    await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs: 1 })
     scheduler.start()
     await eventually(async () => {
       const errors = await redis.client.info('errorstats')

@@ -1,19 +1,15 @@
 import { describe, expect, test } from 'vitest'
-import { Inspector, type Settings, type SettingsChange } from '../src/index.ts'
+import type { Settings, SettingsChange } from '../src/index.ts'
 import { settingsKey } from '../src/redis/keys.ts'
-import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
+import { newInspector } from './helpers/inspectors.ts'
 import { connectTo, startServer, withRedis } from './helpers/redis.ts'
 import { startWorker } from './helpers/workers.ts'
 
 const redis = withRedis()
 const KEY = settingsKey('orders')
 
-function settingsOf(url = redis.url): Settings {
-  const inspector = new Inspector({ redis: url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector.settings
-}
+const settingsOf = (url = redis.url): Settings => newInspector(url).settings
 
 async function arrange(...groups: string[]): Promise<void> {
   await redis.client.xadd('orders', '*', 'job', 'mail')

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ABANDONED_AFTER_MS, Inspector, type GroupStats, type StreamStats } from '../src/index.ts'
+import { ABANDONED_AFTER_MS, type GroupStats, type StreamStats } from '../src/index.ts'
 import {
   deadKey,
   groupScheduledKey,
@@ -10,24 +10,19 @@ import {
   workersKey,
 } from '../src/redis/keys.ts'
 import { tallySlot } from '../src/redis/entry-id.ts'
-import { onEnd } from './helpers/cleanup.ts'
-import { withRedis } from './helpers/redis.ts'
+import { newInspector } from './helpers/inspectors.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 
 async function statsOf(stream = 'orders'): Promise<StreamStats> {
-  const inspector = new Inspector({ redis: redis.url, logger: false })
-  onEnd(() => inspector.close())
-  const [stats] = await inspector.stats(stream)
+  const [stats] = await newInspector(redis.url).stats(stream)
   return stats as StreamStats
 }
 
 const groupStatsOf = async (): Promise<GroupStats> => (await statsOf()).groups[0] as GroupStats
 
-async function nowMs(): Promise<number> {
-  const [seconds] = await redis.client.time()
-  return Number(seconds) * 1000
-}
+const nowMs = () => serverMs(redis.client)
 
 /** Entries of so long ago, and a group that has read none of them. */
 async function arrange(...agesMs: number[]): Promise<string[]> {

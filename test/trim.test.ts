@@ -1,26 +1,22 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Inspector, type TrimOptions } from '../src/index.ts'
+import type { TrimOptions } from '../src/index.ts'
 import { settingsKey } from '../src/redis/keys.ts'
 import type { TrimSeen } from '../src/redis/trimming.ts'
 import { planOf } from '../src/trim-plan.ts'
 import { onEnd } from './helpers/cleanup.ts'
-import { withRedis } from './helpers/redis.ts'
+import { newInspector } from './helpers/inspectors.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
 
-function inspect(url = redis.url): Inspector {
-  const inspector = new Inspector({ redis: url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector
-}
+const inspect = (url = redis.url) => newInspector(url)
 
 const trim = (options?: TrimOptions) => inspect().trim('orders', options)
 
 /** Entries one ms apart, from so long ago on; returns the ms of the first. */
 async function fill(count: number, { agoMs = 100_000, bytes = 1 } = {}): Promise<number> {
-  const [seconds] = await redis.client.time()
-  const firstMs = Number(seconds) * 1000 - agoMs
+  const firstMs = (await serverMs(redis.client)) - agoMs
   const pipeline = redis.client.pipeline()
   for (let n = 0; n < count; n++) pipeline.xadd('orders', `${firstMs + n}-0`, 'job', 'x', 'data', 'x'.repeat(bytes))
   await pipeline.exec()
@@ -112,7 +108,7 @@ describe('the plan of a trim', () => {
     expect(dear.wouldRemove).toEqual({ entries: 4000, isExact: false })
     expect((await trim({ maxAgeMs: 86_400_000 })).wouldRemove).toEqual({ entries: 0, isExact: true })
 
-    const halfMs = Number((await redis.client.time())[0]) * 1000 - (firstMs + 2500)
+    const halfMs = (await serverMs(redis.client)) - (firstMs + 2500)
     const { wouldRemove } = await trim({ maxAgeMs: halfMs })
     expect(wouldRemove.isExact).toBe(false)
     expect(Math.abs(wouldRemove.entries - 2500)).toBeLessThan(1100)

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { CancelResult } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { EXIT } from '../exit.ts'
+import { withInspector } from '../inspector.ts'
 import { jsonLine, tableLines } from '../output.ts'
 
 interface CancelFlags {
@@ -36,17 +37,11 @@ export function addCancel(parent: Command, context: CliContext, help: string): v
     .option('--json', 'print what became of it as JSON')
     .addHelpText('after', help)
     .action(async (stream: string, id: string, { group, json }: CancelFlags) => {
-      const redis = context.redis()
-      const { Inspector } = await import('../../src/index.ts')
-      const inspector = new Inspector({ redis })
-      try {
-        const result = await inspector.cancel(stream, id, group === undefined ? {} : { group })
-        context.stdout.write(json === true ? jsonLine(result) : tableOf(result))
-        for (const line of remarksOn(result)) context.say(line)
-        if (!result.cancelled) context.finish(EXIT.notFound)
-      } finally {
-        inspector.close()
-      }
+      const options = group === undefined ? {} : { group }
+      const result = await withInspector(context, (inspector) => inspector.cancel(stream, id, options))
+      context.stdout.write(json === true ? jsonLine(result) : tableOf(result))
+      for (const line of remarksOn(result)) context.say(line)
+      if (!result.cancelled) context.finish(EXIT.notFound)
     })
 }
 

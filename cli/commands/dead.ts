@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
 import type { DeadFilter, DeadLetter, Inspector } from '../../src/index.ts'
+import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import {
   filterOf,
   filterWords,
   hasFilter,
-  millraceWords,
   nothingMatches,
   unknownText,
   withFilterFlags,
@@ -13,10 +13,10 @@ import {
 } from '../dead/flags.ts'
 import { detailDocument, detailLines, errorGroupLines, letterLines } from '../dead/letters-text.ts'
 import { moveDead } from '../dead/moving.ts'
+import { parseAge } from '../duration.ts'
 import { CliError, EXIT, usageError } from '../exit.ts'
-import { parseAge } from '../instant.ts'
+import { withInspector } from '../inspector.ts'
 import { countText, jsonLine } from '../output.ts'
-import { shellCommand } from '../shell-command.ts'
 import { parseCount } from '../whole-number.ts'
 
 interface ListFlags extends FilterFlags {
@@ -201,10 +201,10 @@ function nothingListed(context: CliContext, { stream, group, filter }: ListAsked
 }
 
 function sayMore(context: CliContext, { stream, group, filter, flags, command }: ListAsked, next: string): void {
-  const words = [...millraceWords(command), 'dead', 'list', stream, group, ...filterWords(filter)]
+  const words = ['dead', 'list', stream, group, ...filterWords(filter)]
   if (flags.byError) words.push('--by-error')
   if (flags.limit !== undefined) words.push('--limit', String(flags.limit))
-  context.say(`there are more: ${shellCommand([...words, '--before', next])}`)
+  context.say(`there are more: ${commandLine(command, ...words, '--before', next)}`)
 }
 
 async function move(
@@ -218,17 +218,7 @@ async function move(
   const filter = toMs === undefined ? given : { ...given, toMs }
   const { limit, until, rate } = flags
   const [execute, json] = [flags.execute === true, flags.json === true]
-  const asked = { verb, stream, group, filter, limit, until, rate, execute, json, millrace: millraceWords(command) }
+  const again = (...words: readonly string[]) => commandLine(command, 'dead', verb, stream, group, ...words)
+  const asked = { verb, stream, group, filter, limit, until, rate, execute, json, again }
   await withInspector(context, (inspector) => moveDead(context, inspector, asked))
-}
-
-async function withInspector(context: CliContext, ask: (inspector: Inspector) => Promise<void>): Promise<void> {
-  const redis = context.redis()
-  const { Inspector } = await import('../../src/index.ts')
-  const inspector = new Inspector({ redis })
-  try {
-    await ask(inspector)
-  } finally {
-    inspector.close()
-  }
 }

@@ -4,6 +4,7 @@ import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { abandonedLines, pinsText } from '../group-text.ts'
+import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, tableLines, type Column } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
 
@@ -116,17 +117,6 @@ function addRemove(groups: Command, context: CliContext): void {
 
 const STILL_RUNS = 'they make it anew, for what is published from now on'
 const NO_GROUP_LEFT = 'the stream has no other group: nobody reads it, and it is not trimmed'
-
-async function withInspector(context: CliContext, use: (inspector: Inspector) => Promise<void>): Promise<void> {
-  const redis = context.redis()
-  const { Inspector } = await import('../../src/index.ts')
-  const inspector = new Inspector({ redis })
-  try {
-    await use(inspector)
-  } finally {
-    inspector.close()
-  }
-}
 
 const COLUMNS: readonly Column[] = [
   { title: 'group' },

@@ -4,17 +4,17 @@ import type { BulkPublish, When } from '../bulk-publish.ts'
 import type { CliContext } from '../context.ts'
 import { parseDelay, parseDuration } from '../duration.ts'
 import { CliError, EXIT, exitCodeOf, usageError } from '../exit.ts'
+import { echoInstant, parseDueInstant, type Instant } from '../instant.ts'
 import { LineError } from '../ndjson.ts'
 import { countText, jsonLine, plural, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
-import { parseRunAt, RUN_AT_FORM } from '../run-at.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
 
 interface PublishFlags {
   readonly file?: string
   readonly timeout?: number
   readonly delay?: number
-  readonly at?: number
+  readonly at?: Instant
   readonly json?: boolean
 }
 
@@ -26,12 +26,13 @@ const EXAMPLES = `
 A job that is reported as published is in Redis, once. Without data its payload is null.
 A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; blank lines are skipped.
 A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that do
-not go by \`--delay\` or \`--at\`. A job whose time is over is due now.
+not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
 
 Examples:
   $ millrace publish orders send-receipt '{"order":42}'
   $ millrace publish orders send-receipt '{"order":42}' --delay 5m
   $ millrace publish orders send-receipt '{"order":42}' --at 2026-11-21T15:30:00Z
+  $ millrace publish orders send-receipt '{"order":42}' --at 10:00
   $ millrace publish orders --file jobs.ndjson
   $ generate-jobs | millrace publish orders --file -
   $ seq 1000 | sed 's/.*/{"job":"send-receipt","data":{"order":&}}/' | millrace publish orders --file -`
@@ -50,13 +51,16 @@ export function registerPublish(program: Command, context: CliContext): void {
     .option('--delay <duration>', 'how long the job waits before it is delivered: 30s, 5m, 2h, 7d', (text) =>
       parseDelay('--delay', text),
     )
-    .option('--at <instant>', 'when the job is delivered: ISO 8601 with its zone, or ms since the epoch', parseAt)
+    .option('--at <time>', 'when the job is delivered: 10:00 is local, 2026-11-21T10:00Z is UTC', (text) =>
+      parseDueInstant('--at', text),
+    )
     .option('--json', 'print what became of the jobs as JSON')
     .addHelpText('after', EXAMPLES)
     .action(async (stream: string, job: string | undefined, data: string | undefined, flags: PublishFlags) => {
       if (flags.delay !== undefined && flags.at !== undefined) {
         throw usageError('expected either `--delay` or `--at`, got both')
       }
+      if (flags.at !== undefined) echoInstant(context, '--at', flags.at)
       if (flags.file !== undefined) {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
         await publishFile(context, stream, flags.file, flags)
@@ -93,13 +97,7 @@ async function publishOne(
 
 function whenOf({ delay, at }: PublishFlags): When {
   if (delay !== undefined) return { delayMs: delay }
-  return at === undefined ? {} : { runAt: at }
-}
-
-function parseAt(text: string): number {
-  const ms = parseRunAt(text)
-  if (ms !== undefined) return ms
-  throw usageError(`expected \`--at\` to be ${RUN_AT_FORM}, got ${JSON.stringify(text.slice(0, 60))}`)
+  return at === undefined ? {} : { runAt: at.ms }
 }
 
 function parseData(text: string): unknown {

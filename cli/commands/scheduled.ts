@@ -1,10 +1,11 @@
 import type { Command } from 'commander'
-import type { Inspector, Rescheduled, ScheduledJob, ScheduledJobDetail, ScheduledJobs } from '../../src/index.ts'
+import type { Rescheduled, ScheduledJob, ScheduledJobDetail, ScheduledJobs } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
-import { parseDuration } from '../duration.ts'
+import { parseDelay } from '../duration.ts'
 import { usageError } from '../exit.ts'
-import { parseMoment } from '../moment.ts'
-import { jsonLine, printable, spanText, tableLines, type Column } from '../output.ts'
+import { withInspector } from '../inspector.ts'
+import { echoInstant, parseDueInstant, type Instant } from '../instant.ts'
+import { instantText, jsonLine, printable, spanText, tableLines, type Column } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
 import { addCancel } from './cancel.ts'
 
@@ -20,10 +21,8 @@ interface ListFlags extends Flags {
 
 interface RescheduleFlags extends Flags {
   readonly delay?: number
-  readonly at?: number
+  readonly at?: Instant
 }
-
-const TEN_YEARS_MS = 10 * 365 * 86_400_000
 
 const HELP = `
 Scheduled is what waits to become due: jobs published with a delay, and jobs that failed and wait for their next attempt.
@@ -78,7 +77,7 @@ function addList(scheduled: Command, context: CliContext): void {
     .option('--json', 'print JSON')
     .addHelpText('after', LIST_HELP)
     .action(async (stream: string, { json, ...asked }: ListFlags) => {
-      const page = await asking(context, (inspector) => inspector.scheduled.list(stream, asked))
+      const page = await withInspector(context, (inspector) => inspector.scheduled.list(stream, asked))
       if (json === true) return void context.stdout.write(jsonLine({ stream, ...page }))
       if (page.jobs.length === 0) context.say(`nothing is scheduled on ${printable(stream)}`)
       else context.stdout.write(`${tableLines(COLUMNS, rowsOf(page)).join('\n')}\n`)
@@ -91,18 +90,16 @@ function addShow(scheduled: Command, context: CliContext): void {
     .option('--json', 'print JSON')
     .addHelpText('after', EXAMPLE('show'))
     .action(async (stream: string, id: string, { group, json }: Flags) => {
-      const jobs = await asking(context, (inspector) => inspector.scheduled.show(stream, id, ofGroup(group)))
+      const jobs = await withInspector(context, (inspector) => inspector.scheduled.show(stream, id, ofGroup(group)))
       context.stdout.write(json === true ? jsonLine({ stream, jobs }) : `${jobs.map(detailText).join('\n\n')}\n`)
     })
 }
 
 function addReschedule(scheduled: Command, context: CliContext): void {
   jobCommand(scheduled, 'reschedule', 'give it another due time; brings back what was set aside')
-    .option('--delay <duration>', 'due in so much time from now', (text) =>
-      parseDuration('--delay', text, { minMs: 0, mostMs: TEN_YEARS_MS }),
-    )
+    .option('--delay <duration>', 'due in so much time from now', (text) => parseDelay('--delay', text))
     .option('--at <time>', 'due at this time: 10:00 is local, 2026-11-21T10:00Z is UTC', (text) =>
-      parseMoment('--at', text),
+      parseDueInstant('--at', text),
     )
     .option('--json', 'print its new due time as JSON')
     .addHelpText('after', RESCHEDULE_HELP)
@@ -110,8 +107,9 @@ function addReschedule(scheduled: Command, context: CliContext): void {
       if ((delay === undefined) === (at === undefined)) {
         throw usageError(`expected either \`--delay\` or \`--at\`, got ${delay === undefined ? 'neither' : 'both'}`)
       }
-      const due = delay === undefined ? { runAt: at ?? 0 } : { delayMs: delay }
-      const moved = await asking(context, ({ scheduled }) =>
+      if (at !== undefined) echoInstant(context, '--at', at)
+      const due = delay === undefined ? { runAt: at?.ms ?? 0 } : { delayMs: delay }
+      const moved = await withInspector(context, ({ scheduled }) =>
         scheduled.reschedule(stream, id, { ...due, ...ofGroup(group) }),
       )
       context.stdout.write(json === true ? jsonLine(moved) : movedText(moved))
@@ -123,7 +121,7 @@ function addPromote(scheduled: Command, context: CliContext): void {
     .option('--json', 'print its new due time as JSON')
     .addHelpText('after', EXAMPLE('promote'))
     .action(async (stream: string, id: string, { group, json }: Flags) => {
-      const moved = await asking(context, (inspector) => inspector.scheduled.promote(stream, id, ofGroup(group)))
+      const moved = await withInspector(context, (inspector) => inspector.scheduled.promote(stream, id, ofGroup(group)))
       context.stdout.write(json === true ? jsonLine(moved) : movedText(moved))
     })
 }
@@ -135,17 +133,6 @@ function jobCommand(scheduled: Command, name: string, description: string): Comm
     .argument('<stream>', 'the stream')
     .argument('<job id>', 'the id that its publish returned')
     .option('--group <group>', 'the retry of this group only')
-}
-
-async function asking<Told>(context: CliContext, ask: (inspector: Inspector) => Promise<Told>): Promise<Told> {
-  const redis = context.redis()
-  const { Inspector } = await import('../../src/index.ts')
-  const inspector = new Inspector({ redis })
-  try {
-    return await ask(inspector)
-  } finally {
-    inspector.close()
-  }
 }
 
 function ofGroup(group: string | undefined): { group?: string } {
@@ -180,7 +167,7 @@ function dueText({ dueMs }: ScheduledJob, nowMs: number): string {
 }
 
 function detailText(one: ScheduledJobDetail): string {
-  const due = one.dueMs === null ? 'set aside' : timeText(one.dueMs)
+  const due = one.dueMs === null ? 'set aside' : instantText(one.dueMs)
   const about = [
     ['job id', one.id],
     ['job', one.job ?? '(not to be read)'],
@@ -198,12 +185,8 @@ function detailText(one: ScheduledJobDetail): string {
 function movedText({ id, places }: Rescheduled): string {
   return places
     .map(
-      ({ group, dueMs }) => `${id} is due ${timeText(dueMs)}${group === null ? '' : ` in group ${printable(group)}`}\n`,
+      ({ group, dueMs }) =>
+        `${id} is due ${instantText(dueMs)}${group === null ? '' : ` in group ${printable(group)}`}\n`,
     )
     .join('')
-}
-
-/** Beyond what a date can say, the number. */
-function timeText(ms: number): string {
-  return ms <= 8.64e15 ? new Date(ms).toISOString() : String(ms)
 }

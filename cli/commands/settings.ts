@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
 import type { Setting, SettingsChange, StreamSettings } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
-import { exactDuration, parseDuration } from '../duration.ts'
+import { exactDuration, LONGEST_AGE_MS, parseDuration } from '../duration.ts'
 import { usageError } from '../exit.ts'
+import { withInspector } from '../inspector.ts'
 import { jsonLine, tableLines } from '../output.ts'
 import { similarTo } from '../similar.ts'
 import { exactSize, parseSize } from '../size.ts'
@@ -26,8 +27,6 @@ Examples:
   $ millrace settings orders retention.entries=
   $ millrace settings orders --json | jq .retention`
 
-const YEARS_MS = 100 * 365 * 86_400_000
-
 /** How a setting is written and shown. */
 interface Kind {
   readonly read: (key: string, text: string) => number
@@ -35,7 +34,7 @@ interface Kind {
 }
 
 const AGE: Kind = {
-  read: (key, text) => parseDuration(key, text, { minMs: 1000, mostMs: YEARS_MS }),
+  read: (key, text) => parseDuration(key, text, { minMs: 1000, mostMs: LONGEST_AGE_MS }),
   show: exactDuration,
 }
 const SIZE: Kind = { read: (key, text) => parseSize(key, text), show: exactSize }
@@ -64,16 +63,10 @@ export function registerSettings(program: Command, context: CliContext): void {
     .addHelpText('after', HELP)
     .action(async (stream: string, changes: string[], { json }: { json?: true }) => {
       const change = parseChanges(changes)
-      const redis = context.redis()
-      const { Inspector } = await import('../../src/index.ts')
-      const inspector = new Inspector({ redis })
-      try {
-        const { settings } = inspector
-        const stand = changes.length === 0 ? await settings.get(stream) : await settings.set(stream, change)
-        context.stdout.write(json === true ? jsonLine(stand) : `${settingsLines(stand).join('\n')}\n`)
-      } finally {
-        inspector.close()
-      }
+      const stand = await withInspector(context, ({ settings }) =>
+        changes.length === 0 ? settings.get(stream) : settings.set(stream, change),
+      )
+      context.stdout.write(json === true ? jsonLine(stand) : `${settingsLines(stand).join('\n')}\n`)
     })
 }
 

@@ -5,6 +5,7 @@ import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
 import { abandonedLines } from '../group-text.ts'
+import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText, tableLines, type Column } from '../output.ts'
 import { Screen } from '../screen.ts'
 import { onStopSignals } from '../stop-signals.ts'
@@ -44,22 +45,13 @@ export function registerStats(program: Command, context: CliContext): void {
     )
     .option('--json', 'print JSON; with --watch one line each time')
     .addHelpText('after', EXAMPLES)
-    .action(async (stream: string | undefined, { watch, json }: StatsFlags) => {
-      const redis = context.redis()
-      const { Inspector } = await import('../../src/index.ts')
-      const inspector = new Inspector({ redis })
-      try {
+    .action((stream: string | undefined, { watch, json = false }: StatsFlags) =>
+      withInspector(context, async (inspector) => {
         const first = await inspector.stats(stream)
-        if (watch === undefined) printOnce(context, first, json === true)
-        else
-          await new Watch(context, inspector, { stream, json: json === true }).run(
-            first,
-            watch === true ? WATCH_MS : watch,
-          )
-      } finally {
-        inspector.close()
-      }
-    })
+        if (watch === undefined) return printOnce(context, first, json)
+        await new Watch(context, inspector, { stream, json }).run(first, watch === true ? WATCH_MS : watch)
+      }),
+    )
 }
 
 function printOnce(context: CliContext, streams: readonly StreamStats[], json: boolean): void {

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
-import type { EntryCount, TrimPlan, TrimResult, Watermark } from '../../src/index.ts'
+import type { EntryCount, Inspector, TrimPlan, TrimResult, Watermark } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
-import { exactDuration, parseDuration } from '../duration.ts'
+import { exactDuration, LONGEST_AGE_MS, parseDuration } from '../duration.ts'
 import { CliError, EXIT } from '../exit.ts'
+import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { parseSize, sizeText } from '../size.ts'
@@ -17,8 +18,6 @@ interface TrimFlags {
   readonly execute?: true
   readonly json?: true
 }
-
-const YEARS_MS = 100 * 365 * 86_400_000
 
 const HELP = `
 Workers trim by themselves, as the settings of the stream say. This tells what keeps a stream from being trimmed, and trims
@@ -36,7 +35,7 @@ export function registerTrim(program: Command, context: CliContext): void {
     .description('remove what every group has settled and retention does not keep')
     .argument('<stream>', 'the stream')
     .option('--max-age <duration>', 'keep what is younger; 0s keeps nothing (default: as the settings say)', (text) =>
-      parseDuration('--max-age', text, { minMs: 0, mostMs: YEARS_MS }),
+      parseDuration('--max-age', text, { minMs: 0, mostMs: LONGEST_AGE_MS }),
     )
     .option('--max-bytes <size>', 'keep at most this much (default: as the settings say)', (text) =>
       parseSize('--max-bytes', text),
@@ -47,13 +46,16 @@ export function registerTrim(program: Command, context: CliContext): void {
     .option('--execute', 'do it; else only what would be removed is told')
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
-    .action((stream: string, flags: TrimFlags, command: Command) => trim(context, stream, flags, command))
+    .action((stream: string, flags: TrimFlags, command: Command) =>
+      withInspector(context, (inspector) => trim(context, inspector, { stream, flags, command })),
+    )
 }
 
-async function trim(context: CliContext, stream: string, flags: TrimFlags, command: Command): Promise<void> {
-  const redis = context.redis()
-  const { Inspector } = await import('../../src/index.ts')
-  const inspector = new Inspector({ redis })
+async function trim(
+  context: CliContext,
+  inspector: Inspector,
+  { stream, flags, command }: { stream: string; flags: TrimFlags; command: Command },
+): Promise<void> {
   const progress = new Progress(context.stderr, 'entries')
   const ended = new AbortController()
   let interruption: NodeJS.Signals | undefined
@@ -93,7 +95,6 @@ async function trim(context: CliContext, stream: string, flags: TrimFlags, comma
     )
   } finally {
     stopListening()
-    inspector.close()
   }
 }
 

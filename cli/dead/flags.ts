@@ -2,9 +2,8 @@ import type { Command } from 'commander'
 import type { DeadFilter, DeadReason } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { CliError, EXIT } from '../exit.ts'
-import { echoInstant, parseInstant, type Instant } from '../instant.ts'
+import { echoInstant, parsePastInstant, type Instant } from '../instant.ts'
 import { plural } from '../output.ts'
-import { redact } from '../redis-url.ts'
 
 /** The flags by which dead letters are chosen: the same for every command. */
 export interface FilterFlags {
@@ -12,17 +11,12 @@ export interface FilterFlags {
   readonly job?: string
   readonly reason?: string
   readonly error?: string
-  readonly from?: Given
-  readonly to?: Given
-}
-
-/** A time, and how it was written. */
-interface Given extends Instant {
-  readonly text: string
+  readonly from?: Instant
+  readonly to?: Instant
 }
 
 export function withFilterFlags(command: Command): Command {
-  const instant = (option: string) => (text: string) => ({ ...parseInstant(option, text), text })
+  const instant = (option: string) => (text: string) => parsePastInstant(option, text)
   return command
     .option(
       '--id <id>',
@@ -38,8 +32,8 @@ export function withFilterFlags(command: Command): Command {
 
 /** The filter that the flags mean; tells what local times were taken for. */
 export function filterOf(context: CliContext, { id, job, reason, error, from, to }: FilterFlags): DeadFilter {
-  if (from !== undefined) echoInstant(context, '--from', from.text, from)
-  if (to !== undefined) echoInstant(context, '--to', to.text, to)
+  if (from !== undefined) echoInstant(context, '--from', from)
+  if (to !== undefined) echoInstant(context, '--to', to)
   return {
     ...(id === undefined ? {} : { ids: [...new Set(id)] }),
     ...(job === undefined ? {} : { job }),
@@ -60,13 +54,6 @@ export function filterWords({ ids = [], job, reason, error, fromMs, toMs }: Dead
     ...(fromMs === undefined ? [] : ['--from', new Date(fromMs).toISOString()]),
     ...(toMs === undefined ? [] : ['--to', new Date(toMs).toISOString()]),
   ]
-}
-
-/** `millrace`, with the Redis that was named on the command line, unless its URL has a secret. */
-export function millraceWords(command: Command): string[] {
-  const { redis } = command.optsWithGlobals<{ redis?: string }>()
-  if (redis === undefined) return ['millrace']
-  return ['millrace', '--redis', redact(redis, redis) === redis ? redis : '…']
 }
 
 export function hasFilter(filter: DeadFilter): boolean {

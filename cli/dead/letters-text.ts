@@ -1,6 +1,5 @@
 import type { DeadErrorGroup, DeadField, DeadLetter, DeadLetterDetails } from '../../src/index.ts'
-import { instantText } from '../instant.ts'
-import { countText, printable, tableLines, type Column } from '../output.ts'
+import { countText, instantText, printable, tableLines, type Column } from '../output.ts'
 
 /** How dead letters are written for people and as JSON. */
 

@@ -3,7 +3,6 @@ import type { CliContext } from '../context.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { countText, jsonLine, plural, printable, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
-import { shellCommand } from '../shell-command.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
 import { filterWords, nothingMatches, unknownText } from './flags.ts'
 import { letterLines } from './letters-text.ts'
@@ -19,8 +18,8 @@ export interface MoveAsked {
   readonly rate?: number | undefined
   readonly execute: boolean
   readonly json: boolean
-  /** The first words of a command line that says the same. */
-  readonly millrace: readonly string[]
+  /** A command line that does the same with these flags. */
+  readonly again: (...flags: readonly string[]) => string
 }
 
 const PAST = { redrive: 'redriven', purge: 'purged' } as const
@@ -192,15 +191,14 @@ function optionsOf({ filter, limit, until }: MoveAsked) {
 
 /** The command line that does what was asked, up to this letter and no newer one. */
 function commandOf(asked: MoveAsked, untilDeadId: string | null): string {
-  const { millrace, verb, stream, group, filter, rate, limit } = asked
-  return shellCommand([
-    ...[...millrace, 'dead', verb, stream, group],
+  const { again, filter, rate, limit } = asked
+  return again(
     ...filterWords(filter),
     ...(rate === undefined ? [] : ['--rate', String(rate)]),
     ...(limit === undefined ? [] : ['--limit', String(limit)]),
     ...(untilDeadId === null ? [] : ['--until', untilDeadId]),
     '--execute',
-  ])
+  )
 }
 
 function namesText(counted: readonly (readonly [string, number])[]): string {

@@ -4,13 +4,13 @@ import { cancelledKey, scheduledJobsKey, scheduledKey, tallyKey } from './keys.t
 import { asArray, asNumber, asText } from './replies.ts'
 import { cancelDelayed, cancelInGroup, cancelUnread } from './scripts/cancel.ts'
 import { run } from './scripts/script.ts'
+import { TALLY_TTL_MS } from './tally.ts'
 import { placeKeys, type JobPlace } from './whereabouts.ts'
 
 /** How many jobs may be noted as cancelled at a time: workers read them all when they start. */
 export const MOST_CANCELLED = 100_000
 /** A job that is noted for this long has long been settled. */
 const KEEP_MS = 7 * 24 * 3_600_000
-const TALLY_TTL_MS = 7 * 24 * 3_600_000
 
 /** What became of a cancel at one place; `full`: too many jobs are noted as cancelled. */
 export interface Cancelling {

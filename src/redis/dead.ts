@@ -3,7 +3,7 @@ import { readLetter, type DeadField } from './dead-fields.ts'
 import { isEntryId, tallySlot, timeOf } from './entry-id.ts'
 import { withoutArguments } from './faults.ts'
 import { look } from './inspection.ts'
-import { deadKey, indexKey, redeliveryKey, settingsKey, tallyKey } from './keys.ts'
+import { deadKey, indexKey, redeliveryKey, settingsKey } from './keys.ts'
 import { asArray, asNumber, asText } from './replies.ts'
 import {
   expiredDeadLetters,
@@ -15,14 +15,12 @@ import {
   ROW_FIELDS,
 } from './scripts/dead.ts'
 import { run, type Argument } from './scripts/script.ts'
+import { TALLY_TTL_MS, Tallies } from './tally.ts'
 
 /** What is asked of Redis about dead letters: one function per script, replies narrowed. */
 
 /** How long dead letters are kept where the stream's settings say nothing, in ms. */
 export const DEFAULT_DEAD_MAX_AGE_MS = 30 * 24 * 3_600_000
-
-/** How long tallies are kept after they were begun, as in what settles jobs. */
-const TALLY_TTL_MS = 7 * 24 * 3_600_000
 
 /** Letters that one call of the scripts takes. */
 export const DEAD_BATCH = 200
@@ -143,16 +141,16 @@ export type DeadRef = Pick<DeadLetter, 'deadId' | 'id'>
 /** Redrives at most 200 letters in one step. The answer may be shorter than the question; the rest is asked again. */
 export async function redriveBatch(client: Redis, place: DeadPlace, letters: readonly DeadRef[]): Promise<DeadMove[]> {
   const { stream, group } = place
-  const { tallies, args } = counted(place, letters)
-  const keys = [stream, deadKey(stream, group), redeliveryKey(stream, group), indexKey(stream, group), ...tallies]
+  const { tallyKeys, args } = counted(place, letters)
+  const keys = [stream, deadKey(stream, group), redeliveryKey(stream, group), indexKey(stream, group), ...tallyKeys]
   return asMoves(await run(client, redriveDeadLetters, keys, [group, TALLY_TTL_MS, ...args]))
 }
 
 /** Deletes at most 200 letters in one step. */
 export async function purgeBatch(client: Redis, place: DeadPlace, letters: readonly DeadRef[]): Promise<DeadMove[]> {
   const { stream, group } = place
-  const { tallies, args } = counted(place, letters)
-  const keys = [deadKey(stream, group), indexKey(stream, group), ...tallies]
+  const { tallyKeys, args } = counted(place, letters)
+  const keys = [deadKey(stream, group), indexKey(stream, group), ...tallyKeys]
   return asMoves(await run(client, purgeDeadLetters, keys, [TALLY_TTL_MS, ...args]))
 }
 
@@ -178,15 +176,14 @@ export async function purgeExpired(
 }
 
 /** Where each letter is counted: by its job's id, or by its own where that is none. */
-function counted({ stream, group }: DeadPlace, letters: readonly DeadRef[]): { tallies: string[]; args: Argument[] } {
-  const hours: string[] = []
+function counted(place: DeadPlace, letters: readonly DeadRef[]): { tallyKeys: string[]; args: Argument[] } {
+  const tallies = new Tallies(place)
   const args: Argument[] = []
   for (const { deadId, id } of letters) {
     const { hour, minute } = tallySlot(isEntryId(id) ? id : deadId)
-    if (!hours.includes(hour)) hours.push(hour)
-    args.push(deadId, id, hours.indexOf(hour) + 1, minute)
+    args.push(deadId, id, tallies.numberOf(hour), minute)
   }
-  return { tallies: hours.map((hour) => tallyKey(stream, group, hour)), args }
+  return { tallyKeys: tallies.keys, args }
 }
 
 function asMoves(reply: unknown): DeadMove[] {

@@ -8,7 +8,6 @@ import {
   scheduledJobsKey,
   scheduledKey,
   settingsKey,
-  tallyKey,
   workersInfoKey,
   workersKey,
 } from './keys.ts'
@@ -41,5 +40,4 @@ export const memberKeys = {
   index: ({ stream, group }: Member) => indexKey(stream, group),
   workers: ({ stream, group }: Member) => workersKey(stream, group),
   info: ({ stream, group }: Member) => workersInfoKey(stream, group),
-  tally: ({ stream, group }: Member, hour: string) => tallyKey(stream, group, hour),
 }

@@ -5,11 +5,9 @@ import { asArray, asNumber, asText } from './replies.ts'
 import { settleCompleted } from './scripts/delivery.ts'
 import { settleFenced } from './scripts/outcomes.ts'
 import { run, type Argument } from './scripts/script.ts'
+import { TALLY_TTL_MS, Tallies } from './tally.ts'
 
 /** How deliveries end: what a worker tells Redis of the runs that are over. */
-
-/** How long tallies are kept after they were begun: a week of history for stats and audit. */
-export const TALLY_TTL_MS = 7 * 24 * 3_600_000
 
 /** Acks what was completed, in buckets of the same minute, and tells how many were late. At most 500 a call. */
 export async function settle(
@@ -17,28 +15,28 @@ export async function settle(
   member: Member,
   { source, done, resent }: { source: Source; done: readonly { entryId: string; id: string }[]; resent: boolean },
 ): Promise<{ late: number }> {
-  const hours = new Hours()
-  const buckets = new Map<string, { hour: number; minute: number; ids: IdList; jobIds: IdList }>()
+  const tallies = new Tallies(member)
+  const buckets = new Map<string, { tally: number; minute: number; ids: IdList; jobIds: IdList }>()
   let last: { name: string; ids: IdList; jobIds: IdList } | undefined
   for (const { entryId, id } of done) {
     const { name, hour, minute } = tallySlot(id)
     if (last?.name !== name) {
-      const bucket = buckets.get(name) ?? { hour: hours.of(hour), minute, ids: new IdList(), jobIds: new IdList() }
+      const bucket = buckets.get(name) ?? {
+        tally: tallies.numberOf(hour),
+        minute,
+        ids: new IdList(),
+        jobIds: new IdList(),
+      }
       buckets.set(name, bucket)
       last = { name, ids: bucket.ids, jobIds: bucket.jobIds }
     }
     last.ids.add(entryId)
     if (source === 1) last.jobIds.add(id)
   }
-  const keys = [
-    sourceKey(member, source),
-    memberKeys.settings(member),
-    memberKeys.index(member),
-    ...hours.names.map((hour) => memberKeys.tally(member, hour)),
-  ]
+  const keys = [sourceKey(member, source), memberKeys.settings(member), memberKeys.index(member), ...tallies.keys]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { hour, minute, ids, jobIds } of buckets.values()) {
-    args.push(hour, minute, ids.text)
+  for (const { tally, minute, ids, jobIds } of buckets.values()) {
+    args.push(tally, minute, ids.text)
     if (source === 1) args.push(jobIds.text)
   }
   return { late: asNumber(await run(client, settleCompleted, keys, args)) }
@@ -66,12 +64,13 @@ export async function settleOthers(
   member: Member,
   { source, outcomes, resent }: { source: Source; outcomes: readonly FencedOutcome[]; resent: boolean },
 ): Promise<Fate[]> {
-  const hours = new Hours()
+  const tallies = new Tallies(member)
   const args: Argument[] = [member.group, member.consumer, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
   for (const outcome of outcomes) {
     const { hour, minute } = tallySlot(outcome.id)
     const own = ownArguments(outcome)
-    args.push(outcome.entryId, outcome.deliveries, hours.of(hour), minute, outcome.id, outcome.kind, own.length, ...own)
+    const counted = [tallies.numberOf(hour), minute]
+    args.push(outcome.entryId, outcome.deliveries, ...counted, outcome.id, outcome.kind, own.length, ...own)
   }
   const keys = [
     sourceKey(member, source),
@@ -81,7 +80,7 @@ export async function settleOthers(
     memberKeys.retryJobs(member),
     memberKeys.cancelled(member),
     memberKeys.settings(member),
-    ...hours.names.map((hour) => memberKeys.tally(member, hour)),
+    ...tallies.keys,
   ]
   return asArray(await run(client, settleFenced, keys, args)).map((word) => asText(word) as Fate)
 }
@@ -94,15 +93,5 @@ function ownArguments(outcome: FencedOutcome): readonly Argument[] {
       return outcome.provenance
     case 'cancelled':
       return []
-  }
-}
-
-/** The tallies that a call touches, by the number that its arguments name them with. */
-class Hours {
-  readonly names: string[] = []
-
-  of(hour: string): number {
-    const at = this.names.indexOf(hour)
-    return at >= 0 ? at + 1 : this.names.push(hour)
   }
 }

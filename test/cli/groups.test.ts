@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { deadKey, groupScheduledKey, settingsKey, workersInfoKey, workersKey } from '../../src/redis/keys.ts'
-import { withRedis } from '../helpers/redis.ts'
+import { serverMs, withRedis } from '../helpers/redis.ts'
 import { millrace } from './run.ts'
 
 const redis = withRedis()
 
 const groups = (...args: string[]) => millrace(['groups', ...args], { redis: redis.url })
-const nowMs = async () => Number((await redis.client.time())[0]) * 1000
+const nowMs = () => serverMs(redis.client)
 
 /** Three entries of long ago, one of them pending, a retry and two dead letters of billing, whose workers left two days ago. */
 async function arrange(): Promise<void> {

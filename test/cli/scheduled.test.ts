@@ -1,9 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { parseDuration } from '../../cli/duration.ts'
-import { parseMoment } from '../../cli/moment.ts'
 import { groupScheduledKey } from '../../src/redis/keys.ts'
-import { withRedis } from '../helpers/redis.ts'
-import { delayedId, schedule, serverMs } from '../helpers/scheduled.ts'
+import { serverMs, withRedis } from '../helpers/redis.ts'
+import { delayedId, schedule } from '../helpers/scheduled.ts'
 import { millrace } from './run.ts'
 
 const redis = withRedis()
@@ -157,11 +155,20 @@ describe('millrace scheduled reschedule and promote', () => {
     expect(await dueOf('main')).toBeLessThan((await serverMs(redis.client)) + 30_000)
   })
 
+  test('tell what a local time was taken for', async () => {
+    await arrange()
+    const local = `${new Date().getFullYear() + 1}-06-21T10:00`
+    const { code, stderr } = await scheduled('reschedule', 'orders', '7-0', '--at', local)
+    const atMs = new Date(local).getTime()
+    expect([code, stderr]).toEqual([0, `--at ${local} is ${new Date(atMs).toISOString()}\n`])
+    expect(await dueOf('main')).toBe(atMs)
+  })
+
   test.each([
     [[], /either `--delay` or `--at`, got neither/],
     [['--delay', '1s', '--at', '10:00'], /got both/],
     [['--delay', '4000d'], /`--delay` to be a duration/],
-    [['--at', 'noon'], /`--at` to be a time such as 10:00 or 2026-11-21T10:00Z, got "noon"/],
+    [['--at', 'noon'], /`--at` to be a time such as 2026-11-21T10:00:00Z, .*, got "noon"/],
     [['--at', '2126-11-21T10:00Z'], /at most ten years from now/],
   ])('refuse %j and change nothing', async (args, message) => {
     await arrange()
@@ -186,36 +193,5 @@ describe('millrace scheduled', () => {
       /list [^]*show [^]*reschedule [^]*promote [^]*cancel [^]*Examples:/,
     )
     expect(await scheduled()).toMatchObject({ code: 2, stdout: '' })
-  })
-})
-
-describe('a moment on the command line', () => {
-  test('is a date and time, here where no zone is given', () => {
-    expect(parseMoment('--at', '2026-11-21T10:00Z')).toBe(Date.UTC(2026, 10, 21, 10))
-    expect(parseMoment('--at', '2026-11-21T10:00:30+01:00')).toBe(Date.UTC(2026, 10, 21, 9, 0, 30))
-    expect(parseMoment('--at', '2026-11-21T10:00')).toBe(new Date(2026, 10, 21, 10).getTime())
-  })
-
-  test('is the next time that the clock here shows it', () => {
-    const now = new Date(2026, 10, 21, 10, 0).getTime()
-    expect(parseMoment('--at', '10:00', now)).toBe(now)
-    expect(parseMoment('--at', '10:30:05', now)).toBe(new Date(2026, 10, 21, 10, 30, 5).getTime())
-    expect(parseMoment('--at', '09:59', now)).toBe(new Date(2026, 10, 22, 9, 59).getTime())
-  })
-
-  test.each(['', '24:00', '10:60', '1795245552380', '2026-11-21', '2026-13-21T10:00Z', 'tomorrow'])(
-    'is not %j',
-    (text) => {
-      expect(() => parseMoment('--at', text)).toThrow(/expected `--at` to be a time such as 10:00/)
-    },
-  )
-})
-
-describe('a duration on the command line', () => {
-  test('may be of days, but no longer than what waits for it can', () => {
-    expect(parseDuration('--delay', '3d')).toBe(3 * 86_400_000)
-    expect(() => parseDuration('--delay', '25d')).toThrow(/expected `--delay` to be a duration/)
-    expect(parseDuration('--delay', '25d', { mostMs: 1e10 })).toBe(25 * 86_400_000)
-    expect(parseDuration('--delay', '0s', { minMs: 0 })).toBe(0)
   })
 })

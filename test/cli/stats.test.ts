@@ -5,7 +5,7 @@ import { Screen } from '../../cli/screen.ts'
 import { groupScheduledKey, scheduledKey, STREAMS_KEY, workersInfoKey, workersKey } from '../../src/redis/keys.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
-import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
+import { connectTo, serverMs, startServer, withRedis } from '../helpers/redis.ts'
 import { millrace, startMillrace } from './run.ts'
 
 const redis = withRedis()
@@ -14,8 +14,7 @@ const stats = (...args: string[]) => millrace(['stats', ...args], { redis: redis
 
 /** Two entries unread and one pending, for a group with one worker. */
 async function arrangeOrders(): Promise<void> {
-  const [seconds] = await redis.client.time()
-  const now = Number(seconds) * 1000
+  const now = await serverMs(redis.client)
   for (const ago of [100, 50, 20]) await redis.client.xadd('orders', `${now - ago * 1000}-0`, 'job', 'mail')
   await redis.client.xgroup('CREATE', 'orders', 'main', '0')
   await redis.client.xreadgroup('GROUP', 'main', 'w', 'COUNT', 1, 'STREAMS', 'orders', '>')
@@ -137,8 +136,7 @@ describe('millrace stats', () => {
 
   test('shows what is scheduled: retries in their column, delayed jobs on a line of their own', async () => {
     await arrangeOrders()
-    const [seconds] = await redis.client.time()
-    const now = Number(seconds) * 1000
+    const now = await serverMs(redis.client)
     await redis.client.zadd(groupScheduledKey('orders', 'main'), now + 60_000, 'a', now + 90_000, 'b')
     await redis.client.zadd(scheduledKey('orders'), now - 30_000, 'c', '+inf', 'd')
     await redis.client.zadd(scheduledKey('mails'), now + 60_000, 'e')
@@ -156,7 +154,7 @@ describe('millrace stats', () => {
 
   test('warns of a group that nobody works for, and of retries that stand aside, beside the data', async () => {
     await arrangeOrders()
-    const now = Number((await redis.client.time())[0]) * 1000
+    const now = await serverMs(redis.client)
     await redis.client.xgroup('CREATE', 'orders', 'billing', '0')
     await redis.client.hset(workersInfoKey('orders', 'billing'), ':beat', now - 90_000_000)
     await redis.client.zadd(groupScheduledKey('orders', 'billing'), '+inf', 'a')

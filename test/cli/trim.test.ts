@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { settingsKey } from '../../src/redis/keys.ts'
 import { startProxy } from '../helpers/proxy.ts'
-import { withRedis } from '../helpers/redis.ts'
+import { serverMs, withRedis } from '../helpers/redis.ts'
 import { millrace, startMillrace } from './run.ts'
 
 const redis = withRedis()
@@ -10,7 +10,7 @@ const trim = (...args: string[]) => millrace(['trim', 'orders', ...args], { redi
 
 /** Entries of ten minutes ago that group main has settled but for the last one; of billing the one of this number is pending. */
 async function arrange(count: number, pendingAt?: number): Promise<string[]> {
-  const firstMs = Number((await redis.client.time())[0]) * 1000 - 600_000
+  const firstMs = (await serverMs(redis.client)) - 600_000
   const ids = Array.from({ length: count }, (_, n) => `${firstMs + n}-0`)
   const pipeline = redis.client.pipeline()
   for (const id of ids) pipeline.xadd('orders', id, 'job', 'mail')

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { Inspector, type Job } from '../../src/index.ts'
-import { onEnd } from '../helpers/cleanup.ts'
+import type { Job } from '../../src/index.ts'
 import { eventually, waitFor } from '../helpers/eventually.ts'
+import { newInspector } from '../helpers/inspectors.ts'
 import { withRedis } from '../helpers/redis.ts'
 import { add, gate, pending, startWorker, startWorkerProcess, tally } from '../helpers/workers.ts'
 
@@ -14,11 +14,7 @@ const aborted = (job: Job) =>
     job.signal.addEventListener('abort', () => reject(job.signal.reason as Error), { once: true }),
   )
 
-function inspect(): Inspector {
-  const inspector = new Inspector({ redis: redis.url })
-  onEnd(() => inspector.close())
-  return inspector
-}
+const inspect = () => newInspector(redis.url)
 
 test('a handler that heeds its timeout has failed: it is tried again by its policy and not left to its lease', async () => {
   const runs: number[][] = []

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { DELAYED, isPromotion, keysOf, promotedIds, RETRIES, scheduleMany } from '../fixtures/scheduled.ts'
+import { DELAYED, isPromotion, keysOf, promotedIds, RETRIES, scheduleMany } from '../helpers/scheduled.ts'
 import { newScheduler } from '../fixtures/schedulers.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { startProxy, type FaultProxy, type Match } from '../helpers/proxy.ts'

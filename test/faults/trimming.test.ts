@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { Inspector, Producer, type Worker } from '../../src/index.ts'
+import { Producer, type Worker } from '../../src/index.ts'
 import { newCounts } from '../../src/counts.ts'
 import { resolveLogger } from '../../src/logger.ts'
 import { Connection } from '../../src/redis/connection.ts'
@@ -7,6 +7,7 @@ import { resolveRedis } from '../../src/redis/target.ts'
 import { DEFAULT_RETENTION, Trimmer } from '../../src/trimmer.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
+import { newInspector } from '../helpers/inspectors.ts'
 import { withRedis } from '../helpers/redis.ts'
 import { gate, pending, startWorker } from '../helpers/workers.ts'
 
@@ -19,11 +20,7 @@ const JOBS = 6000
 /** Jobs that the group which stops has settled before. */
 const SETTLED = 1500
 
-function inspect(): Inspector {
-  const inspector = new Inspector({ redis: redis.url, logger: false })
-  onEnd(() => inspector.close())
-  return inspector
-}
+const inspect = () => newInspector(redis.url)
 
 /** The trimmer of a worker, run as fast as it can while jobs come and go. */
 async function trimmerOf(group: string): Promise<{ stop: () => Promise<number> }> {

@@ -102,6 +102,12 @@ export async function deadJobs(client: Redis): Promise<string[]> {
   return (await client.xrange(DEAD, '-', '+')).map(([, flat]) => flat[flat.indexOf('dead-id') + 1] as string)
 }
 
+/** Job ids of what is dead and of what is in the redelivery stream, sorted: a job in both is there twice. */
+export async function deadOrRedelivered(client: Redis): Promise<string[]> {
+  const moved = (await redelivered(client)).map(({ fields }) => fields['id'] as string)
+  return [...(await deadJobs(client)), ...moved].sort()
+}
+
 function fieldsOf(letter: ByHand): (string | Buffer)[] {
   const { id, job = 'mail', raw = ['job', job, 'data', '{"n":1}'], without = [], rest } = letter
   const provenance: [string, string | number][] = [

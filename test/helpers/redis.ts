@@ -62,6 +62,12 @@ export function connectTo(url: string, options: RedisOptions = {}): Redis {
   return client
 }
 
+/** The server's clock, which is not this one where Redis is in a container. */
+export async function serverMs(client: Redis): Promise<number> {
+  const [seconds, micros] = await client.time()
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+}
+
 /** A Redis process that a test may stop, kill and start again. Always private and local. */
 export interface ControlledServer {
   readonly url: string

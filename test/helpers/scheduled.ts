@@ -8,6 +8,8 @@ import {
   scheduledJobsKey,
   scheduledKey,
 } from '../../src/redis/keys.ts'
+import type { Schedule } from '../../src/redis/scheduling.ts'
+import { serverMs } from './redis.ts'
 
 /** Scheduled jobs and dead letters put into Redis by hand, in the form that publishers and workers write. */
 
@@ -24,11 +26,6 @@ export interface ScheduledItem {
   attempt?: number
 }
 
-export async function serverMs(client: Redis): Promise<number> {
-  const [seconds] = await client.time()
-  return Number(seconds) * 1000
-}
-
 let counter = 1_000_000_000_000_000
 
 /** The id of a delayed publish of now. */
@@ -42,16 +39,11 @@ export async function schedule(client: Redis, item: ScheduledItem, raw?: string 
   const dueMs = due ?? (await serverMs(client)) + 60_000
   const fields = ['job', job, 'data', data, 'id', id]
   if (group !== null) fields.push('attempt', String(attempt), 'first-failed', id.slice(0, id.indexOf('-')))
-  const record = `
-    local fields = {}
-    for i = 4, #ARGV do fields[i - 3] = ARGV[i] end
-    redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-    redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({ARGV[3], fields}))`
-  const [scheduled, jobs] = keysOf(stream, group)
-  await client.eval(record, 2, scheduled, jobs, id, String(dueMs), error, ...fields)
+  const where = { stream, group }
+  const { jobs } = keysOf(where)
+  await scheduleFields(client, where, { id, dueMs, fields, error })
   if (raw === null) await client.hdel(jobs, id)
   else if (raw !== undefined) await client.hset(jobs, id, raw)
-  if (group !== null) await client.hset(indexKey(stream, group), id, 'scheduled')
   return id
 }
 
@@ -67,8 +59,8 @@ export async function promoteByHand(
     local entry = redis.call('XADD', KEYS[3], '*', unpack(fields))
     if KEYS[4] then redis.call('HSET', KEYS[4], ARGV[1], 'redelivery ' .. entry) end
     return entry`
-  const target = group === null ? [stream] : [redeliveryKey(stream, group), indexKey(stream, group)]
-  const keys = [...keysOf(stream, group), ...target]
+  const { set, jobs, target, index } = keysOf({ stream, group })
+  const keys = [set, jobs, target, ...(group === null ? [] : [index])]
   return (await client.eval(move, keys.length, ...keys, id)) as string | null
 }
 
@@ -95,8 +87,74 @@ export async function snapshot(client: Redis): Promise<Record<string, string>> {
   return all
 }
 
-function keysOf(stream: string, group: string | null): [string, string] {
+export const DELAYED: Schedule = { stream: 'orders', group: null }
+export const RETRIES: Schedule = { stream: 'orders', group: 'main' }
+
+/** The keys of a schedule: the set, the hash beside it, where its jobs go, and the index of a group. */
+export function keysOf({ stream, group }: Schedule): { set: string; jobs: string; target: string; index: string } {
   return group === null
-    ? [scheduledKey(stream), scheduledJobsKey(stream)]
-    : [groupScheduledKey(stream, group), groupScheduledJobsKey(stream, group)]
+    ? { set: scheduledKey(stream), jobs: scheduledJobsKey(stream), target: stream, index: '' }
+    : {
+        set: groupScheduledKey(stream, group),
+        jobs: groupScheduledJobsKey(stream, group),
+        target: redeliveryKey(stream, group),
+        index: indexKey(stream, group),
+      }
 }
+
+/** Schedules one job; `fields` may be bytes. */
+export async function scheduleFields(
+  client: Redis,
+  where: Schedule,
+  { id, dueMs, fields, error = '' }: ScheduledFields,
+): Promise<void> {
+  const { set, jobs, index } = keysOf(where)
+  const script = `
+    local fields = {}
+    for i = 4, #ARGV do fields[i - 3] = ARGV[i] end
+    redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+    redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({ARGV[3], fields}))
+    if KEYS[3] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], 'scheduled') end`
+  await client.eval(script, 3, set, jobs, index, id, dueMs, error, ...fields)
+}
+
+interface ScheduledFields {
+  id: string
+  dueMs: number | string
+  fields: readonly (string | Buffer)[]
+  error?: string
+}
+
+/** Schedules `count` jobs numbered from 0, the id of job n being `1-<n>`, all due at `dueMs`. */
+export async function scheduleMany(
+  client: Redis,
+  where: Schedule,
+  { count, dueMs, padding = '' }: { count: number; dueMs: number; padding?: string },
+): Promise<void> {
+  const { set, jobs, index } = keysOf(where)
+  const script = `
+    for n = tonumber(ARGV[1]), tonumber(ARGV[2]) do
+      local id = '1-' .. string.format('%.0f', n)
+      redis.call('ZADD', KEYS[1], ARGV[3], id)
+      redis.call('HSET', KEYS[2], id, cmsgpack.pack({'', {'job', 'x', 'data', n .. ARGV[4], 'id', id}}))
+      if KEYS[3] ~= '' then redis.call('HSET', KEYS[3], id, 'scheduled') end
+    end`
+  for (let from = 0; from < count; from += 5000) {
+    await client.eval(script, 3, set, jobs, index, from, Math.min(count, from + 5000) - 1, dueMs, padding)
+  }
+}
+
+/** The ids of the jobs that were promoted, in the order of the stream that they went to. */
+export async function promotedIds(client: Redis, where: Schedule): Promise<string[]> {
+  const { target } = keysOf(where)
+  const ids: string[] = []
+  for (let from = '-'; ;) {
+    const entries = await client.xrange(target, from, '+', 'COUNT', 10_000)
+    if (entries.length === 0) return ids
+    for (const [, fields] of entries) ids.push(fields[fields.indexOf('id') + 1] ?? '')
+    from = `(${entries.at(-1)?.[0]}`
+  }
+}
+
+/** The call that promotes: a script with three keys, or with four for a group's retries. */
+export const isPromotion = ([name, , keys]: string[]): boolean => name === 'evalsha' && (keys === '3' || keys === '4')

@@ -15,7 +15,7 @@ export type Written<Reply> =
  * Writes outcomes to Redis until it has answered: if it is away or refuses, the outcome is kept and tried again, and the job
  * is not run once more because of it.
  */
-export class Persisting {
+export class OutcomeWriter {
   readonly #connection: Connection
   readonly #member: Member
   readonly #numbers: WorkerNumbers

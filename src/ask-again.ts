@@ -10,7 +10,7 @@ const TRIES = 5
  * Asks again where Redis was away or would not answer now, for what takes long and may be sent twice. Only that: a Redis
  * that stays away for some half a minute is an error. So is one that is out of memory, which does not pass by itself.
  */
-export async function persist<Told>(
+export async function askAgain<Told>(
   asking: Asking,
   { what, signal }: { what: string; signal: AbortSignal | undefined },
   ask: (client: Client) => Promise<Told>,
