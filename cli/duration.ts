@@ -45,6 +45,7 @@ export function durationMs(text: string): number {
 
 /** A duration to the millisecond, as it can be given again: 48h, 30d, 1500ms. */
 export function exactDuration(ms: number): string {
+  if (ms === 0) return '0s'
   // Up to two days in hours, as people say them.
   const units = (['d', 'h', 'm', 's'] as const).filter((unit) => unit !== 'd' || ms > 172_800_000)
   const unit = units.find((candidate) => ms % UNIT_MS[candidate] === 0) ?? 'ms'

@@ -12,6 +12,8 @@ export interface Instant {
 
 type Read = Omit<Instant, 'text'>
 
+/** The end of the year 9999: later times have no common form that could be entered again. */
+const LAST_MS = 253_402_300_799_999
 const HOUR_MS = 3_600_000
 const MINUTE_MS = 60_000
 
@@ -54,7 +56,7 @@ export function echoInstant(context: CliContext, option: string, { text, ms, isL
 }
 
 function epoch(text: string): Read | undefined {
-  return /^\d{12,15}$/.test(text) ? { ms: Number(text), isLocal: false } : undefined
+  return /^\d{12,15}$/.test(text) && Number(text) <= LAST_MS ? { ms: Number(text), isLocal: false } : undefined
 }
 
 function ago(text: string, nowMs: number): Read | undefined {

@@ -22,6 +22,7 @@ export type SupervisorMessage =
 export interface WorkerEnd {
   readonly completed: number
   readonly failed: number
+  readonly cancelled: number
   readonly dead: number
   readonly handedBack: number
   /** Outcomes that Redis would not take; these jobs run again. */

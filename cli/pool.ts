@@ -79,7 +79,7 @@ export class Pool {
   #failure: StartFailure | undefined
   #replaced = 0
   #lost = 0
-  #done: WorkerEnd = { completed: 0, failed: 0, dead: 0, handedBack: 0, unsettled: 0 }
+  #done: WorkerEnd = { completed: 0, failed: 0, cancelled: 0, dead: 0, handedBack: 0, unsettled: 0 }
 
   constructor(options: PoolOptions, events: PoolEvents) {
     this.#options = options
@@ -229,6 +229,7 @@ function sum(a: WorkerEnd, b: WorkerEnd): WorkerEnd {
   return {
     completed: a.completed + b.completed,
     failed: a.failed + b.failed,
+    cancelled: a.cancelled + b.cancelled,
     dead: a.dead + b.dead,
     handedBack: a.handedBack + b.handedBack,
     unsettled: a.unsettled + b.unsettled,

@@ -74,9 +74,9 @@ class WorkerProcess {
     // Before it is ready a worker holds nothing.
     if (this.#worker === undefined || !this.#isReady) process.exit(EXIT.ok)
     const { handedBack, unsettled } = await this.#worker.stop()
-    const { completed, failed, dead } = this.#worker.counts
+    const { completed, failed, cancelled, dead } = this.#worker.counts
     await this.tellMetrics()
-    await tell({ kind: 'ended', end: { completed, failed, dead, handedBack, unsettled } })
+    await tell({ kind: 'ended', end: { completed, failed, cancelled, dead, handedBack, unsettled } })
     process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
   }
 }

@@ -13,9 +13,10 @@ interface CancelFlags {
 const DESCRIPTION = 'cancel a job, wherever it is'
 
 const EXAMPLES = `
-A delayed publish, a retry or a dead letter is removed. A job that was not delivered yet is not run. One that runs has its
-signal aborted within a second; if its handler completes all the same, it is completed. A settled job stays as it is: if
-that is all there is, the exit code is 4.
+A delayed publish, a retry or a dead letter is removed. Workers hear of a cancel within two seconds: from
+then on a job that was not delivered yet is not run, and one that runs, or was taken meanwhile, has its signal aborted; if
+its handler completes all the same, it is completed. A settled job stays as it is: if that is all there is, the exit code
+is 4.
 
 Examples:
   $ millrace cancel orders 1795245552380-0

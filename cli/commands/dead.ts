@@ -212,13 +212,10 @@ async function move(
   verb: 'redrive' | 'purge',
   { stream, group, flags, command }: { stream: string; group: string; flags: MoveFlags; command: Command },
 ): Promise<void> {
-  const given = filterOf(context, flags)
-  const olderMs = flags.olderThan === undefined ? undefined : Date.now() - flags.olderThan
-  const toMs = olderMs === undefined ? given.toMs : Math.min(given.toMs ?? Infinity, olderMs)
-  const filter = toMs === undefined ? given : { ...given, toMs }
-  const { limit, until, rate } = flags
+  const filter = filterOf(context, flags)
+  const { olderThan: olderThanMs, limit, until, rate } = flags
   const [execute, json] = [flags.execute === true, flags.json === true]
   const again = (...words: readonly string[]) => commandLine(command, 'dead', verb, stream, group, ...words)
-  const asked = { verb, stream, group, filter, limit, until, rate, execute, json, again }
+  const asked = { verb, stream, group, filter, olderThanMs, limit, until, rate, execute, json, again }
   await withInspector(context, (inspector) => moveDead(context, inspector, asked))
 }

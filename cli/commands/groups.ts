@@ -110,7 +110,9 @@ function addRemove(groups: Command, context: CliContext): void {
         }
         const removed = await inspector.groups.remove(stream, group, { force: flags.force === true })
         tell(context, removed, flags)
-        context.say(`removed group ${group} of ${stream}${removed.isLastGroup ? `; ${NO_GROUP_LEFT}` : ''}`)
+        const isUnread = removed.isLastGroup && removed.workers === 0
+        const after = isUnread ? `; ${NO_GROUP_LEFT}` : removed.workers > 0 ? `; its workers run: ${STILL_RUNS}` : ''
+        context.say(`removed group ${group} of ${stream}${after}`)
       }),
     )
 }

@@ -73,7 +73,7 @@ export function registerSettings(program: Command, context: CliContext): void {
 /** @throws CliError for a key that there is not, a value that it cannot have, or a key that is named twice. */
 export function parseChanges(texts: readonly string[]): SettingsChange {
   const stream = new Map<string, number | null>()
-  const groups: Record<string, { leaseMs?: number | null; maxDeliveries?: number | null }> = {}
+  const groups = new Map<string, { leaseMs?: number | null; maxDeliveries?: number | null }>()
   const seen = new Set<string>()
   for (const text of texts) {
     const { key, value } = split(text)
@@ -87,7 +87,8 @@ export function parseChanges(texts: readonly string[]): SettingsChange {
     const [, group, name] = /^(.+)\.(lease|deliveries)$/.exec(key) ?? []
     if (group === undefined) throw unknownKey(key)
     const parsed = wanted(GROUP_KEYS[name as keyof typeof GROUP_KEYS])
-    groups[group] = { ...groups[group], ...(name === 'lease' ? { leaseMs: parsed } : { maxDeliveries: parsed }) }
+    const setting = name === 'lease' ? { leaseMs: parsed } : { maxDeliveries: parsed }
+    groups.set(group, { ...groups.get(group), ...setting })
   }
   return {
     retention: {
@@ -96,7 +97,7 @@ export function parseChanges(texts: readonly string[]): SettingsChange {
       ...named('maxEntries', stream.get('retention.entries')),
     },
     dead: named('maxAgeMs', stream.get('dead.age')),
-    groups,
+    groups: Object.fromEntries(groups),
   }
 }
 

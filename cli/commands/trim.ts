@@ -138,6 +138,7 @@ function planLines({ stream, entries, bytes, oldestEntryMs, bounds, watermark, .
 }
 
 function holderText({ id, group, pending, seconds }: Watermark): string {
+  if (id === '0-0') return `${id}: group ${group} has read nothing`
   const age = `the oldest it keeps is of ${spanText(seconds)} ago`
   if (pending === null) return `${id}, up to where group ${group} has read; ${age}`
   const { consumer, idleMs, deliveries } = pending

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander'
 import type { RetryOptions } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
-import { parseDuration } from '../duration.ts'
+import { parseDelay, parseDuration } from '../duration.ts'
 import { CliError, EXIT, usageError } from '../exit.ts'
 import { plural, spanText } from '../output.ts'
 import type { Pool, PoolEvents, PoolResult } from '../pool.ts'
@@ -260,6 +260,7 @@ class Told {
     if (this.#isAnyReady) {
       const facts = [`${plural(done.completed, 'job')} completed`]
       if (done.failed > 0) facts.push(`${plural(done.failed, 'run')} failed`)
+      if (done.cancelled > 0) facts.push(`${plural(done.cancelled, 'job')} cancelled`)
       if (done.dead > 0) facts.push(`${plural(done.dead, 'job')} dead-lettered`)
       if (done.handedBack > 0) facts.push(`${plural(done.handedBack, 'job')} handed back`)
       if (done.unsettled > 0) facts.push(`${plural(done.unsettled, 'job')} to run again: Redis took no outcome of them`)
@@ -277,7 +278,7 @@ function count(option: string, most: number): (text: string) => number {
 }
 
 function wait(option: string): (text: string) => number {
-  return (text) => parseDuration(option, text)
+  return (text) => parseDelay(option, text)
 }
 
 function parseTimeout(text: string): number | false {

@@ -1,5 +1,6 @@
 import type { DeadFilter, DeadPlan, DeadResult, Inspector } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
+import { exactDuration } from '../duration.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { countText, jsonLine, plural, printable, spanText } from '../output.ts'
 import { Progress } from '../progress.ts'
@@ -13,6 +14,8 @@ export interface MoveAsked {
   readonly stream: string
   readonly group: string
   readonly filter: DeadFilter
+  /** Of a purge: died at least so long ago, by the clock of Redis: this machine's may be wrong, and there is no way back. */
+  readonly olderThanMs?: number | undefined
   readonly limit?: number | undefined
   readonly until?: string | undefined
   readonly rate?: number | undefined
@@ -69,7 +72,7 @@ function planned(inspector: Inspector, asked: MoveAsked, signal: AbortSignal): P
   const { verb, stream, group } = asked
   const options = { ...optionsOf(asked), signal }
   return verb === 'purge'
-    ? inspector.dead.purge(stream, group, options)
+    ? inspector.dead.purge(stream, group, { ...options, ...ageOf(asked) })
     : inspector.dead.redrive(stream, group, options)
 }
 
@@ -91,12 +94,12 @@ async function execute(
     ...optionsOf(asked),
     execute: true as const,
     signal,
-    untilDeadId: plan.untilDeadId ?? '',
+    untilDeadId: plan.untilDeadId,
     onProgress: ({ done, already }: { done: number; already: number }) =>
       progress.update(done + already, (done + already) / plan.count),
   }
   try {
-    if (verb === 'purge') return await inspector.dead.purge(stream, group, options)
+    if (verb === 'purge') return await inspector.dead.purge(stream, group, { ...options, ...ageOf(asked) })
     return await inspector.dead.redrive(
       stream,
       group,
@@ -189,11 +192,16 @@ function optionsOf({ filter, limit, until }: MoveAsked) {
   }
 }
 
+function ageOf({ olderThanMs }: MoveAsked): { olderThanMs?: number } {
+  return olderThanMs === undefined ? {} : { olderThanMs }
+}
+
 /** The command line that does what was asked, up to this letter and no newer one. */
 function commandOf(asked: MoveAsked, untilDeadId: string | null): string {
-  const { again, filter, rate, limit } = asked
+  const { again, filter, olderThanMs, rate, limit } = asked
   return again(
     ...filterWords(filter),
+    ...(olderThanMs === undefined ? [] : ['--older-than', exactDuration(olderThanMs)]),
     ...(rate === undefined ? [] : ['--rate', String(rate)]),
     ...(limit === undefined ? [] : ['--limit', String(limit)]),
     ...(untilDeadId === null ? [] : ['--until', untilDeadId]),

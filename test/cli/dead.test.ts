@@ -305,7 +305,7 @@ describe('millrace dead purge', () => {
     const plan = await dead(...args)
     expect(plan.stdout).toContain('1 dead letter of group main of orders would be purged')
     expect(plan.stderr).toMatch(
-      /to purge it: millrace dead purge orders main --job mail --to \S+Z --until \S+ --execute\n$/,
+      /to purge it: millrace dead purge orders main --job mail --older-than 48h --until \S+ --execute\n$/,
     )
     expect(await redis.client.xlen(DEAD)).toBe(3)
     const { code, stderr } = await dead(...args, '--execute')
