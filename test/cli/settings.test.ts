@@ -115,6 +115,7 @@ describe('millrace settings', () => {
     expect(unknown).toMatchObject({ code: 4 })
     expect(unknown.stderr).toContain('did you mean main?')
     expect(await settings('mails', 'dead.age=5d')).toMatchObject({ code: 4 })
+    expect(await settings('orders', '__proto__.lease=5s')).toMatchObject({ code: 2 })
     expect(await stored()).toEqual({})
   })
 
