@@ -442,6 +442,7 @@ class Run {
         continue
       }
       life.place = { at: 'waiting', source: 1, entryId: added[at] ?? '' }
+      if (life.past > 0) this.#note('redriven again')
       life.past += life.failed
       life.failed = 0
       life.firstFailedMs = undefined
@@ -506,7 +507,7 @@ const delayMs = fc.constantFrom(0, HOUR_MS)
 const maybeGroup = fc.option(group, { nil: undefined })
 const schedule = fc.option(group, { nil: null })
 const kind = fc.constantFrom<Fenced>('retry', 'retry', 'retry now', 'retry now', 'dead', 'dead', 'dead', 'cancelled')
-const verb = fc.constantFrom('redrive', 'redrive', 'purge')
+const verb = fc.constantFrom('redrive', 'redrive', 'redrive', 'redrive', 'purge')
 
 const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant('publish'), shape }) },
@@ -519,7 +520,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ do: fc.constant('read'), group, consumer, count: fc.integer({ min: 1, max: 3 }) }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('complete'), held: pick, resent }) },
-  { weight: 10, arbitrary: fc.record({ do: fc.constant('settle'), held: pick, kind, off, resent }) },
+  { weight: 12, arbitrary: fc.record({ do: fc.constant('settle'), held: pick, kind, off, resent }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('hand back'), held: pick, off }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('claim'), group, consumer, job: pick, begins: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('begin'), held: pick }) },
@@ -546,25 +547,26 @@ async function explore(parameters: { seed?: number; numRuns: number }): Promise<
     for (const shape of [0, 1]) await run.do({ do: 'publish', shape })
     for (const step of sequence) await run.do(step)
   })
-  await fc.assert(property, { ...parameters, endOnFailure: false })
+  // Of a failure the shortest sequence that was found in this time is told.
+  await fc.assert(property, { ...parameters, interruptAfterTimeLimit: 60_000, markInterruptAsFailure: true })
   return reached
 }
 
 test('a job is in exactly one place, and in the expected one, after every step of known sequences', async () => {
   const reached = new Set<string>()
-  for (const seed of [11, 12, 13]) {
+  for (const seed of [11, 14, 17]) {
     for (const what of await explore({ seed, numRuns: 20 })) reached.add(what)
   }
   // The sequences are worth something only as long as they get everywhere.
   const settling = ['completed', 'late', 'retried', 'dead', 'cancelled', 'stale', 'done', 'handed back']
   const reading = ['read', 'read again', 'claimed', 'begun', 'lost']
   const waiting = ['promoted', 'promoted when due', 'promoted into the stream', 'rescheduled']
-  const moves = ['redrive moved', 'redrive gone', 'purge moved', 'purge gone']
+  const moves = ['redrive moved', 'redrive gone', 'redriven again', 'purge moved', 'purge gone']
   const places = ['delayed', 'waiting', 'redelivery', 'running', 'scheduled', 'dead', 'finished']
   const cancels = places.map((place) => `cancelled ${place}`)
   expect([...reached].sort()).toEqual([...settling, ...reading, ...waiting, ...moves, ...cancels].sort())
-}, 120_000)
+}, 240_000)
 
 test('a job is in exactly one place, and in the expected one, after every step of any sequence', async () => {
   await explore({ numRuns: 20 })
-}, 120_000)
+}, 240_000)

@@ -237,7 +237,10 @@ function control(fields: readonly Buffer[]): Record<string, string> {
   const told: Record<string, string> = {}
   for (let at = 0; at < fields.length; at += 2) {
     const name = fields[at]?.toString() ?? ''
-    if (CONTROL.includes(name)) told[name] = fields[at + 1]?.toString() ?? ''
+    if (!CONTROL.includes(name)) continue
+    // The first one would count, and the later ones would be what was meant.
+    expect(told).not.toHaveProperty([name])
+    told[name] = fields[at + 1]?.toString() ?? ''
   }
   return told
 }
