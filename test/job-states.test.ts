@@ -214,7 +214,8 @@ class Run {
     if (job.kind !== 'job') throw new Error(job.kind)
     const group = member.group as Group
     const life = this.model.job(job.id).lives[group]
-    const { failed, past, firstFailedMs } = job
+    const { failed, earlier } = job
+    const [past, firstFailedMs] = [earlier?.spent ?? 0, earlier?.firstFailedMs]
     expect({ failed, past, firstFailedMs }).toEqual({
       failed: life.failed,
       past: life.past,
@@ -282,8 +283,8 @@ class Run {
   #fateOf(held: Held, { kind, deliveries, resent }: { kind: Fenced; deliveries: number; resent: boolean }): Fate {
     if (this.#pendingOf(held) === undefined) return resent ? 'done' : 'stale'
     if (!this.#isOwn(held, deliveries)) return 'stale'
-    if (kind === 'dead' || kind === 'cancelled') return kind
-    return this.model.isCancelled(held.group, held.job.id) ? 'cancelled' : 'retried'
+    if (kind === 'cancelled' || this.model.isCancelled(held.group, held.job.id)) return 'cancelled'
+    return kind === 'dead' ? 'dead' : 'retried'
   }
 
   async #handBack(held: Held, off: number): Promise<void> {
