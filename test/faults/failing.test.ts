@@ -6,6 +6,7 @@ import { promoteNow } from '../../src/redis/scheduling.ts'
 import { settleFenced } from '../../src/redis/scripts/outcomes.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually, waitFor } from '../helpers/eventually.ts'
+import { newInspector } from '../helpers/inspectors.ts'
 import { type FaultProxy, startProxy } from '../helpers/proxy.ts'
 import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
 import {
@@ -167,8 +168,9 @@ test('three drains, a crash and two failures of one job: attempts and deliveries
 test('two groups, of which one fails everything: the other runs each job once and sees nothing of it', async () => {
   const ids = await Promise.all(Array.from({ length: 300 }, (_, n) => add(redis.client, 'x', { n })))
   const seen: string[] = []
+  let isBroken = true
   const failing = () => {
-    throw new Error('never')
+    if (isBroken) throw new Error('never')
   }
   const retry = { attempts: 3, delayMs: 1 }
   const good = { group: 'good', handlers: { x: (_: unknown, job: { id: string }) => void seen.push(job.id) } }
@@ -181,6 +183,14 @@ test('two groups, of which one fails everything: the other runs each job once an
     expect(await tally(redis.client, 'orders', 'bad')).toEqual({ retried: 600, dead: 300 })
     expect(await tally(redis.client, 'orders', 'good')).toEqual({ completed: 300 })
   })
+  isBroken = false
+  const inspector = newInspector(redis.url)
+  expect(await inspector.dead.redrive('orders', 'bad', { execute: true })).toMatchObject({ done: 300 })
+  await eventually(async () => {
+    const redriven = { retried: 600, dead: 300, redriven: 300, completed: 300 }
+    expect(await tally(redis.client, 'orders', 'bad')).toEqual(redriven)
+  })
+  expect(await tally(redis.client, 'orders', 'good')).toEqual({ completed: 300 })
   expect([...seen].sort()).toEqual([...ids].sort())
   expect(await redis.client.xlen('{orders}:group:good:redelivery')).toBe(0)
   expect(await placesOf(redis.client, 'good')).toEqual({ scheduled: [], dead: [], pending: [] })
