@@ -168,6 +168,8 @@ describe('a started scheduler', () => {
     const dueMs = (await serverMs(redis.client)) + 200
     await scheduleFields(redis.client, DELAYED, { ...job(1), dueMs })
     scheduler.note(dueMs)
+    // Twice: the first one may be the look of the start, which began before the job was scheduled.
+    await scheduler.runOnce()
     await scheduler.runOnce()
 
     await eventually(() => expect(counts.promoted).toBe(1))
