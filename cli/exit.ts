@@ -50,6 +50,8 @@ const BY_CODE: Readonly<Record<string, number>> = {
   ERR_PUBLISH_REFUSED: EXIT.redis,
   ERR_UNKNOWN_GROUP: EXIT.notFound,
   ERR_NOT_FOUND: EXIT.notFound,
+  // What was asked for is no longer there.
+  ERR_HISTORY: EXIT.notFound,
 }
 
 export function exitCodeOf(error: unknown): number {

@@ -93,7 +93,7 @@ function fail(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
   const message = error instanceof Error ? error.message : String(error)
   if (isExpected(error)) {
-    stderr.write(errorLine(message))
+    stderr.write(`${errorLine(message)}${pointed(error)}`)
   } else {
     stderr.write(errorLine(`${message} (unexpected; MILLRACE_DEBUG=1 shows where it comes from)`))
     if (env['MILLRACE_DEBUG'] && error instanceof Error)
@@ -104,6 +104,14 @@ function fail(error: unknown): number {
 
 function errorLine(message: string): string {
   return `${styled(stderr, 'red', 'error:')} ${printable(redact(message, chosenRedis().url)).trim()}\n`
+}
+
+/** The expression that is no filter, with the character where it goes wrong. */
+function pointed(error: unknown): string {
+  const { expression, at } = error as { expression?: unknown; at?: unknown }
+  if (typeof expression !== 'string' || typeof at !== 'number') return ''
+  const before = printable(expression.slice(0, at))
+  return `  ${before}${printable(expression.slice(at))}\n  ${' '.repeat(before.length)}^\n`
 }
 
 /** A usage error of the parser: what is wrong and what may have been meant, or where it is told. */

@@ -139,4 +139,9 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'Yes, as before, but for the groups that the text names.',
     todo: 'Notes last seven days. To be rid of very many jobs, remove the group, or let the handler end them.',
   },
+  ERR_HISTORY: {
+    thrownBy: 'Replay, rewind, find and audit: the range begins before what the stream still holds.',
+    inRedis: 'Jobs stay as they are; nothing was begun.',
+    todo: 'Ask from the entry that the message names on. Raise the retention of the stream if that is too late.',
+  },
 }

@@ -28,6 +28,7 @@ export type ErrorCode =
   | 'ERR_FATAL'
   | 'ERR_WORKERS_ALIVE'
   | 'ERR_CANCELLED_FULL'
+  | 'ERR_HISTORY'
 
 /** Base class of all errors thrown by millrace; `instanceof MillraceError` tells them from a handler's own. */
 export class MillraceError extends Error {

@@ -19,6 +19,16 @@ export function checkJobId(id: unknown): string {
 
 /** Whether an id was given to a delayed publish: its sequence is one that no entry id reaches by itself. */
 export function isDelayedId(id: string): boolean {
+  return hasMadeId(id) && !isCopyId(id)
+}
+
+/** Whether an id was given to a job that a replay brought into a group: its sequence is 2 and fifteen digits. */
+export function isCopyId(id: string): boolean {
+  return hasMadeId(id) && id[id.indexOf('-') + 1] === '2'
+}
+
+/** Whether an id is not that of an entry of the stream, but one that a script has made up. */
+export function hasMadeId(id: string): boolean {
   return id.length - id.indexOf('-') > 16
 }
 

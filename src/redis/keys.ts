@@ -58,6 +58,31 @@ export function indexKey(stream: string, group: string): string {
   return `${prefix(stream)}:group:${group}:index`
 }
 
+/** Sorted set: ids of the replays into this stream or its groups, by when they were begun. */
+export function replaysKey(stream: string): string {
+  return `${prefix(stream)}:replays`
+}
+
+/** Hash: what one replay is of, and how far it is. */
+export function replayKey(stream: string, replayId: string): string {
+  return `${prefix(stream)}:replay:${replayId}`
+}
+
+/** List beside it: the entries that are meant, where it is of named jobs. */
+export function replayIdsKey(stream: string, replayId: string): string {
+  return `${prefix(stream)}:replay:${replayId}:ids`
+}
+
+/** Hash: up to where replays have read this stream, wherever they go to. Retention keeps what is behind that. */
+export function holdsKey(stream: string): string {
+  return `${prefix(stream)}:replays:holds`
+}
+
+/** Hash: job id → how it ended, where the group records outcomes; `hour` as in 2026-11-21T03. */
+export function outcomesKey(stream: string, group: string, hour: string): string {
+  return `${prefix(stream)}:group:${group}:outcomes:${hour}`
+}
+
 /** `hour` as in 2026-11-21T03. */
 export function tallyKey(stream: string, group: string, hour: string): string {
   return `${prefix(stream)}:group:${group}:tally:${hour}`

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { isDelayedId, timeOf } from './entry-id.ts'
+import { hasMadeId, isCopyId, timeOf } from './entry-id.ts'
 import { look } from './inspection.ts'
 import { deadKey, groupScheduledJobsKey, groupScheduledKey, indexKey, redeliveryKey } from './keys.ts'
 import { asArray, asNumber, asText } from './replies.ts'
@@ -33,7 +33,7 @@ export async function locate(
   stream: string,
   { group, jobId }: { group: string; jobId: string },
 ): Promise<{ place: JobPlace; exists: boolean }> {
-  const args = [group, jobId, isDelayedId(jobId) ? '' : jobId]
+  const args = [group, jobId, hasMadeId(jobId) ? '' : jobId]
   const [place, exists] = asArray(await look(client, locateJob, placeKeys(stream, group), args))
   return { place: asText(place) as JobPlace, exists: asNumber(exists) === 1 }
 }
@@ -47,7 +47,9 @@ export async function searchEntry(
   stream: string,
   jobId: string,
 ): Promise<{ entryId: string; gaveUp: boolean }> {
-  if (!isDelayedId(jobId)) return { entryId: jobId, gaveUp: false }
+  // A copy is in the redelivery stream of its group, and nowhere else.
+  if (isCopyId(jobId)) return { entryId: '', gaveUp: false }
+  if (!hasMadeId(jobId)) return { entryId: jobId, gaveUp: false }
   let from = `${jobId.slice(0, jobId.indexOf('-'))}-0`
   for (let calls = 0; calls < MOST_CALLS; calls++) {
     const [state, id] = asArray(await look(client, findEntry, [stream], [from, jobId])).map(asText)

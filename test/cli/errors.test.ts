@@ -167,6 +167,7 @@ describe('exit codes', () => {
     ERR_FATAL: 1,
     ERR_WORKERS_ALIVE: 1,
     ERR_CANCELLED_FULL: 1,
+    ERR_HISTORY: 4,
   }
 
   test.each(Object.entries(codes) as [ErrorCode, number][])('%s is %i, of whatever class', (code, exitCode) => {

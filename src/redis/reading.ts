@@ -1,0 +1,95 @@
+import type { Redis } from 'ioredis'
+import { look } from './inspection.ts'
+import { asArray, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
+import { readHistory, readPage } from './scripts/read.ts'
+import { run } from './scripts/script.ts'
+
+/** Reading the history of a stream: page by page, each of them one bounded step for Redis. */
+
+/** Entries of one page, at most. */
+export const READ_PAGE = 500
+
+/** A range of entries, as XRANGE takes its ends: an id, `(` and an id for what is behind or before it, `-`, `+`. */
+export interface EntryRange {
+  readonly from: string
+  readonly to: string
+}
+
+export interface EntryPage<Entry> {
+  readonly entries: readonly Entry[]
+  /** Where the next page begins; undefined if this one is the last. */
+  readonly next: string | undefined
+}
+
+/** An entry with its bytes as they were written: for whoever writes them again. */
+export interface BytesEntry {
+  readonly id: string
+  readonly fields: readonly Buffer[]
+}
+
+export async function readEntries(
+  client: Redis,
+  key: string,
+  { from, to, most = READ_PAGE }: EntryRange & { most?: number },
+): Promise<EntryPage<RawEntry>> {
+  const [next, ...rows] = asArray(await look(client, readPage, [key], [from, to, most]))
+  const entries = rows.map((row) => {
+    const [id, fields] = row as [string, string[]]
+    return { id, fields }
+  })
+  return { entries, next: asText(next) || undefined }
+}
+
+/** The same, its fields as bytes: a text would bend those that are not UTF-8. */
+export async function readEntryBytes(
+  client: Redis,
+  key: string,
+  { from, to, most = READ_PAGE }: EntryRange & { most?: number },
+): Promise<EntryPage<BytesEntry>> {
+  const [next, ...rows] = asArray(await lookForBytes(client, key, [from, to, most]))
+  const entries = rows.map((row) => {
+    const [id, fields] = row as [Buffer, Buffer[]]
+    return { id: id.toString('latin1'), fields }
+  })
+  return { entries, next: (next as Buffer).toString('latin1') || undefined }
+}
+
+async function lookForBytes(client: Redis, key: string, args: (string | number)[]): Promise<unknown> {
+  try {
+    return await client.callBuffer('EVALSHA', readPage.sha, 1, key, ...args)
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error
+    // Makes the script known; what it answers as text is not looked at.
+    await run(client, readPage, [key], [args[0] ?? '-', args[0] ?? '-', 1])
+    return client.callBuffer('EVALSHA', readPage.sha, 1, key, ...args)
+  }
+}
+
+/** How far the history of a stream goes. */
+export interface History {
+  readonly nowMs: number
+  readonly entries: number
+  /** Undefined where the stream is empty. */
+  readonly oldestId: string | undefined
+  readonly newestId: string | undefined
+  /** Whether entries were removed: then what is older than the oldest was there once. Undefined before Redis 7.0. */
+  readonly hasLost: boolean | undefined
+  /** The last id that the stream has given. */
+  readonly lastId: string
+}
+
+/** @returns the type of the key where that is no stream, `none` where there is none. */
+export async function readHistoryOf(client: Redis, stream: string): Promise<History | { readonly type: string }> {
+  const reply = asArray(await look(client, readHistory, [stream], []))
+  const [kind, nowMs, entries, oldestId, newestId, removed, lastId] = reply
+  if (kind !== 'stream') return { type: asText(kind) }
+  const hasRemoved = asOptionalNumber(removed)
+  return {
+    nowMs: asNumber(nowMs),
+    entries: asNumber(entries),
+    oldestId: asText(oldestId) || undefined,
+    newestId: asText(newestId) || undefined,
+    hasLost: hasRemoved === undefined ? undefined : hasRemoved === 1,
+    lastId: asText(lastId),
+  }
+}
