@@ -139,5 +139,5 @@ function checkIds(ids: readonly string[]): string[] {
       )
     }
   }
-  return [...new Set(ids)]
+  return [...new Set<string>(ids)]
 }

@@ -43,6 +43,12 @@ async function begun(ask: Ask, asked: Asked, place: ReplayPlace): Promise<readon
   let isTaken = false
   try {
     const { ends, entryIds, unknownIds } = await meantBy(ask, asked)
+    if (asked.signal?.aborted === true) {
+      throw new MillraceError(
+        'ERR_REPLAY',
+        `the replay of ${source} was interrupted before it began: nothing was changed`,
+      )
+    }
     if (ends === undefined) throw nothingMeant(asked)
     if (entryIds !== undefined) await note(ask, place, entryIds)
     const fields = fieldsOf(asked, { ...ends, ids: entryIds?.length })
