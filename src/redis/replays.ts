@@ -182,11 +182,14 @@ export async function hold(
   return kind === 'full' ? 'full' : { oldestId: asText(oldestId) || undefined }
 }
 
-/** Lets retention have what a replay has held. */
+/** Lets retention have what a replay has held, and drops the list of its entries: it is over. */
 export async function release(client: Redis, source: string, place: ReplayPlace): Promise<void> {
-  await client.hdel(holdsKey(source), holdName(place)).catch((error: unknown) => {
+  try {
+    await client.hdel(holdsKey(source), holdName(place))
+    await client.unlink(replayIdsKey(place.stream, place.id))
+  } catch (error) {
     throw withoutArguments(error)
-  })
+  }
 }
 
 /** Where replays of this id that read the stream are kept: the streams that they bring jobs into. */
