@@ -6,6 +6,8 @@ import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerGroups } from './commands/groups.ts'
 import { registerPublish } from './commands/publish.ts'
+import { registerReplay } from './commands/replay.ts'
+import { registerReplays } from './commands/replays.ts'
 import { registerScheduled } from './commands/scheduled.ts'
 import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
@@ -79,6 +81,8 @@ registerDead(program, context)
 registerGroups(program, context)
 registerSettings(program, context)
 registerTrim(program, context)
+registerReplay(program, context)
+registerReplays(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {

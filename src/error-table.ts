@@ -144,4 +144,10 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'Jobs stay as they are; nothing was begun.',
     todo: 'Ask from the entry that the message names on. Raise the retention of the stream if that is too late.',
   },
+  ERR_REPLAY: {
+    thrownBy:
+      'Starting or resuming a replay: it was cancelled, or 100 replays that are not over hold the history of the stream.',
+    inRedis: 'Jobs stay as they are; what a replay had copied stays copied.',
+    todo: 'Begin another replay; finish or cancel those that nobody needs (`replays list`).',
+  },
 }

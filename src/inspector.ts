@@ -10,6 +10,7 @@ import type { Client } from './redis/connection.ts'
 import type { RedisOption } from './redis/target.ts'
 import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
+import { Replays } from './replays.ts'
 import { Scheduled } from './scheduled.ts'
 import { Settings } from './settings.ts'
 import { streamStats, type StreamStats } from './stats.ts'
@@ -39,6 +40,8 @@ export class Inspector {
   readonly groups: Groups
   /** What the workers of a stream follow: retention, leases, deliveries. */
   readonly settings: Settings
+  /** Jobs out of the history, once more for a group or into another stream. */
+  readonly replays: Replays
   readonly #asking: Asking
 
   constructor(options: InspectorOptions = {}) {
@@ -48,6 +51,7 @@ export class Inspector {
     this.dead = new DeadLetters(this.#asking)
     this.groups = new Groups(this.#asking)
     this.settings = new Settings(this.#asking)
+    this.replays = new Replays(this.#asking)
   }
 
   /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
