@@ -43,7 +43,15 @@ export { PartlyDoneError } from './partly-done.ts'
 export { ABANDONED_AFTER_MS } from './stats.ts'
 export type { GroupStats, Pins, ScheduledStats, StreamStats } from './stats.ts'
 export type { CreateGroupOptions, GroupRemoval, Groups } from './groups.ts'
-export type { GroupSettingsStand, Setting, Settings, SettingsChange, StreamSettings } from './settings.ts'
+export type {
+  GroupSettingsChange,
+  GroupSettingsStand,
+  RecordSetting,
+  Setting,
+  Settings,
+  SettingsChange,
+  StreamSettings,
+} from './settings.ts'
 export type { TrimOptions, TrimResult } from './trims.ts'
 export type { EntryCount, TrimPlan, Watermark } from './trim-plan.ts'
 export type { Range } from './range.ts'

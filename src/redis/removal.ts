@@ -7,6 +7,7 @@ import {
   groupScheduledJobsKey,
   groupScheduledKey,
   indexKey,
+  outcomesKey,
   redeliveryKey,
   scheduledJobsKey,
   scheduledKey,
@@ -70,6 +71,6 @@ export function groupKeys(stream: string, group: string, nowMs: number): string[
     indexKey(stream, group),
     workersKey(stream, group),
     workersInfoKey(stream, group),
-    ...hours.map((hour) => tallyKey(stream, group, hour)),
+    ...hours.flatMap((hour) => [tallyKey(stream, group, hour), outcomesKey(stream, group, hour)]),
   ]
 }
