@@ -245,12 +245,18 @@ export const repairOrphans = script(
     for _, field in ipairs({'id', jobId, 'at', at}) do flat[#flat + 1] = field end
     return flat
   end
+  -- The entry of the redelivery stream that the index names, if it was deleted: it may be pending, but it never runs again.
+  local function deletedCopyOf(jobId)
+    local copy = (redis.call('HGET', index, jobId) or ''):match('^redelivery (%d+%-%d+)$')
+    return copy and not redis.call('XRANGE', redelivery, copy, copy)[1] and copy
+  end
   local function repaired(jobId, entryId, isNamed, outcomes)
-    local record = redis.call('HGET', jobs, jobId)
+    local record, deleted = redis.call('HGET', jobs, jobId), deletedCopyOf(jobId)
     if redis.call('ZSCORE', scheduled, jobId) then
       if record then return 'elsewhere' end
     else
-      local place = whereIs(KEYS, group, jobId, entryId)
+      local place = deleted and (entryId == '' and 'unknown' or placeIn(KEYS[1], group, entryId))
+        or whereIs(KEYS, group, jobId, entryId)
       if place ~= 'finished' and place ~= 'unknown' then return 'elsewhere' end
       local isOrphan = record or redis.call('HEXISTS', index, jobId) == 1
       if not isOrphan and not (isNamed and isNowhere(KEYS, outcomes, group, jobId, entryId)) then return 'elsewhere' end
@@ -261,6 +267,7 @@ export const repairOrphans = script(
     if ARGV[2] ~= '1' then return 'done' end
     local added = redis.pcall('XADD', redelivery, '*', unpack(flat))
     if type(added) ~= 'string' then return added end
+    if deleted then redis.pcall('XACK', redelivery, group, deleted) end
     redis.call('ZREM', scheduled, jobId)
     redis.call('HDEL', jobs, jobId)
     redis.call('HSET', index, jobId, 'redelivery ' .. added)
