@@ -1,5 +1,5 @@
 import { boundsOf, scheduledRows, type AuditScope } from './audit-gather.ts'
-import { findIndexFaults, findLooseRecords, hasOutcomes, minuteOf, nameMissing, slotOf } from './redis/auditing.ts'
+import { findIndexFaults, findLooseRecords, minuteOf, nameMissing } from './redis/auditing.ts'
 import type { IndexFault, NamedJob } from './redis/auditing.ts'
 import { hasMadeId, isEntryId } from './redis/entry-id.ts'
 import type { Ask } from './scan.ts'
@@ -80,16 +80,14 @@ export async function findOrphans(
 }
 
 /**
- * The jobs of a minute that were delivered and have no outcome; undefined where its outcomes were not recorded. More than are
- * missing means that they were recorded for a part of the minute only: then nobody is named.
+ * The jobs of a minute that were delivered, are nowhere and have no outcome. Where outcomes are recorded, these are those that
+ * are missing. More of them means that not all outcomes were: then nobody is named, and the answer is undefined.
  */
 export async function nameOf(
   ask: Ask,
   scope: AuditScope,
   { minute, most, signal }: { minute: number; most: number; signal: AbortSignal | undefined },
 ): Promise<NamedJob[] | undefined> {
-  const { hour } = slotOf(minute)
-  if (!(await ask((client) => hasOutcomes(client, scope, hour)))) return undefined
   const { from: first, to: last } = boundsOf({ low: minute, high: minute, isOpen: false })
   const named: NamedJob[] = []
   for (let from: string | undefined = first; from !== undefined;) {

@@ -14,6 +14,7 @@ import { promoteDue } from '../src/redis/scheduling.ts'
 import {
   complete,
   completeRedelivered,
+  copyByHand,
   deliverAll,
   end,
   joinAs,
@@ -25,7 +26,7 @@ import {
 } from './helpers/audits.ts'
 import { DEAD } from './helpers/dead.ts'
 import { newInspector } from './helpers/inspectors.ts'
-import { serverMs, withRedis } from './helpers/redis.ts'
+import { withRedis } from './helpers/redis.ts'
 import { delayedId, promoteByHand, schedule } from './helpers/scheduled.ts'
 
 const redis = withRedis()
@@ -175,15 +176,7 @@ describe('an audit', () => {
   test('accounts for copies that a replay brought, with the jobs themselves', async () => {
     const { first, ms } = await arrange(2)
     await complete(redis.client, first)
-    const now = await serverMs(redis.client)
-    const copies = [1, 2].map((n) => `${now}-${2_000_000_000_000_000 + n}`)
-    for (const [at, id] of copies.entries()) {
-      const fields = ['job', 'mail', 'data', '{}', 'id', id, 'replay-of', first[at] as string]
-      const entry = (await redis.client.xadd(REDELIVERY, '*', ...fields)) as string
-      await redis.client.hset(indexKey('orders', 'main'), id, `redelivery ${entry}`)
-    }
-    const { hour, minute } = tallySlot(`${now}-0`)
-    await redis.client.hincrby(tallyKey('orders', 'main', hour), `${minute}:replayed`, 2)
+    const copies = await copyByHand(redis.client, first)
     expect(await audit()).toMatchObject({ ok: true, expected: 6, totals: { redelivery: 2, completed: 2 } })
     expect(await completeRedelivered(redis.client)).toEqual(copies)
     expect(await audit()).toMatchObject({ ok: true, expected: 6, totals: { redelivery: 0, completed: 4 } })

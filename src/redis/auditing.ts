@@ -85,14 +85,6 @@ export async function readAuditSettings(
   return { hasDelayed: numbered !== null && numbered !== undefined, isRecording: record === 'outcomes' }
 }
 
-/** Whether there are outcomes of an hour. */
-export async function hasOutcomes(client: Redis, { stream, group }: AuditPlace, hour: string): Promise<boolean> {
-  const found = await client.exists(outcomesKey(stream, group, hour)).catch((error: unknown) => {
-    throw withoutArguments(error)
-  })
-  return found === 1
-}
-
 /** What a line of the index lacks; see the script. */
 export type IndexFault = 'time' | 'record' | 'both' | 'letter' | 'redelivery'
 

@@ -1,5 +1,7 @@
 import type { Redis } from 'ioredis'
 import { provenanceOf } from '../../src/decide.ts'
+import { tallySlot } from '../../src/redis/entry-id.ts'
+import { indexKey, settingsKey, tallyKey } from '../../src/redis/keys.ts'
 import { sourceKey, type Member } from '../../src/redis/member.ts'
 import { settle, settleOthers } from '../../src/redis/settling.ts'
 import { join, readNew } from '../../src/redis/stream.ts'
@@ -68,3 +70,25 @@ export async function completeRedelivered(client: Redis): Promise<string[]> {
 }
 
 export const REDELIVERY = sourceKey(MEMBER, 1)
+
+/** Brings copies of jobs into the group, as a replay does: entries, index and tally in one step. Gives the ids of the copies. */
+export async function copyByHand(client: Redis, ids: readonly string[]): Promise<string[]> {
+  const nowMs = await serverMs(client)
+  const { hour, minute } = tallySlot(`${nowMs}-0`)
+  const copy = `
+    local ms, copies = tonumber(ARGV[1]), {}
+    for at = 3, #ARGV do
+      local raw = redis.call('XRANGE', KEYS[1], ARGV[at], ARGV[at])[1][2]
+      local n = redis.call('HINCRBY', KEYS[3], 'copied-seq', 1)
+      local id = string.format('%.0f-%.0f', ms, 2000000000000000 + n)
+      local fields = {unpack(raw)}
+      for _, field in ipairs({'id', id, 'replay-of', ARGV[at]}) do fields[#fields + 1] = field end
+      redis.call('HSET', KEYS[4], id, 'redelivery ' .. redis.call('XADD', KEYS[2], '*', unpack(fields)))
+      copies[#copies + 1] = id
+    end
+    redis.call('HINCRBY', KEYS[5], ARGV[2] .. ':replayed', #copies)
+    return copies`
+  const { stream, group } = MEMBER
+  const keys = [stream, REDELIVERY, settingsKey(stream), indexKey(stream, group), tallyKey(stream, group, hour)]
+  return (await client.eval(copy, keys.length, ...keys, nowMs, minute, ...ids)) as string[]
+}
