@@ -15,6 +15,7 @@ import { registerWorker } from './commands/worker.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
 import { printable, styled } from './output.ts'
+import { columnsOf, setParagraphs } from './paragraphs.ts'
 import { checkRedisUrl, DEFAULT_REDIS_URL, redact } from './redis-url.ts'
 
 /**
@@ -41,8 +42,12 @@ const program = new Command('millrace')
   .version(versionOfPackage(), '--version', 'print the version')
   .helpOption('-h, --help', 'show this help')
   .option('--redis <url>', 'where Redis is')
-  .configureHelp({ showGlobalOptions: true })
-  .configureOutput({ outputError: (text, write) => write(errorLine(usageText(text))) })
+  .configureHelp({ showGlobalOptions: true, subcommandTerm: (command) => command.name() })
+  .configureOutput({
+    outputError: (text, write) => write(errorLine(usageText(text))),
+    writeOut: (text) => void stdout.write(setParagraphs(text, columnsOf(stdout))),
+    getOutHelpWidth: () => columnsOf(stdout),
+  })
   .addHelpText('after', HELP)
   .exitOverride()
 

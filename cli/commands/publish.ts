@@ -25,8 +25,8 @@ const FILE_TIMEOUT_MS = 30_000
 const EXAMPLES = `
 A job that is reported as published is in Redis, once. Without data its payload is null.
 A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; blank lines are skipped.
-A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that do
-not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
+A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that
+do not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
 
 Examples:
   $ millrace publish orders send-receipt '{"order":42}'

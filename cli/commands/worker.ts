@@ -39,7 +39,7 @@ The handlers file is TypeScript or JavaScript, without a build step. Its default
 handle(job, function), or an object of functions by job name:
 
   export default { 'send-receipt': async ({ order }, job) => { … } }
-  export const retry = { attempts: 5, delayMs: 2000 }      // optional; a job's own definition counts before it
+  export const retry = { attempts: 5, delayMs: 2000 }  // optional
 
 A job whose handler throws is tried again, 25 times in all unless told otherwise, from a second to six hours
 apart; then it is a dead letter of its group (millrace dead --help).

@@ -1,0 +1,110 @@
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { onEnd } from '../helpers/cleanup.ts'
+import { withRedis } from '../helpers/redis.ts'
+import { millrace } from './run.ts'
+
+/** What every command says of itself: found by asking the help, as a new user would. */
+
+const redis = withRedis()
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+/** Those that go on until they are told to end are told so after this long; by then they would have refused their words. */
+const PATIENCE_MS = 4000
+
+interface Page {
+  readonly words: readonly string[]
+  readonly text: string
+  readonly examples: readonly string[]
+}
+
+let pages: Page[] = []
+let folder = ''
+
+beforeAll(async () => {
+  pages = await pagesBelow([])
+  folder = await mkdtemp(join(tmpdir(), 'millrace-help-'))
+  onEnd(() => rm(folder, { recursive: true, force: true }))
+  await writeFile(join(folder, 'handlers.ts'), "export default { 'send-receipt': () => undefined }\n")
+  await writeFile(join(folder, 'jobs.ndjson'), '{"job":"send-receipt","data":{"order":42}}\n')
+  await writeFile(join(folder, 'ids.txt'), '1795245552380-0\n')
+}, 60_000)
+
+test('every command is found by asking for help, down to the last one', () => {
+  const names = pages.map(({ words }) => words.join(' '))
+  expect(names).toEqual(expect.arrayContaining(['worker', 'publish', 'stats', 'dead redrive', 'groups list']))
+})
+
+test('every command shows at least two examples, which call it by its name', () => {
+  const poor = pages.filter(({ words, examples }) => {
+    const own = examples.filter((example) => example.startsWith(`millrace ${words.join(' ')}`))
+    return own.length < 2
+  })
+  expect(poor.map(({ words }) => words.join(' '))).toEqual([])
+})
+
+test('no line of a help but a command is wider than 80 columns in a pipe, and none has a tab or a colour', () => {
+  for (const { words, text } of pages) {
+    const isCommand = (line: string) => line.startsWith('  $')
+    const wide = text.split('\n').filter((line) => (line.length > 80 && !isCommand(line)) || line.includes('\t'))
+    expect(text.includes('\u001b'), words.join(' ')).toBe(false)
+    expect(wide, words.join(' ')).toEqual([])
+  }
+})
+
+describe('the examples', () => {
+  test('are all understood as they stand: none is refused for its words', async () => {
+    await redis.client.xadd('orders', '1795245552380-0', 'job', 'send-receipt', 'data', '{"order":42}')
+    await redis.client.xgroup('CREATE', 'orders', 'main', '0')
+    const lines = [...new Set(pages.flatMap(({ examples }) => examples))].filter((line) => !line.includes('demo'))
+    const refused: string[] = []
+    for (let from = 0; from < lines.length; from += 4) {
+      const outcomes = await Promise.all(lines.slice(from, from + 4).map(outcomeOf))
+      refused.push(...outcomes.filter((outcome) => outcome !== undefined))
+    }
+    expect(refused).toEqual([])
+  }, 240_000)
+})
+
+async function pagesBelow(words: readonly string[]): Promise<Page[]> {
+  const { stdout: text } = await millrace([...words, '--help'], { env: { NO_COLOR: '1' } })
+  const listed = /\nCommands:\n((?: {2}.*\n?)+)/.exec(text)?.[1] ?? ''
+  const names = [...listed.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name = '']) => name).filter((name) => name !== 'help')
+  if (names.length === 0) return [{ words, text, examples: examplesIn(text) }]
+  return (await Promise.all(names.map((name) => pagesBelow([...words, name])))).flat()
+}
+
+function examplesIn(text: string): string[] {
+  return [...text.matchAll(/^ {2}\$ (millrace .*)$/gm)].map(([, line = '']) => line)
+}
+
+/** Why an example is refused: undefined if it is not. Run by a shell, as it would be. */
+function outcomeOf(line: string): Promise<string | undefined> {
+  const shell = `millrace() { "${process.execPath}" "${MAIN}" "$@"; }; ${line}`
+  const env = { PATH: process.env['PATH'], NO_COLOR: '1', MILLRACE_REDIS_URL: redis.url }
+  const child = spawn('bash', ['-c', shell], { cwd: folder, env, stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+  let said = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text))
+  const end = () => {
+    try {
+      process.kill(-(child.pid ?? 0), 'SIGKILL')
+    } catch {
+      // it has ended
+    }
+  }
+  const timer = setTimeout(end, PATIENCE_MS)
+  onEnd(end)
+  // Not `close`: the processes of a pool that was killed hold its output until they have drained.
+  return new Promise((resolve) => {
+    child.once('exit', (code) => {
+      clearTimeout(timer)
+      const isRefused =
+        (code === 2 && !said.includes('nothing was changed')) ||
+        /expected `|unknown (option|command)|too many arguments/.test(said)
+      resolve(isRefused ? `${line}: ${said}` : undefined)
+    })
+  })
+}
