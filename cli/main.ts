@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
+import { registerAudit } from './commands/audit.ts'
 import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
@@ -83,6 +84,7 @@ registerSettings(program, context)
 registerTrim(program, context)
 registerReplay(program, context)
 registerReplays(program, context)
+registerAudit(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -6,7 +6,8 @@ import type { Holdings } from './holdings.ts'
 import type { Logger } from './logger.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
-import type { Member } from './redis/member.ts'
+import { SOURCES, type Member } from './redis/member.ts'
+import { settleAsGone } from './redis/settling.ts'
 import { claimStalled, forget, type Claimed, type SweepCursors } from './redis/stream.ts'
 
 /**
@@ -82,8 +83,9 @@ export class Claimer {
       const found = await claimStalled(connection.client, member, asked)
       if (mode === 'take' && found.state !== 'taken' && found.state !== 'quiet') counts.claimPasses += 1
       this.#cursors = found.cursors
-      counts.gone += found.gone
+      counts.gone += found.gone.length
       const taken = this.#take(found.rows)
+      await this.#countGone(found.gone)
       claimed += taken.claimed
       dead += taken.dead
       if (found.state !== 'more') {
@@ -118,6 +120,22 @@ export class Claimer {
     counts.claimed += claimed
     dispatcher.dispatch()
     return { claimed, dead }
+  }
+
+  /** The claim has taken them out of the pending list: from here on nobody else could tell that they are gone. */
+  async #countGone(gone: Claimed['gone']): Promise<void> {
+    const { connection, member, logger } = this.#deps
+    for (const source of SOURCES) {
+      const ids = gone.filter((one) => one.source === source).map(({ id }) => id)
+      if (ids.length === 0) continue
+      try {
+        await settleAsGone(connection.client, member, { source, ids, isAcked: true })
+      } catch (error) {
+        const { stream, group } = member
+        const told = { stream, group, ids, fault: faultText(connection.fault(error)) }
+        logger.warn(told, 'entries were deleted while they were pending, and could not be counted as gone')
+      }
+    }
   }
 
   async #forgetGone(): Promise<void> {

@@ -43,7 +43,15 @@ export { PartlyDoneError } from './partly-done.ts'
 export { ABANDONED_AFTER_MS } from './stats.ts'
 export type { GroupStats, Pins, ScheduledStats, StreamStats } from './stats.ts'
 export type { CreateGroupOptions, GroupRemoval, Groups } from './groups.ts'
-export type { GroupSettingsStand, Setting, Settings, SettingsChange, StreamSettings } from './settings.ts'
+export type {
+  GroupSettingsChange,
+  GroupSettingsStand,
+  RecordSetting,
+  Setting,
+  Settings,
+  SettingsChange,
+  StreamSettings,
+} from './settings.ts'
 export type { TrimOptions, TrimResult } from './trims.ts'
 export type { EntryCount, TrimPlan, Watermark } from './trim-plan.ts'
 export type { Range } from './range.ts'
@@ -52,6 +60,10 @@ export type { ReplayOptions, ReplayProgress } from './replay-asked.ts'
 export type { Histogram } from './replay-histogram.ts'
 export type { ReplayPlan, ReplaySample } from './replay-plan.ts'
 export type { Replay, ReplayStatus, ReplayTarget } from './replay-state.ts'
+export type { AuditOptions, AuditResult } from './audit.ts'
+export type { AuditFinding, FindingKind } from './audit-findings.ts'
+export type { AuditCounts, AuditMinute } from './audit-minutes.ts'
+export type { AuditRepair } from './audit-repair.ts'
 export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'

@@ -1,4 +1,5 @@
 import { Asking } from './asking.ts'
+import { auditStream, type AuditOptions, type AuditResult } from './audit.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { DeadLetters } from './dead-letters.ts'
 import { existingStream, MOST_GROUPS, otherType, streamsInUse } from './existing.ts'
@@ -97,6 +98,17 @@ export class Inspector {
    */
   async trim(stream: string, options: TrimOptions = {}): Promise<TrimResult> {
     return trimStream(this.#asking, stream, options)
+  }
+
+  /**
+   * Accounts for every job of a range of minutes: adds up what the stream holds, and what a group has made of it, and tells
+   * what does not add up, by id where that can be known. With `repair` jobs that are nowhere are handed back to the group,
+   * with `execute` in fact. Jobs may move meanwhile: what is found stands still.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND if there is no such stream, ERR_HISTORY if the range begins before what
+   * the stream still holds; UnknownGroupError; RedisError, also in the middle: what was handed back until then stays so.
+   */
+  async audit(stream: string, options: AuditOptions): Promise<AuditResult> {
+    return auditStream(this.#asking, stream, options)
   }
 
   /** Ends the connection; calls that wait for an answer fail. */

@@ -1,12 +1,14 @@
 import type { Asking } from './asking.ts'
 import { existingStream } from './existing.ts'
 import { OptionError } from './errors.ts'
-import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
 import {
   readSettings,
   storeSettings,
+  RECORDS,
   type GroupSetting,
+  type RecordKind,
   type SettingsSeen,
   type SettingsWritten,
   type StreamSetting,
@@ -39,6 +41,25 @@ export interface GroupSettingsStand {
   readonly leaseMs: Setting
   /** Deliveries without an outcome before a job is dead. */
   readonly maxDeliveries: Setting
+  /** What it keeps of each job that has ended: `outcomes` is how, for an audit to name every job. Null is nothing. */
+  readonly record: RecordSetting
+}
+
+/** As `Setting`, of what is no number. */
+export interface RecordSetting {
+  readonly value: RecordKind | null
+  readonly default: null
+  readonly isSet: boolean
+}
+
+/** What a group may be told. */
+export interface GroupSettingsChange {
+  /** 500 ms to 24 h. */
+  readonly leaseMs?: number | null
+  /** 1 to 1000. */
+  readonly maxDeliveries?: number | null
+  /** `outcomes`: how each job ended is kept for 7 days, some 100 bytes a job, at most a million for each hour of publishing. */
+  readonly record?: RecordKind | null
 }
 
 /** What to change; `null` goes back to the default, what is not named stays. */
@@ -53,10 +74,8 @@ export interface SettingsChange {
     /** At least 1000. */
     readonly maxAgeMs?: number | null
   }
-  /** By the name of the group: leases from 500 ms to 24 h, deliveries from 1 to 1000. */
-  readonly groups?: Readonly<
-    Record<string, { readonly leaseMs?: number | null; readonly maxDeliveries?: number | null }>
-  >
+  /** By the name of the group. */
+  readonly groups?: Readonly<Record<string, GroupSettingsChange>>
 }
 
 /** How long dead letters are kept where the stream's settings say nothing. */
@@ -125,6 +144,7 @@ export function checkChange(change: SettingsChange): SettingsWritten {
   refuseUnknownKeys('settings', change, ['retention', 'dead', 'groups'])
   const stream = new Map<StreamSetting, number | undefined>()
   const groups = new Map<string, Map<GroupSetting, number>>()
+  const records = new Map<string, RecordKind | undefined>()
   const { retention = {}, dead = {} } = change
   refuseUnknownKeys('retention', retention, ['maxAgeMs', 'maxBytes', 'maxEntries'])
   refuseUnknownKeys('dead', dead, ['maxAgeMs'])
@@ -139,10 +159,14 @@ export function checkChange(change: SettingsChange): SettingsWritten {
   }
   for (const [group, values] of Object.entries(checkedGroups(change.groups))) {
     checkGroupName(group)
-    refuseUnknownKeys(`group ${group}`, values, ['leaseMs', 'maxDeliveries'])
+    refuseUnknownKeys(`group ${group}`, values, ['leaseMs', 'maxDeliveries', 'record'])
     groups.set(group, checkedGroup(group, values))
+    const { record } = values
+    if (record !== undefined) {
+      records.set(group, record === null ? undefined : oneOf(`${group}.record`, record, RECORDS))
+    }
   }
-  return { stream, groups }
+  return { stream, groups, records }
 }
 
 function checkedGroups(groups: SettingsChange['groups'] = {}): NonNullable<SettingsChange['groups']> {
@@ -154,10 +178,7 @@ function checkedGroups(groups: SettingsChange['groups'] = {}): NonNullable<Setti
  * A group's default is stored, and not taken away: workers that run follow what is stored, and with nothing there those that
  * were told different leases would go apart until the next one starts.
  */
-function checkedGroup(
-  group: string,
-  values: { leaseMs?: number | null; maxDeliveries?: number | null },
-): Map<GroupSetting, number> {
+function checkedGroup(group: string, values: GroupSettingsChange): Map<GroupSetting, number> {
   const written = new Map<GroupSetting, number>()
   for (const name of ['leaseMs', 'maxDeliveries'] as const) {
     const value = values[name]
@@ -185,6 +206,7 @@ function standing(stream: string, seen: SettingsSeen): StreamSettings {
       group,
       leaseMs: stand(values.get('leaseMs'), GROUP_DEFAULTS.leaseMs),
       maxDeliveries: stand(values.get('maxDeliveries'), GROUP_DEFAULTS.maxDeliveries),
+      record: { value: seen.records.get(group) ?? null, default: null, isSet: seen.records.has(group) },
     })),
   }
 }

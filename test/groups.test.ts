@@ -97,6 +97,7 @@ describe('a group that is made', () => {
     await groupsOf().create('orders', 'billing', { startAt: 'oldest', leaseMs: 20_000 })
     expect(await redis.client.hgetall(settingsKey('orders'))).toEqual({
       'group:billing:floor': '0-0',
+      'group:billing:start': '0-0',
       'group:billing:leaseMs': '20000',
     })
     expect(await redis.client.xinfo('GROUPS', redeliveryKey('orders', 'billing'))).toHaveLength(1)

@@ -36,11 +36,13 @@ describe('the settings of a stream', () => {
           group: 'billing',
           leaseMs: { value: 10_000, default: 10_000, isSet: false },
           maxDeliveries: { value: 3, default: 3, isSet: false },
+          record: { value: null, default: null, isSet: false },
         },
         {
           group: 'main',
           leaseMs: { value: 2000, default: 10_000, isSet: true },
           maxDeliveries: { value: 3, default: 3, isSet: false },
+          record: { value: null, default: null, isSet: false },
         },
       ],
     })
@@ -93,6 +95,17 @@ describe('the settings of a stream', () => {
     expect(await redis.client.hgetall(KEY)).toEqual({ 'group:main:leaseMs': '10000', 'group:main:maxDeliveries': '9' })
   })
 
+  test('of a group say what it records of its jobs, and null ends that', async () => {
+    await arrange('main')
+    const settings = settingsOf()
+    const stand = await settings.set('orders', { groups: { main: { record: 'outcomes' } } })
+    expect(stand.groups[0]?.record).toEqual({ value: 'outcomes', default: null, isSet: true })
+    expect(await redis.client.hgetall(KEY)).toEqual({ 'group:main:record': 'outcomes' })
+
+    await settings.set('orders', { groups: { main: { record: null } } })
+    expect(await redis.client.exists(KEY)).toBe(0)
+  })
+
   test('of a group reach its running workers within a pulse', async () => {
     const worker = await startWorker({ redis: redis.url, leaseMs: 2000 })
     await settingsOf().set('orders', { groups: { main: { leaseMs: 30_000, maxDeliveries: 7 } } })
@@ -132,6 +145,7 @@ describe('the settings of a stream', () => {
     [{ retention: { maxEntries: 1.5 } }, 'expected `retention.maxEntries` to be a positive integer'],
     [{ retention: { maxAge: 1 } }, 'unknown option `maxAge` of retention (did you mean `maxAgeMs`?)'],
     [{ dead: { maxAgeMs: '1d' } }, 'expected `dead.maxAgeMs` to be an integer of 1000 or more'],
+    [{ groups: { main: { record: 'all' } } }, 'expected `main.record` to be one of outcomes'],
     [{ groups: { main: { leaseMs: 499 } } }, 'expected `main.leaseMs` to be an integer of 500 or more up to 86400000'],
     [
       { groups: { main: { maxDeliveries: 1001 } } },

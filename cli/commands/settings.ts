@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
-import type { Setting, SettingsChange, StreamSettings } from '../../src/index.ts'
+import type { GroupSettingsChange, Setting, SettingsChange, StreamSettings } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { exactDuration, LONGEST_AGE_MS, parseDuration } from '../duration.ts'
-import { usageError } from '../exit.ts'
+import { usageError, wrongValue } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
 import { jsonLine, tableLines } from '../output.ts'
 import { similarTo } from '../similar.ts'
@@ -16,6 +16,7 @@ retention.entries   how many entries it may hold before they do
 dead.age            how long dead letters are kept
 <group>.lease       how long a dead worker's jobs stay unclaimed
 <group>.deliveries  deliveries without an outcome before a job is dead
+<group>.record      outcomes: keep for 7 days how each job ended, by its id, for audit
 
 What a group has not settled is kept whatever the retention says. 'key=' and 'key=default' go back to the default. All
 changes of one command are made, or none; running workers follow within a second.
@@ -24,6 +25,7 @@ Examples:
   $ millrace settings orders
   $ millrace settings orders retention.age=48h retention.bytes=2GiB
   $ millrace settings orders billing.lease=20s billing.deliveries=5
+  $ millrace settings orders billing.record=outcomes
   $ millrace settings orders retention.entries=
   $ millrace settings orders --json | jq .retention`
 
@@ -52,6 +54,7 @@ const STREAM_KEYS = {
 } as const
 
 const GROUP_KEYS = { lease: LEASE, deliveries: count(1000) } as const
+const GROUP_NAMES = [...Object.keys(GROUP_KEYS), 'record']
 
 export function registerSettings(program: Command, context: CliContext): void {
   program
@@ -73,7 +76,7 @@ export function registerSettings(program: Command, context: CliContext): void {
 /** @throws CliError for a key that there is not, a value that it cannot have, or a key that is named twice. */
 export function parseChanges(texts: readonly string[]): SettingsChange {
   const stream = new Map<string, number | null>()
-  const groups = new Map<string, { leaseMs?: number | null; maxDeliveries?: number | null }>()
+  const groups = new Map<string, GroupSettingsChange>()
   const seen = new Set<string>()
   for (const text of texts) {
     const { key, value } = split(text)
@@ -84,11 +87,15 @@ export function parseChanges(texts: readonly string[]): SettingsChange {
       stream.set(key, wanted(STREAM_KEYS[key as keyof typeof STREAM_KEYS].kind))
       continue
     }
-    const [, group, name] = /^(.+)\.(lease|deliveries)$/.exec(key) ?? []
+    const [, group, name] = /^(.+)\.(lease|deliveries|record)$/.exec(key) ?? []
     if (group === undefined) throw unknownKey(key)
-    const parsed = wanted(GROUP_KEYS[name as keyof typeof GROUP_KEYS])
-    const setting = name === 'lease' ? { leaseMs: parsed } : { maxDeliveries: parsed }
-    groups.set(group, { ...groups.get(group), ...setting })
+    const change =
+      name === 'record'
+        ? { record: recordOf(key, value) }
+        : name === 'lease'
+          ? { leaseMs: wanted(GROUP_KEYS.lease) }
+          : { maxDeliveries: wanted(GROUP_KEYS.deliveries) }
+    groups.set(group, { ...groups.get(group), ...change })
   }
   return {
     retention: {
@@ -99,6 +106,12 @@ export function parseChanges(texts: readonly string[]): SettingsChange {
     dead: named('maxAgeMs', stream.get('dead.age')),
     groups: Object.fromEntries(groups),
   }
+}
+
+function recordOf(key: string, value: string): 'outcomes' | null {
+  if (value === '' || value === 'default') return null
+  if (value === 'outcomes') return value
+  throw wrongValue(key, 'outcomes, or nothing to end it', value)
 }
 
 function split(text: string): { key: string; value: string } {
@@ -113,18 +126,19 @@ function named(name: string, value: number | null | undefined): Record<string, n
 
 function unknownKey(key: string): Error {
   const dot = key.lastIndexOf('.')
-  const ofGroup = dot > 0 ? Object.keys(GROUP_KEYS).map((name) => `${key.slice(0, dot)}.${name}`) : []
+  const ofGroup = dot > 0 ? GROUP_NAMES.map((name) => `${key.slice(0, dot)}.${name}`) : []
   const meant = similarTo(key, [...Object.keys(STREAM_KEYS), ...ofGroup])
-  const known = [...Object.keys(STREAM_KEYS), '<group>.lease', '<group>.deliveries'].join(', ')
+  const known = [...Object.keys(STREAM_KEYS), ...GROUP_NAMES.map((name) => `<group>.${name}`)].join(', ')
   const hint = meant === undefined ? `there are: ${known}` : `did you mean ${meant}?`
   return usageError(`unknown setting ${JSON.stringify(key.slice(0, 80))} (${hint})`)
 }
 
 function settingsLines(settings: StreamSettings): string[] {
   const rows = Object.entries(STREAM_KEYS).map(([key, { kind, of }]) => row(key, of(settings), kind))
-  for (const { group, leaseMs, maxDeliveries } of settings.groups) {
+  for (const { group, leaseMs, maxDeliveries, record } of settings.groups) {
     rows.push(row(`${group}.lease`, leaseMs, GROUP_KEYS.lease))
     rows.push(row(`${group}.deliveries`, maxDeliveries, GROUP_KEYS.deliveries))
+    rows.push([`${group}.record`, record.value ?? 'nothing', 'nothing', record.isSet ? 'yes' : 'no'])
   }
   return tableLines([{ title: 'setting' }, { title: 'value' }, { title: 'default' }, { title: 'set' }], rows)
 }

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { tallySlot } from './entry-id.ts'
-import { cancelledKey, scheduledJobsKey, scheduledKey, tallyKey } from './keys.ts'
+import { cancelledKey, outcomesKey, scheduledJobsKey, scheduledKey, settingsKey, tallyKey } from './keys.ts'
 import { asArray, asNumber, asText } from './replies.ts'
 import { cancelDelayed, cancelInGroup, cancelUnread } from './scripts/cancel.ts'
 import { run } from './scripts/script.ts'
@@ -42,7 +42,8 @@ export async function cancelFor(
   { jobId, entryId, gaveUp }: Sought,
 ): Promise<Cancelling> {
   const { hour, minute } = tallySlot(jobId)
-  const keys = [...placeKeys(stream, group), cancelledKey(stream), tallyKey(stream, group, hour)]
+  const counted = [tallyKey(stream, group, hour), settingsKey(stream), outcomesKey(stream, group, hour)]
+  const keys = [...placeKeys(stream, group), cancelledKey(stream), ...counted]
   const member = alone ? `${jobId} ${group}` : jobId
   const args = [group, jobId, entryId, member, gaveUp ? 1 : 0, minute, TALLY_TTL_MS, MOST_CANCELLED, KEEP_MS]
   return asCancelling(await run(client, cancelInGroup, keys, args))

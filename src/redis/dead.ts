@@ -150,8 +150,8 @@ export async function redriveBatch(client: Redis, place: DeadPlace, letters: rea
 export async function purgeBatch(client: Redis, place: DeadPlace, letters: readonly DeadRef[]): Promise<DeadMove[]> {
   const { stream, group } = place
   const { tallyKeys, args } = counted(place, letters)
-  const keys = [deadKey(stream, group), indexKey(stream, group), ...tallyKeys]
-  return asMoves(await run(client, purgeDeadLetters, keys, [TALLY_TTL_MS, ...args]))
+  const keys = [deadKey(stream, group), indexKey(stream, group), settingsKey(stream), ...tallyKeys]
+  return asMoves(await run(client, purgeDeadLetters, keys, [group, TALLY_TTL_MS, ...args]))
 }
 
 /**

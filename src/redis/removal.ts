@@ -8,6 +8,7 @@ import {
   groupScheduledKey,
   holdsKey,
   indexKey,
+  outcomesKey,
   redeliveryKey,
   replayIdsKey,
   replayKey,
@@ -86,6 +87,6 @@ export function groupKeys(stream: string, group: string, nowMs: number): string[
     indexKey(stream, group),
     workersKey(stream, group),
     workersInfoKey(stream, group),
-    ...hours.map((hour) => tallyKey(stream, group, hour)),
+    ...hours.flatMap((hour) => [tallyKey(stream, group, hour), outcomesKey(stream, group, hour)]),
   ]
 }

@@ -20,20 +20,29 @@ export const GROUP_SETTINGS = ['leaseMs', 'maxDeliveries'] as const
 export type StreamSetting = (typeof STREAM_SETTINGS)[number]
 export type GroupSetting = (typeof GROUP_SETTINGS)[number]
 
+/** The setting of a group that is no number: what it records of its jobs. */
+export const RECORD_SETTING = 'record'
+/** What it may be. */
+export const RECORDS = ['outcomes'] as const
+export type RecordKind = (typeof RECORDS)[number]
+
 /** The stored values; undefined where there is none, or none that is a number. */
 export interface SettingsSeen {
   readonly stream: ReadonlyMap<StreamSetting, number>
   readonly groups: ReadonlyMap<string, ReadonlyMap<GroupSetting, number>>
+  /** What the groups record, of those that do. */
+  readonly records: ReadonlyMap<string, RecordKind>
 }
 
 export async function readSettings(client: Redis, stream: string, groups: readonly string[]): Promise<SettingsSeen> {
   const fields = [
     ...STREAM_SETTINGS,
-    ...groups.flatMap((group) => GROUP_SETTINGS.map((name) => groupField(group, name))),
+    ...groups.flatMap((group) => [...GROUP_SETTINGS, RECORD_SETTING].map((name) => groupField(group, name))),
   ]
   const stored = await client.hmget(settingsKey(stream), ...fields).catch((error: unknown) => {
     throw withoutArguments(error)
   })
+  const texts = new Map(fields.map((field, at) => [field, stored[at]]))
   const values = new Map(fields.map((field, at) => [field, countOf(stored[at])]))
   const pick = <Name extends string>(names: readonly Name[], fieldOf: (name: Name) => string) => {
     const found = names.map((name) => [name, values.get(fieldOf(name))] as const)
@@ -42,6 +51,12 @@ export async function readSettings(client: Redis, stream: string, groups: readon
   return {
     stream: pick(STREAM_SETTINGS, (name) => name),
     groups: new Map(groups.map((group) => [group, pick(GROUP_SETTINGS, (name) => groupField(group, name))])),
+    records: new Map(
+      groups.flatMap((group) => {
+        const kind = RECORDS.find((one) => one === texts.get(groupField(group, RECORD_SETTING)))
+        return kind === undefined ? [] : [[group, kind] as const]
+      }),
+    ),
   }
 }
 
@@ -49,6 +64,8 @@ export async function readSettings(client: Redis, stream: string, groups: readon
 export interface SettingsWritten {
   readonly stream: ReadonlyMap<StreamSetting, number | undefined>
   readonly groups: ReadonlyMap<string, ReadonlyMap<GroupSetting, number>>
+  /** By group; undefined takes it away. Only of groups that are in `groups` too. */
+  readonly records: ReadonlyMap<string, RecordKind | undefined>
 }
 
 /** @throws UnknownGroupError if the stream lacks one of the groups. Nothing was written then. */
@@ -58,6 +75,7 @@ export async function storeSettings(client: Redis, stream: string, written: Sett
   for (const [group, values] of written.groups) {
     for (const [name, value] of values) pairs.push(groupField(group, name), value)
   }
+  for (const [group, kind] of written.records) pairs.push(groupField(group, RECORD_SETTING), kind ?? '')
   const reply = await run(client, writeSettings, [stream, settingsKey(stream)], [names.length, ...names, ...pairs])
   const [how, group = '', ...groups] = asArray(reply).map(asText)
   if (how === 'unknown') throw new UnknownGroupError({ stream, group, groups }, didYouMean(group, groups))
@@ -68,7 +86,7 @@ export function groupFields(group: string): string {
   return `group:${group}:`
 }
 
-function groupField(group: string, name: GroupSetting): string {
+function groupField(group: string, name: string): string {
   return `${groupFields(group)}${name}`
 }
 

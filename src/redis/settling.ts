@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { IdList, tallySlot } from './entry-id.ts'
 import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
 import { asArray, asNumber, asText } from './replies.ts'
-import { settleCompleted } from './scripts/delivery.ts'
+import { settleCompleted, settleGone } from './scripts/delivery.ts'
 import { settleFenced } from './scripts/outcomes.ts'
 import { run, type Argument } from './scripts/script.ts'
 import { TALLY_TTL_MS, Tallies } from './tally.ts'
@@ -16,8 +16,8 @@ export async function settle(
   { source, done, resent }: { source: Source; done: readonly { entryId: string; id: string }[]; resent: boolean },
 ): Promise<{ late: number }> {
   const tallies = new Tallies(member)
-  const buckets = new Map<string, { tally: number; minute: number; ids: IdList; jobIds: IdList }>()
-  let last: { name: string; ids: IdList; jobIds: IdList } | undefined
+  const buckets = new Map<string, Bucket>()
+  let last: { name: string; bucket: Bucket } | undefined
   for (const { entryId, id } of done) {
     const { name, hour, minute } = tallySlot(id)
     if (last?.name !== name) {
@@ -26,20 +26,49 @@ export async function settle(
         minute,
         ids: new IdList(),
         jobIds: new IdList(),
+        isRenamed: false,
       }
       buckets.set(name, bucket)
-      last = { name, ids: bucket.ids, jobIds: bucket.jobIds }
+      last = { name, bucket }
     }
-    last.ids.add(entryId)
-    if (source === 1) last.jobIds.add(id)
+    last.bucket.ids.add(entryId)
+    last.bucket.jobIds.add(id)
+    if (id !== entryId) last.bucket.isRenamed = true
   }
   const keys = [sourceKey(member, source), memberKeys.settings(member), memberKeys.index(member), ...tallies.keys]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { tally, minute, ids, jobIds } of buckets.values()) {
-    args.push(tally, minute, ids.text)
-    if (source === 1) args.push(jobIds.text)
+  for (const { tally, minute, ids, jobIds, isRenamed } of buckets.values()) {
+    args.push(tally, minute, ids.text, isRenamed ? jobIds.text : '')
   }
   return { late: asNumber(await run(client, settleCompleted, keys, args)) }
+}
+
+/** Completed jobs of one minute. Their ids are those of their entries unless one of them is renamed. */
+interface Bucket {
+  readonly tally: number
+  readonly minute: number
+  readonly ids: IdList
+  readonly jobIds: IdList
+  isRenamed: boolean
+}
+
+/**
+ * Counts entries that were deleted while they were pending. Who they were is not known any more, so that they are counted by
+ * the id of the entry. `isAcked`: they are out of the pending list already. Returns how many were counted.
+ */
+export async function settleAsGone(
+  client: Redis,
+  member: Member,
+  { source, ids, isAcked }: { source: Source; ids: readonly string[]; isAcked: boolean },
+): Promise<number> {
+  const tallies = new Tallies(member)
+  const args: Argument[] = [member.group, TALLY_TTL_MS, isAcked ? 1 : 0]
+  for (const id of ids) {
+    const { hour, minute } = tallySlot(id)
+    args.push(id, tallies.numberOf(hour), minute)
+  }
+  const keys = [sourceKey(member, source), memberKeys.settings(member), ...tallies.keys]
+  return asNumber(await run(client, settleGone, keys, args))
 }
 
 /** An outcome that is no completion. `provenance` holds `dead-*` names and values in their fixed order. */

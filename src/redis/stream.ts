@@ -10,6 +10,7 @@ import { claim } from './scripts/claim.ts'
 import { beginDeliveries, handBack, renewLeases } from './scripts/delivery.ts'
 import { forgetConsumers, joinGroup, leaveGroup, pulse } from './scripts/group.ts'
 import { run, type Argument } from './scripts/script.ts'
+import { settleAsGone } from './settling.ts'
 
 /**
  * What a member of a group asks of Redis: one function per script or command, keys and arguments by name, replies narrowed.
@@ -165,7 +166,8 @@ export interface SweepCursors {
 export interface Claimed {
   readonly state: 'taken' | 'quiet' | 'done' | 'more'
   readonly cursors: SweepCursors
-  readonly gone: number
+  /** Entries that had been deleted while they were pending; they no longer are. */
+  readonly gone: readonly { source: Source; id: string }[]
   readonly rows: { source: Source; id: string; deliveries: number }[]
 }
 
@@ -190,7 +192,7 @@ export async function claimStalled(
   return {
     state: asText(state) as Claimed['state'],
     cursors: { stream: asText(cursor), redelivery: asText(redeliveryCursor) },
-    gone: asNumber(gone),
+    gone: asPairs(gone).map(([source, id]) => ({ source: (asNumber(source) - 1) as Source, id: asText(id) })),
     rows: rows.map((row) => {
       const [source, id, deliveries] = asArray(row)
       return { source: (asNumber(source) - 1) as Source, id: asText(id), deliveries: asNumber(deliveries) }
@@ -198,9 +200,17 @@ export async function claimStalled(
   }
 }
 
+function asPairs(reply: unknown): [unknown, unknown][] {
+  const flat = asArray(reply)
+  return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at], flat[2 * at + 1]])
+}
+
 export type Begun = { state: 'ok'; fields: string[] } | { state: 'lost' | 'gone'; fields: string[] }
 
-/** Counts the deliveries of claimed entries and brings their fields. The answer may be shorter than `claimed`. */
+/**
+ * Counts the deliveries of claimed entries and brings their fields; those whose entries were deleted are settled as gone. The
+ * answer may be shorter than `claimed`. It may be asked again.
+ */
 export async function begin(
   client: Redis,
   member: Member,
@@ -209,10 +219,13 @@ export async function begin(
 ): Promise<Begun[]> {
   const args: Argument[] = [member.group, member.consumer]
   for (const { id, deliveries } of claimed) args.push(id, deliveries)
-  return asArray(await run(client, beginDeliveries, [sourceKey(member, source)], args)).map((row) => {
+  const begun = asArray(await run(client, beginDeliveries, [sourceKey(member, source)], args)).map((row) => {
     const [state, fields] = row as [Begun['state'], string[]]
     return { state, fields }
   })
+  const gone = claimed.flatMap(({ id }, at) => (begun[at]?.state === 'gone' ? [id] : []))
+  if (gone.length > 0) await settleAsGone(client, member, { source, ids: gone, isAcked: false })
+  return begun
 }
 
 /** Entries per call of the hand-back script. */

@@ -1,4 +1,4 @@
-import { tallyKey } from './keys.ts'
+import { outcomesKey, tallyKey } from './keys.ts'
 
 /** How long tallies are kept after they were begun: a week of history for stats and audit. */
 export const TALLY_TTL_MS = 7 * 24 * 3_600_000
@@ -20,8 +20,11 @@ export class Tallies {
     return at >= 0 ? at + 1 : this.#hours.push(hour)
   }
 
-  /** Their keys, by number. */
+  /** Their keys, by number, and behind them those of the outcomes of the same hours. */
   get keys(): string[] {
-    return this.#hours.map((hour) => tallyKey(this.#stream, this.#group, hour))
+    return [
+      ...this.#hours.map((hour) => tallyKey(this.#stream, this.#group, hour)),
+      ...this.#hours.map((hour) => outcomesKey(this.#stream, this.#group, hour)),
+    ]
   }
 }

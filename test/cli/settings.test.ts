@@ -36,15 +36,23 @@ describe('millrace settings', () => {
       ['dead.age', '30d', '30d', 'no'],
       ['billing.eu.lease', '10s', '10s', 'no'],
       ['billing.eu.deliveries', '3', '3', 'no'],
+      ['billing.eu.record', 'nothing', 'nothing', 'no'],
       ['main.lease', '10s', '10s', 'no'],
       ['main.deliveries', '3', '3', 'no'],
+      ['main.record', 'nothing', 'nothing', 'no'],
     ])
   })
 
   test('changes what is given, shows it, and takes back what it shows', async () => {
     await arrange()
     const changes = ['retention.age=48h', 'retention.bytes=2GiB', 'retention.entries=1000000', 'dead.age=60d']
-    const { code, stdout } = await settings('orders', ...changes, 'billing.eu.lease=1500ms', 'main.deliveries=5')
+    const { code, stdout } = await settings(
+      'orders',
+      ...changes,
+      'billing.eu.lease=1500ms',
+      'main.deliveries=5',
+      'main.record=outcomes',
+    )
     expect(code).toBe(0)
     const written = await stored()
     expect(written).toEqual({
@@ -54,11 +62,12 @@ describe('millrace settings', () => {
       'dead:maxAgeMs': '5184000000',
       'group:billing.eu:leaseMs': '1500',
       'group:main:maxDeliveries': '5',
+      'group:main:record': 'outcomes',
     })
     const shown = rowsOf(stdout)
       .filter((row) => row[3] === 'yes')
       .map(([key, value]) => `${key}=${value}`)
-    expect(shown).toHaveLength(6)
+    expect(shown).toHaveLength(7)
     await settings('orders', ...shown)
     expect(await stored()).toEqual(written)
   })

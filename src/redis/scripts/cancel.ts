@@ -1,4 +1,4 @@
-import { NOW } from './lua.ts'
+import { NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 import { WHERE } from './whereabouts.ts'
 
@@ -40,8 +40,8 @@ export const cancelDelayed = script(
  */
 export const cancelInGroup = script(
   'cancelInGroup',
-  `${WHERE}${MARK}
-  -- KEYS stream redelivery scheduled scheduledJobs dead index cancelled tally
+  `${WHERE}${MARK}${RECORD_OUTCOMES}
+  -- KEYS stream redelivery scheduled scheduledJobs dead index cancelled tally settings outcomes
   -- ARGV group jobId entryId member blind minute tallyTtlMs most keepMs
   local group, jobId, member, most, keepMs = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[8]), tonumber(ARGV[9])
   local place, deadId, there, entry = whereIs(KEYS, group, jobId, ARGV[3])
@@ -50,6 +50,7 @@ export const cancelInGroup = script(
     redis.call('HDEL', KEYS[6], jobId)
     redis.call('HINCRBY', KEYS[8], ARGV[6] .. ':' .. outcome, 1)
     redis.call('PEXPIRE', KEYS[8], ARGV[7])
+    if isRecording(KEYS[9], group) then record(KEYS[10], jobId, outcome, now(), ARGV[7]) end
     return {place, 1, exists}
   end
   if place == 'scheduled' then

@@ -14,9 +14,9 @@ import { script } from './script.ts'
  * cursors are kept by the caller until they are '0-0' again. Entries in the list of the avoided (timed out here, their
  * handler still runs) go to the hand-back consumer, for others.
  *
- * Returns {state, cursor, redeliveryCursor, gone, row, …}, state = 'taken' | 'quiet' | 'done' | 'more', gone = how many
- * entries had been deleted from the stream while pending, row = {source, id, deliveries} with source 1 = stream,
- * 2 = redelivery stream.
+ * Returns {state, cursor, redeliveryCursor, gone, row, …}, state = 'taken' | 'quiet' | 'done' | 'more', gone = {source, id, …}
+ * of the entries that had been deleted from the stream while pending and that XAUTOCLAIM has taken out of the pending list,
+ * row = {source, id, deliveries} with source 1 = stream, 2 = redelivery stream.
  */
 export const claim = script(
   'claim',
@@ -27,11 +27,11 @@ export const claim = script(
   local cursors = {ARGV[7], ARGV[8]}
   local avoided, avoidedCount = {}, #ARGV - 8
   for i = 9, #ARGV do avoided[ARGV[i]] = true end
-  local at, gone = now(), 0
+  local at, gone = now(), {}
   redis.call('XACK', KEYS[1], group, '0-1') -- under OOM a first harmless write lets the others pass
-  if isQuiet(info, at, intervalMs, leaseMs) then return {'quiet', '0-0', '0-0', 0} end
+  if isQuiet(info, at, intervalMs, leaseMs) then return {'quiet', '0-0', '0-0', gone} end
   local tick = tonumber(redis.call('HGET', info, ':tick') or 0)
-  if mode == 'take' and at - tick < intervalMs and at >= tick then return {'taken', cursors[1], cursors[2], 0} end
+  if mode == 'take' and at - tick < intervalMs and at >= tick then return {'taken', cursors[1], cursors[2], gone} end
   redis.call('HSET', info, ':tick', at)
 
   local rows = {}
@@ -71,7 +71,10 @@ export const claim = script(
         ended[source] = true
         cursors[source] = 'end'
       end
-      gone = gone + (reply[3] and #reply[3] or 0)
+      for _, id in ipairs(reply[3] or {}) do
+        gone[#gone + 1] = source
+        gone[#gone + 1] = id
+      end
       for _, id in ipairs(reply[2]) do
         if avoided[id] then redis.call('XCLAIM', KEYS[source], group, ':handback', 0, id, 'JUSTID')
         else take(source, id) end

@@ -1,4 +1,4 @@
-import { GROUPS, NOW } from './lua.ts'
+import { GROUPS, NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -191,11 +191,13 @@ const REFUSAL = `
 export const redriveDeadLetters = script(
   'redriveDeadLetters',
   `${GROUPS}${NOW}${LETTER}${REFUSAL}
-  -- KEYS stream dead redelivery index tally... | ARGV group tallyTtlMs, then per letter: deadId jobId tally minute
+  -- KEYS stream dead redelivery index tally... outcomes...
+  -- ARGV group tallyTtlMs, then per letter: deadId jobId tally minute
   local dead, redelivery, index, group = KEYS[2], KEYS[3], KEYS[4], ARGV[1]
   if not groupsOf(KEYS[1])[group] then return redis.error_reply('NOGROUP the stream has no group ' .. group) end
   local kinds = {[dead] = 'stream', [redelivery] = 'stream', [index] = 'hash'}
-  for i = 5, #KEYS do kinds[KEYS[i]] = 'hash' end
+  local hours = (#KEYS - 4) / 2
+  for i = 5, 4 + hours do kinds[KEYS[i]] = 'hash' end
   local refusal = refusalOf(kinds)
   if refusal then return refusal end
 
@@ -242,6 +244,7 @@ export const redriveDeadLetters = script(
         places[#places + 1] = 'redelivery ' .. id
         local bucket = ARGV[arg + 2] .. ' ' .. ARGV[arg + 3]
         counts[bucket] = (counts[bucket] or 0) + 1
+        redis.pcall('HDEL', KEYS[4 + hours + tonumber(ARGV[arg + 2])], jobId) -- it has no outcome any more
         state = 'moved'
       end
     end
@@ -266,21 +269,24 @@ export const redriveDeadLetters = script(
  */
 export const purgeDeadLetters = script(
   'purgeDeadLetters',
-  `${REFUSAL}
-  -- KEYS dead index tally... | ARGV tallyTtlMs, then per letter: deadId jobId tally minute
+  `${REFUSAL}${NOW}${RECORD_OUTCOMES}
+  -- KEYS dead index settings tally... outcomes... | ARGV group tallyTtlMs, then per letter: deadId jobId tally minute
   local dead, index = KEYS[1], KEYS[2]
-  local kinds = {[dead] = 'stream', [index] = 'hash'}
-  for i = 3, #KEYS do kinds[KEYS[i]] = 'hash' end
+  local kinds, hours = {[dead] = 'stream', [index] = 'hash'}, (#KEYS - 3) / 2
+  for i = 4, 3 + hours do kinds[KEYS[i]] = 'hash' end
   local refusal = refusalOf(kinds)
   if refusal then return refusal end
   redis.call('HDEL', index, '')
-  local states = {}
-  for arg = 2, #ARGV, 4 do
-    local deadId, jobId, tally = ARGV[arg], ARGV[arg + 1], KEYS[2 + tonumber(ARGV[arg + 2])]
+  local states, recordedAt = {}, isRecording(KEYS[3], ARGV[1]) and now()
+  for arg = 3, #ARGV, 4 do
+    local deadId, jobId, tally = ARGV[arg], ARGV[arg + 1], KEYS[3 + tonumber(ARGV[arg + 2])]
     if redis.call('XDEL', dead, deadId) == 1 then
       if redis.call('HGET', index, jobId) == 'dead ' .. deadId then redis.call('HDEL', index, jobId) end
       redis.pcall('HINCRBY', tally, ARGV[arg + 3] .. ':discarded', 1)
-      redis.call('PEXPIRE', tally, ARGV[1])
+      redis.call('PEXPIRE', tally, ARGV[2])
+      if recordedAt and jobId:find('^%d+%-%d+$') then
+        record(KEYS[3 + hours + tonumber(ARGV[arg + 2])], jobId, 'discarded', recordedAt, ARGV[2])
+      end
       states[#states + 1] = 'moved'
     else
       states[#states + 1] = 'gone'

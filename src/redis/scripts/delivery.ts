@@ -1,4 +1,4 @@
-import { FLOOR } from './lua.ts'
+import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -15,16 +15,18 @@ import { script } from './script.ts'
  * client spends on each argument is most of what it spends on settling.
  *
  * On the redelivery stream each job's place in the index ends with its ack, and only with that: a completion that comes late
- * must not hide where the job is now. There the job ids follow the entry ids, in the same order.
+ * must not hide where the job is now. The job ids follow the entry ids, in the same order; '' where they are the same.
+ *
+ * Where the group records outcomes, the ids are acked one by one: only what was pending gets its line, in the same step.
  *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
  * Returns how many were late.
  */
 export const settleCompleted = script(
   'settleCompleted',
-  `${FLOOR}
-  -- KEYS source settings index tally...
-  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids, and job ids if not isStream
+  `${FLOOR}${NOW}${RECORD_OUTCOMES}
+  -- KEYS source settings index tally... outcomes...
+  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids jobIds('' = the same)
   local source, settings, index, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
   local isStream, resent, tallyTtlMs = ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
   local function listed(text)
@@ -38,19 +40,23 @@ export const settleCompleted = script(
     return ids, count
   end
   local at, late = 5, 0
+  local hours, recordedAt = (#KEYS - 3) / 2, isRecording(settings, group) and now()
   while at <= #ARGV do
     local tally, minute = KEYS[3 + tonumber(ARGV[at])], ARGV[at + 1]
+    local outcomes = KEYS[3 + hours + tonumber(ARGV[at])]
     local ids, count = listed(ARGV[at + 2])
     local acked = 0
-    if isStream then
+    if isStream and not recordedAt then
       acked = redis.call('XACK', source, group, unpack(ids))
     else
-      local jobIds = listed(ARGV[at + 3])
-      at = at + 1
+      local jobIds = ARGV[at + 3] == '' and ids or listed(ARGV[at + 3])
       for i = 1, count do
         if redis.call('XACK', source, group, ids[i]) == 1 then
           acked = acked + 1
-          if redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then redis.call('HDEL', index, jobIds[i]) end
+          if not isStream and redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then
+            redis.call('HDEL', index, jobIds[i])
+          end
+          if recordedAt then record(outcomes, jobIds[i], 'completed', recordedAt, tallyTtlMs) end
         end
       end
     end
@@ -62,7 +68,7 @@ export const settleCompleted = script(
       redis.pcall('HINCRBY', tally, minute .. ':late', count - acked)
       late = late + count - acked
     end
-    at = at + 3
+    at = at + 4
   end
   if isStream and redis.call('EXISTS', source) == 1 then
     local ok, floor = pcall(floorOf, source, group)
@@ -75,7 +81,8 @@ export const settleCompleted = script(
  * Counts the delivery of claimed entries and brings their fields, before their handlers start. Counting in the claim would
  * charge a job for a reply that got lost. Fenced; a second try finds the count raised already and changes nothing more.
  *
- * Stops after 1 MiB of fields, so the answer may be shorter than the question; the rest is asked again.
+ * Stops after 1 MiB of fields, so the answer may be shorter than the question; the rest is asked again. An entry that was
+ * deleted from the stream stays pending: settleGone acks it, with its tally.
  * Returns {state, fields} per entry, state = 'ok' | 'lost' | 'gone'.
  */
 export const beginDeliveries = script(
@@ -93,7 +100,6 @@ export const beginDeliveries = script(
     else
       local entry = redis.call('XRANGE', source, id, id)[1]
       if not entry then
-        redis.call('XACK', source, group, id)
         begun[#begun + 1] = {'gone', {}}
       else
         redis.call('XCLAIM', source, group, me, 0, id, 'RETRYCOUNT', before + 1, 'JUSTID')
@@ -103,6 +109,32 @@ export const beginDeliveries = script(
     end
   end
   return begun`,
+)
+
+/**
+ * Counts entries that were deleted from the stream while they were pending: a job that is gone without an outcome of its own
+ * must at least be seen as gone. What is still pending is acked in the same step, so that nobody else finds it again; isAcked
+ * says that a claim has taken it out of the pending list already. An entry that is there after all is left alone.
+ * Returns how many were counted.
+ */
+export const settleGone = script(
+  'settleGone',
+  `${NOW}${RECORD_OUTCOMES}
+  -- KEYS source settings tally... outcomes... | ARGV group tallyTtlMs isAcked(1|0), then per entry: id tally minute
+  local source, settings, group, ttlMs, isAcked = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3] == '1'
+  local hours, recordedAt = (#KEYS - 2) / 2, isRecording(settings, group) and now()
+  local counted = 0
+  redis.call('XACK', source, group, '0-1') -- under OOM a first harmless write lets the others pass
+  for at = 4, #ARGV, 3 do
+    local id, tally, outcomes = ARGV[at], KEYS[2 + tonumber(ARGV[at + 1])], KEYS[2 + hours + tonumber(ARGV[at + 1])]
+    local isGone = not redis.call('XRANGE', source, id, id)[1]
+    if isGone and (isAcked or redis.call('XACK', source, group, id) == 1) then
+      counted = counted + 1
+      if redis.pcall('HINCRBY', tally, ARGV[at + 2] .. ':gone', 1) == 1 then redis.call('PEXPIRE', tally, ttlMs) end
+      if recordedAt then record(outcomes, id, 'gone', recordedAt, ttlMs) end
+    end
+  end
+  return counted`,
 )
 
 /**

@@ -21,7 +21,8 @@ export const joinGroup = script(
   local found, names = groupsOf(stream)
   local how = 'joined'
   if not found[group] then
-    local start = redis.call('HGET', settings, floorField)
+    local recorded = redis.call('HGET', settings, floorField)
+    local start = recorded
     how = (start or startAt == 'again') and 'restored' or 'created'
     if not start then
       local removed = startAt == 'again' and redis.call('HGET', settings, 'removed:' .. group)
@@ -31,7 +32,10 @@ export const joinGroup = script(
       else return {'unknown', unpack(names, 1, math.min(#names, 200))} end
     end
     if start == '$' then createAtEnd(stream, group) else redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM') end
-    redis.call('HSET', settings, floorField, groupsOf(stream)[group]['last-delivered-id'])
+    local begins = groupsOf(stream)[group]['last-delivered-id']
+    redis.call('HSET', settings, floorField, begins)
+    -- What the stream had before is not the group's, and was not counted for one of that name that was there before.
+    if not recorded then redis.call('HSET', settings, 'group:' .. group .. ':start', begins) end
     redis.call('HDEL', settings, 'removed:' .. group)
   end
   if not groupsOf(redelivery)[group] then

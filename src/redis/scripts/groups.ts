@@ -5,7 +5,8 @@ import { script } from './script.ts'
  * Makes a group and its redelivery stream, and writes the settings that it is given; those that it is not given the first
  * worker writes. Whether it is there already is seen in the same step: two that make it at once must not both be told that
  * they did, each with a start of its own. A floor that is left of a group of that name is set anew: where it starts was said.
- * No beat is written: the group counts as one that never had a worker.
+ * `start` stays for as long as the group lives: what the stream had before was never the group's. No beat is written: the
+ * group counts as one that never had a worker.
  *
  * Returns {'created', floor}, or {'exists'} or {'type', kind of the stream's key}; nothing is written in these cases.
  */
@@ -24,7 +25,7 @@ export const createGroup = script(
   if start == '$' then createAtEnd(stream, group) else redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM') end
   if not hasRedelivery then redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM') end
   local floor = groupsOf(stream)[group]['last-delivered-id']
-  redis.call('HSET', settings, prefix .. 'floor', floor)
+  redis.call('HSET', settings, prefix .. 'floor', floor, prefix .. 'start', floor)
   redis.call('HDEL', settings, 'removed:' .. group)
   if ARGV[4] ~= '' then redis.call('HSET', settings, prefix .. 'leaseMs', ARGV[4]) end
   if ARGV[5] ~= '' then redis.call('HSET', settings, prefix .. 'maxDeliveries', ARGV[5]) end

@@ -118,3 +118,19 @@ export const AT_END = `
     if added then redis.call('XGROUP', 'CREATE', stream, group, '$', 'ENTRIESREAD', added)
     else redis.call('XGROUP', 'CREATE', stream, group, '$', 'MKSTREAM') end
   end`
+
+/**
+ * `isRecording(settings, group)`: whether the group keeps how each of its jobs ended. `record(key, jobId, outcome, at, ttlMs)`
+ * writes that of one job; an hour that has a million already takes no more. Neither ever fails: by then the job has been
+ * moved, and what is only a record must not have it moved again.
+ */
+export const RECORD_OUTCOMES = `
+  local function isRecording(settings, group)
+    return redis.pcall('HGET', settings, 'group:' .. group .. ':record') == 'outcomes'
+  end
+  local function record(key, jobId, outcome, at, ttlMs)
+    local size = redis.pcall('HLEN', key)
+    if type(size) ~= 'number' or (size >= 1000000 and redis.call('HEXISTS', key, jobId) == 0) then return end
+    redis.pcall('HSET', key, jobId, outcome .. ' ' .. string.format('%.0f', at))
+    if size == 0 then redis.call('PEXPIRE', key, ttlMs) end
+  end`

@@ -1,4 +1,4 @@
-import { FLOOR, NOW } from './lua.ts'
+import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -26,8 +26,8 @@ import { script } from './script.ts'
  */
 export const settleFenced = script(
   'settleFenced',
-  `${FLOOR}${NOW}
-  -- KEYS source dead index retries retryJobs cancelled settings tally...
+  `${FLOOR}${NOW}${RECORD_OUTCOMES}
+  -- KEYS source dead index retries retryJobs cancelled settings tally... outcomes...
   -- ARGV group me isStream(1|0) resent(1|0) tallyTtlMs, then per entry: id deliveries tally minute jobId kind count arg...
   local source, dead, index, retries, retryJobs, cancelled, settings = unpack(KEYS, 1, 7)
   local group, me, isStream, resent, ttlMs = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1', ARGV[5]
@@ -41,6 +41,7 @@ export const settleFenced = script(
   redis.call('XACK', source, group, '0-1')
   local at, bytes, words = now(), 0, {}
   local ms = string.format('%.0f', at)
+  local hours, recording = (#KEYS - 7) / 2, isRecording(settings, group)
   local renamed = {id = true, attempt = true, ['first-failed'] = true, at = true}
 
   local function settled(entry, outcome)
@@ -49,6 +50,9 @@ export const settleFenced = script(
     local counted = redis.pcall('HINCRBY', tally, entry.minute .. ':' .. outcome, 1)
     if counted == 1 then redis.call('PEXPIRE', tally, ttlMs) end
     redis.call('XACK', source, group, entry.id)
+    if recording and outcome ~= 'retried' then
+      record(KEYS[7 + hours + tonumber(entry.tally)], entry.jobId, outcome, at, ttlMs)
+    end
     return outcome
   end
   local function forgotten(entry, outcome)

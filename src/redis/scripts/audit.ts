@@ -1,0 +1,310 @@
+import { GROUPS, LESS } from './lua.ts'
+import { script } from './script.ts'
+import { WHERE } from './whereabouts.ts'
+
+/**
+ * What an audit asks: sums over bounded pages, made inside Redis, so that no payload leaves it, and faults that are seen in
+ * one step, so that no job on its way is taken for one. None of these writes but the last.
+ */
+
+/** `minuteOf(id)`: the minute of an id, since the epoch; the last one there is for ids beyond all dates. */
+const MINUTE = `
+  local function minuteOf(id)
+    return math.floor(math.min(tonumber(id:match('^%d+')), 8639999999000000) / 60000)
+  end`
+
+/**
+ * `entriesOf(key, from, to)`: at most 500 entries as {id, job id}, or about 1 MiB beyond one entry, in steps that grow only
+ * while the entries are small; and whether there may be others behind them.
+ */
+const ENTRIES = `
+  local function entriesOf(key, from, to)
+    local entries, bytes, largest, count = {}, 0, 64, 16
+    while true do
+      -- The highest id there is has no successor, and asking for one is an error.
+      local rows = redis.pcall('XRANGE', key, from, to, 'COUNT', count)
+      if rows.err then
+        if rows.err:find('ID for the interval', 1, true) then return entries, false end
+        return entries, false, rows
+      end
+      for i = 1, #rows do
+        local entry, size = rows[i], 0
+        for f = 1, #entry[2] do size = size + #entry[2][f] end
+        bytes = bytes + size
+        if size > largest then largest = size end
+        entries[#entries + 1] = {entry[1], jobOf(entry)}
+      end
+      if #rows < count then return entries, false end
+      if #entries >= 500 or bytes >= 1048576 then return entries, true end
+      from = '(' .. rows[#rows][1]
+      count = math.max(1, math.min(count * 8, 500 - #entries, math.floor((1048576 - bytes) / largest)))
+    end
+  end`
+
+/**
+ * Adds up a page of the stream, or of the group's redelivery stream, minute by minute of the job ids: how often the entries
+ * are to be settled, how many are not yet delivered, how many are pending. Also the pending ids that have no entry. One step:
+ * an entry that is settled meanwhile is in this page one or the other.
+ *
+ * An entry is to be settled once if it came after the start of the group, and once more for each time that the group was set
+ * back over it, unless it was pending then: `rewound` names those. At most 500 entries or 1 000 pending ids.
+ *
+ * Returns {where to go on or '', entries, pending ids without an entry, {minute, settlings, waiting, pending, …}}.
+ */
+export const auditEntries = script(
+  'auditEntries',
+  `${WHERE}${MINUTE}${ENTRIES}
+  -- KEYS source settings | ARGV group from to
+  local source, group, from, to = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+  local found = groupsOf(source)[group]
+  local delivered = found and found['last-delivered-id'] or '0-0'
+  local own = 'group:' .. group .. ':'
+  local kept = redis.call('HMGET', KEYS[2], own .. 'start', own .. 'rewinds', own .. 'rewound')
+  local start = (kept[1] or ''):match('^%d+%-%d+$') or '0-0'
+  local rewinds = {}
+  for low, high in (kept[2] or ''):gmatch('%d+:(%d+%-%d+):(%d+%-%d+)') do rewinds[#rewinds + 1] = {low, high} end
+  local rewound = {}
+  for id in (kept[3] or ''):gmatch('%d+%-%d+') do rewound[id] = (rewound[id] or 0) + 1 end
+
+  local entries, more, refusal = entriesOf(source, from, to)
+  if refusal then return refusal end
+  local last = more and entries[#entries][1] or to
+  local pending = found and redis.pcall('XPENDING', source, group, from, last, 1001) or {}
+  if pending.err then pending = {} end
+  if #pending > 1000 then
+    more, last, pending[1001] = true, pending[1000][1], nil
+  end
+  local isPending = {}
+  for _, entry in ipairs(pending) do isPending[entry[1]] = true end
+
+  local sums, order, seen = {}, {}, 0
+  for _, entry in ipairs(entries) do
+    local id = entry[1]
+    if more and less(last, id) then break end
+    seen = seen + 1
+    local minute = minuteOf(entry[2])
+    local sum = sums[minute]
+    if not sum then
+      sum = {minute, 0, 0, 0}
+      sums[minute] = sum
+      order[#order + 1] = sum
+    end
+    sum[2] = sum[2] + (less(start, id) and 1 or 0) - (rewound[id] or 0)
+    for _, rewind in ipairs(rewinds) do
+      if less(rewind[1], id) and not less(rewind[2], id) then sum[2] = sum[2] + 1 end
+    end
+    if isPending[id] then
+      sum[4] = sum[4] + 1
+      isPending[id] = nil
+    elseif less(delivered, id) then
+      sum[3] = sum[3] + 1
+    end
+  end
+  local lost, flat = {}, {}
+  for _, entry in ipairs(pending) do
+    if isPending[entry[1]] then lost[#lost + 1] = entry[1] end
+  end
+  for _, sum in ipairs(order) do
+    for i = 1, 4 do flat[#flat + 1] = sum[i] end
+  end
+  return {more and '(' .. last or '', seen, lost, flat}`,
+)
+
+/**
+ * Looks for lines of the index whose place is not there: 'scheduled' without a time or without a record, 'dead' without a
+ * letter, 'redelivery' whose entry is neither to be delivered nor pending. Each line and its place in one step.
+ * Returns {cursor, id, what, …}, what = 'time' | 'record' | 'both' | 'letter' | 'redelivery'.
+ */
+export const auditIndex = script(
+  'auditIndex',
+  `${GROUPS}${LESS}
+  -- KEYS redelivery scheduled scheduledJobs dead index | ARGV group cursor
+  local redelivery, scheduled, jobs, dead, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
+  local found = groupsOf(redelivery)[group]
+  local function faultOf(id, place)
+    if place == 'scheduled' then
+      local hasTime, hasRecord = redis.call('ZSCORE', scheduled, id), redis.call('HEXISTS', jobs, id) == 1
+      if not hasTime then return hasRecord and 'time' or 'both' end
+      return not hasRecord and 'record'
+    end
+    local letter = place:match('^dead (%d+%-%d+)$')
+    if letter then return not redis.call('XRANGE', dead, letter, letter)[1] and 'letter' end
+    local entry = place:match('^redelivery (%d+%-%d+)$')
+    if not entry then return nil end
+    if not redis.call('XRANGE', redelivery, entry, entry)[1] then return 'redelivery' end
+    if not found or less(found['last-delivered-id'], entry) then return nil end
+    return #redis.call('XPENDING', redelivery, group, entry, entry, 1) == 0 and 'redelivery'
+  end
+  local page = redis.call('HSCAN', KEYS[5], ARGV[2], 'COUNT', 200)
+  local reply = {page[1]}
+  for i = 1, #page[2], 2 do
+    local fault = faultOf(page[2][i], page[2][i + 1])
+    if fault then
+      reply[#reply + 1] = page[2][i]
+      reply[#reply + 1] = fault
+    end
+  end
+  return reply`,
+)
+
+/** Looks for records of scheduled jobs that have no time: nothing would ever move them. Returns {cursor, id, …}. */
+export const auditRecords = script(
+  'auditRecords',
+  `
+  -- KEYS scheduled scheduledJobs | ARGV cursor
+  local page = redis.call('HSCAN', KEYS[2], ARGV[1], 'COUNT', 100)
+  local reply = {page[1]}
+  for i = 1, #page[2], 2 do
+    if not redis.call('ZSCORE', KEYS[1], page[2][i]) then reply[#reply + 1] = page[2][i] end
+  end
+  return reply`,
+)
+
+/**
+ * `isNowhere(keys, outcomes, group, jobId, entryId)`: whether a job that was delivered has neither a place nor an
+ * outcome. keys as for whereIs. A dead job without its letter has none either.
+ */
+const NOWHERE = `
+  local function isNowhere(keys, outcomes, group, jobId, entryId)
+    local outcome = redis.call('HGET', outcomes, jobId)
+    if outcome and outcome:sub(1, 5) ~= 'dead ' then return false end
+    local place = whereIs(keys, group, jobId, entryId)
+    return place == 'finished' or place == 'unknown'
+  end`
+
+/**
+ * Names the jobs of one minute that the group was given and that are nowhere, for groups that record outcomes: a page of the
+ * stream at a time, at most 500 entries. Returns {where to go on or '', job id, entry id, …}.
+ */
+export const auditNames = script(
+  'auditNames',
+  `${WHERE}${MINUTE}${ENTRIES}${NOWHERE}
+  -- KEYS stream redelivery scheduled scheduledJobs dead index settings outcomes | ARGV group from to minute
+  local group, wanted = ARGV[1], tonumber(ARGV[4])
+  local start = (redis.call('HGET', KEYS[7], 'group:' .. group .. ':start') or ''):match('^%d+%-%d+$') or '0-0'
+  local entries, more, refusal = entriesOf(KEYS[1], ARGV[2], ARGV[3])
+  if refusal then return refusal end
+  local reply = {more and '(' .. entries[#entries][1] or ''}
+  for _, entry in ipairs(entries) do
+    if minuteOf(entry[2]) == wanted and less(start, entry[1]) and isNowhere(KEYS, KEYS[8], group, entry[2], entry[1]) then
+      reply[#reply + 1] = entry[2]
+      reply[#reply + 1] = entry[1]
+    end
+  end
+  return reply`,
+)
+
+/**
+ * Hands jobs that are nowhere back to their group: into its redelivery stream, from the record of a retry that lost its time,
+ * else from the entry of the stream. Whether the job is nowhere is seen again in this step, so that what has been handed back,
+ * or has come up elsewhere, is not handed back twice. That it was is known by a line of the index whose place is not there, a
+ * time without a record, a record without a time; by nothing at all only where isNamed says that outcomes are recorded and
+ * there is none.
+ *
+ * A redelivered job has its attempts anew, but for one that comes from its record. Nothing is written without execute. Under
+ * OOM it is refused, before anything is written. At most 100 jobs; stops after 1 MiB, so the answer may be shorter.
+ * Returns 'done' | 'elsewhere' | 'gone' (no record and no entry) | 'wide' for each.
+ */
+export const repairOrphans = script(
+  'repairOrphans',
+  `${WHERE}${NOWHERE}
+  -- KEYS stream redelivery scheduled scheduledJobs dead index, then an outcomes key per job
+  -- ARGV group execute(1|0), then per job: jobId entryId('' = not known) isNamed(1|0)
+  local redelivery, scheduled, jobs, index, group = KEYS[2], KEYS[3], KEYS[4], KEYS[6], ARGV[1]
+  local kinds = {'stream', 'stream', 'zset', 'hash', 'stream', 'hash'}
+  for key, wanted in ipairs(kinds) do
+    local kind = redis.call('TYPE', KEYS[key]).ok
+    if kind ~= wanted and kind ~= 'none' then return redis.error_reply('WRONGTYPE the key ' .. KEYS[key] .. ' holds a ' .. kind) end
+  end
+  if not groupsOf(KEYS[1])[group] then return redis.error_reply('NOGROUP the stream has no group ' .. group) end
+  local replaced = {id = true, attempt = true, at = true, ['first-failed'] = true, ['past-attempts'] = true}
+  local time = redis.call('TIME')
+  local at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  local bytes = 0
+
+  local function ofRecord(raw)
+    local ok, record = pcall(cmsgpack.unpack, raw)
+    local flat = ok and type(record) == 'table' and record[2]
+    if type(flat) ~= 'table' or #flat == 0 or #flat % 2 == 1 then return nil end
+    bytes = bytes + #raw
+    flat[#flat + 1] = 'at'
+    flat[#flat + 1] = at
+    return flat
+  end
+  local function ofEntry(jobId, entryId)
+    local entry = entryId ~= '' and redis.call('XRANGE', KEYS[1], entryId, entryId)[1]
+    if not entry or jobOf(entry) ~= jobId then return nil end
+    local flat = {}
+    for i = 1, #entry[2], 2 do
+      bytes = bytes + #entry[2][i] + #entry[2][i + 1]
+      if not replaced[entry[2][i]] then
+        flat[#flat + 1] = entry[2][i]
+        flat[#flat + 1] = entry[2][i + 1]
+      end
+    end
+    for _, field in ipairs({'id', jobId, 'at', at}) do flat[#flat + 1] = field end
+    return flat
+  end
+  -- The entry of the redelivery stream that the index names, if it was deleted: it may be pending, but it never runs again.
+  local function deletedCopyOf(jobId)
+    local copy = (redis.call('HGET', index, jobId) or ''):match('^redelivery (%d+%-%d+)$')
+    return copy and not redis.call('XRANGE', redelivery, copy, copy)[1] and copy
+  end
+  local function repaired(jobId, entryId, isNamed, outcomes)
+    local record, deleted = redis.call('HGET', jobs, jobId), deletedCopyOf(jobId)
+    if redis.call('ZSCORE', scheduled, jobId) then
+      if record then return 'elsewhere' end
+    else
+      local place = deleted and (entryId == '' and 'unknown' or placeIn(KEYS[1], group, entryId))
+        or whereIs(KEYS, group, jobId, entryId)
+      if place ~= 'finished' and place ~= 'unknown' then return 'elsewhere' end
+      local isOrphan = record or redis.call('HEXISTS', index, jobId) == 1
+      if not isOrphan and not (isNamed and isNowhere(KEYS, outcomes, group, jobId, entryId)) then return 'elsewhere' end
+    end
+    local flat = record and ofRecord(record) or ofEntry(jobId, entryId)
+    if not flat then return 'gone' end
+    if #flat > 7800 then return 'wide' end
+    if ARGV[2] ~= '1' then return 'done' end
+    local added = redis.pcall('XADD', redelivery, '*', unpack(flat))
+    if type(added) ~= 'string' then return added end
+    if deleted then redis.pcall('XACK', redelivery, group, deleted) end
+    redis.call('ZREM', scheduled, jobId)
+    redis.call('HDEL', jobs, jobId)
+    redis.call('HSET', index, jobId, 'redelivery ' .. added)
+    redis.pcall('HDEL', outcomes, jobId)
+    return 'done'
+  end
+
+  local states = {}
+  for arg = 3, #ARGV, 3 do
+    if bytes > 1048576 then break end
+    local state = repaired(ARGV[arg], ARGV[arg + 1], ARGV[arg + 2] == '1', KEYS[7 + (arg - 3) / 3])
+    if type(state) == 'table' then
+      if #states == 0 then return state end
+      break
+    end
+    states[#states + 1] = state
+  end
+  return states`,
+)
+
+/**
+ * Gives delayed publishes that have a record and no time their time again: they are due now. In one step with the look, so
+ * that one that was moved meanwhile is not moved twice. Returns 'done' | 'elsewhere' for each.
+ */
+export const repairDelayed = script(
+  'repairDelayed',
+  `
+  -- KEYS scheduled scheduledJobs | ARGV execute(1|0) jobId...
+  local time, states = redis.call('TIME'), {}
+  local at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  for arg = 2, #ARGV do
+    local id = ARGV[arg]
+    if redis.call('HEXISTS', KEYS[2], id) == 0 or redis.call('ZSCORE', KEYS[1], id) then states[arg - 1] = 'elsewhere'
+    else
+      if ARGV[1] == '1' then redis.call('ZADD', KEYS[1], at, id) end
+      states[arg - 1] = 'done'
+    end
+  end
+  return states`,
+)
