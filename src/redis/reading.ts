@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import { look } from './inspection.ts'
 import { asArray, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
-import { readHistory, readPage } from './scripts/read.ts'
+import { readHistory, readPage, readPageBack } from './scripts/read.ts'
 import { run } from './scripts/script.ts'
 
 /** Reading the history of a stream: page by page, each of them one bounded step for Redis. */
@@ -32,7 +32,20 @@ export async function readEntries(
   key: string,
   { from, to, most = READ_PAGE }: EntryRange & { most?: number },
 ): Promise<EntryPage<RawEntry>> {
-  const [next, ...rows] = asArray(await look(client, readPage, [key], [from, to, most]))
+  return asPage(await look(client, readPage, [key], [from, to, most]))
+}
+
+/** The same, newest first: `from` is the higher end of the range, and `to` the lower one. */
+export async function readEntriesBack(
+  client: Redis,
+  key: string,
+  { from, to, most = READ_PAGE }: EntryRange & { most?: number },
+): Promise<EntryPage<RawEntry>> {
+  return asPage(await look(client, readPageBack, [key], [from, to, most]))
+}
+
+function asPage(reply: unknown): EntryPage<RawEntry> {
+  const [next, ...rows] = asArray(reply)
   const entries = rows.map((row) => {
     const [id, fields] = row as [string, string[]]
     return { id, fields }
