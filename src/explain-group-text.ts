@@ -64,6 +64,7 @@ const UNKNOWN = {
   never: 'The group has nothing of it.',
   newer: 'The group has nothing of it: no such id was given yet.',
   delayed: 'The group has nothing of it.',
+  older: 'The group has nothing of it.',
   'not-found': 'The group has it neither pending, scheduled nor dead; where its entry is was not found.',
 }
 
@@ -199,22 +200,28 @@ function settled(subject: GroupSubject, { outcome, evidence, atMs, counts }: Set
   }
   const minute = minuteText(subject.publishedMs)
   if (counts === null) {
-    const text = `Settled: the group has passed it, and has it neither pending, scheduled nor dead. How is not known any more: nothing is counted of the jobs published at ${minute} (counts are kept 7 days).`
+    const text = `Settled: the group has passed it, and has it neither pending, scheduled nor dead. How is not known any more: nothing is counted of the jobs published in the minute ${minute} (counts are kept 7 days).`
     return [say(text)]
   }
   const all = counts.completed + counts.cancelled + counts.discarded + counts.gone
   if (evidence === 'certain') {
-    const jobs = all === 1 ? 'the one settled job' : `all ${numberText(all)} settled jobs`
-    return [say(`Settled: ${how}; so ended ${jobs} of those published at ${minute}${alsoText(counts)}.`)]
+    const jobs = all === 1 ? 'the only settled job' : `all ${numberText(all)} settled jobs`
+    return [
+      say(
+        `Settled: ${how}, ${all === 1 ? 'being' : 'like'} ${jobs} published in the minute ${minute}${alsoText(counts)}.`,
+      ),
+    ]
   }
   if (evidence === 'likely') {
     return [
-      say(`Settled, most likely ${how}: of the jobs published at ${minute} ${countsText(counts)}${alsoText(counts)}.`),
+      say(
+        `Settled, most likely ${how}: of the jobs published in the minute ${minute}, ${countsText(counts)}${alsoText(counts)}.`,
+      ),
     ]
   }
   return [
     say(
-      `Settled, but not by a worker that counts: nothing was counted as settled of the jobs published at ${minute}${alsoText(counts)}. Something else acknowledged it, or the group began behind it.`,
+      `Settled, but not by a worker that counts: nothing was counted as settled of the jobs published in the minute ${minute}${alsoText(counts)}. Something else acknowledged it, or the group began behind it.`,
     ),
   ]
 }
@@ -242,7 +249,7 @@ function trimmed({ publishedMs, oldestMs, nowMs }: GroupSubject, counts: Counted
   const known = counts === null ? 'nothing is counted' : countsText(counts) || 'none settled'
   return [
     say(
-      `${since}, and the id is older: if there was such a job, it is settled and trimmed. Of the jobs published at ${minuteText(publishedMs)}: ${known}.`,
+      `${since}, and the id is older: if there was such a job, it is settled and trimmed. Of the jobs published in the minute ${minuteText(publishedMs)}: ${known}.`,
     ),
   ]
 }
@@ -272,13 +279,14 @@ function pauseSentences(
   { stream, group, nowMs }: GroupSubject,
   { state, paused }: Omit<ExplainedGroup, 'sentences'>,
 ): Sentence[] {
-  if (paused === null || !isHeldByPause(state.at)) return []
+  if (paused === null || !isHeldByPause(state)) return []
   return [{ text: pauseText('The group', paused, nowMs), command: ['resume', stream, group] }]
 }
 
-/** What is settled or dead does not wait for anybody. */
-function isHeldByPause(at: string): boolean {
-  return at === 'not-delivered' || at === 'pending' || at === 'scheduled' || at === 'delayed'
+/** What is settled or dead does not wait for anybody, and what runs goes on. */
+function isHeldByPause(state: ExplainedGroup['state']): boolean {
+  if (state.at === 'pending') return state.worker === null || state.leaseLeftMs <= 0
+  return state.at === 'not-delivered' || state.at === 'scheduled' || state.at === 'delayed'
 }
 
 export function pauseText(what: string, { sinceMs, untilMs, by, reason }: Paused, nowMs: number): string {

@@ -112,6 +112,7 @@ function absent({ jobId, job, search }: Told, facts: GroupFacts): GroupState {
   if (isMade ? timeOf(jobId) > nowMs : compareIds(jobId, lastId) > 0) return { at: 'unknown', why: 'newer' }
   const isOlder = oldestId === undefined || compareIds(jobId, oldestId) < 0
   if (isOlder && hasLost !== false && !isCopyId(jobId)) return { at: 'trimmed', counts: facts.counts ?? null }
+  if (isOlder && !isMade) return { at: 'unknown', why: 'older' }
   return { at: 'unknown', why: isMade && !isCopyId(jobId) ? 'delayed' : 'never' }
 }
 

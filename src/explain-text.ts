@@ -97,6 +97,8 @@ const WHY: Readonly<Record<UnknownWhy, string>> = {
     'it has no entry though its time is within the history, so it never was, or somebody deleted it. Check the id and the stream; what was published around its time:',
   newer:
     'the id is newer than the newest entry, which is NEWEST. Check the id, and whether this is the Redis it was published to.',
+  older:
+    'the id is older than the first entry that the stream ever had. Check the id, the stream, and whether this is the Redis it was published to.',
   delayed:
     'the id is of a delayed publish that is neither scheduled nor in the stream, so it was cancelled before it was due, or never was.',
   'not-found': 'its entry was not found.',

@@ -45,6 +45,6 @@ export function bytesText(bytes: number): string {
 
 /** What somebody else wrote, on one line and short. */
 export function quoted(text: string, most = 300): string {
-  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, ' ').trim()
+  const line = text.replace(/[\s\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, ' ').trim()
   return `"${line.length > most ? `${line.slice(0, most - 1)}…` : line}"`
 }

@@ -104,11 +104,12 @@ export type GroupState =
   | { readonly at: 'unknown'; readonly why: UnknownWhy }
 
 /**
- * `never`: it has no entry, though its time is within the history; `newer`: its id is above all that were given; `delayed`:
+ * `never`: it has no entry, though its time is within the history; `newer`: its id is above all that were given; `older`: it is
+ * below the first one, and nothing was ever removed; `delayed`:
  * the id of a delayed publish that is neither scheduled nor in the stream; `not-found`: its entry was looked for, but not
  * to the end.
  */
-export type UnknownWhy = 'never' | 'newer' | 'delayed' | 'not-found'
+export type UnknownWhy = 'never' | 'newer' | 'older' | 'delayed' | 'not-found'
 
 export type SourceName = 'stream' | 'redelivery'
 

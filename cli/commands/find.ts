@@ -147,7 +147,7 @@ function lookedAtText(found: Found): string {
 function spanOf({ fromId, toId }: Found): string {
   if (fromId === null || toId === null) return ''
   const moment = (id: string) => momentText(Number(id.slice(0, id.indexOf('-'))))
-  return `, ${moment(fromId)} to ${moment(toId)},`.replace(/,$/, '')
+  return `, ${moment(fromId)} to ${moment(toId)}`
 }
 
 function goOn({ stream, flags, range, command }: Asked, next: string): string {
