@@ -5,6 +5,8 @@ import { registerAudit } from './commands/audit.ts'
 import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
+import { registerExplain } from './commands/explain.ts'
+import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerReplay } from './commands/replay.ts'
@@ -77,6 +79,8 @@ registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
 registerScheduled(program, context)
+registerExplain(program, context)
+registerFind(program, context)
 registerCancel(program, context)
 registerDead(program, context)
 registerGroups(program, context)

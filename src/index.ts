@@ -39,6 +39,19 @@ export type { DeadErrorGroup } from './dead-errors.ts'
 export type { DeadPlan, DeadProgress, DeadRefusal } from './dead-moves.ts'
 export type { DeadLetter } from './redis/dead.ts'
 export type { DeadField } from './redis/dead-fields.ts'
+export type { ExplainOptions } from './explain.ts'
+export type {
+  AskedId,
+  ExplainedGroup,
+  ExplainedJob,
+  Explanation,
+  GroupState,
+  Paused,
+  Rewound,
+  Sentence,
+  StreamHistory,
+} from './explanation.ts'
+export type { FindOptions, FindProgress, Found, FoundJob } from './find.ts'
 export { PartlyDoneError } from './partly-done.ts'
 export { ABANDONED_AFTER_MS } from './stats.ts'
 export type { GroupStats, Pins, ScheduledStats, StreamStats } from './stats.ts'

@@ -2,7 +2,10 @@ import { Asking } from './asking.ts'
 import { auditStream, type AuditOptions, type AuditResult } from './audit.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { DeadLetters } from './dead-letters.ts'
+import { checkExplain, explainJob, type ExplainOptions } from './explain.ts'
+import type { Explanation } from './explanation.ts'
 import { existingStream, MOST_GROUPS, otherType, streamsInUse } from './existing.ts'
+import { checkFind, findJobs, type Found, type FindOptions } from './find.ts'
 import { readGroups } from './group-reading.ts'
 import { Groups } from './groups.ts'
 import type { Logger } from './logger.ts'
@@ -88,6 +91,30 @@ export class Inspector {
     return this.#asking.run(`a cancel of job ${jobId} on ${stream}`, (client) =>
       cancelJob(client, stream, jobId, options),
     )
+  }
+
+  /**
+   * Where a job is and why, in each group of the stream or in one: facts, and sentences that tell them. The id of a dead
+   * letter, or of an entry of a redelivery stream, stands for its job. It costs the same however much the stream holds.
+   * @param jobId as a publish returned it.
+   * @throws OptionError on a wrong name or id, and for a stream of more than 100 groups of which none is named;
+   * MillraceError ERR_NOT_FOUND if there is no such stream, UnknownGroupError; RedisError. A job that nobody knows is no
+   * error: `isKnown` is false then.
+   */
+  async explain(stream: string, jobId: string, options: ExplainOptions = {}): Promise<Explanation> {
+    checkExplain(stream, jobId, options)
+    return this.#asking.run(`job ${jobId} of ${stream}`, (client) => explainJob(client, stream, jobId, options))
+  }
+
+  /**
+   * Jobs of the stream's history, by time, name, a text in their payload or an expression: the first ones, within a bound of
+   * how many entries are looked at. `next` says where to go on.
+   * @throws OptionError, WhereError; MillraceError ERR_NOT_FOUND if there is no such stream, ERR_HISTORY if the range begins
+   * before the history does; RedisError.
+   */
+  async find(stream: string, options: FindOptions = {}): Promise<Found> {
+    const asked = checkFind(stream, options)
+    return findJobs(this.#asking, stream, asked)
   }
 
   /**

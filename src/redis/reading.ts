@@ -5,6 +5,8 @@ import { asArray, asNumber, asOptionalNumber, asText, type RawEntry } from './re
 import { readHistory, readPage } from './scripts/read.ts'
 import { readByIds } from './scripts/replay.ts'
 import type { Argument, Script } from './scripts/script.ts'
+import { readHistory, readPage, readPageBack } from './scripts/read.ts'
+import { run } from './scripts/script.ts'
 
 /** Reading the history of a stream: page by page, each of them one bounded step for Redis. */
 
@@ -34,7 +36,20 @@ export async function readEntries(
   key: string,
   { from, to, most = READ_PAGE }: EntryRange & { most?: number },
 ): Promise<EntryPage<RawEntry>> {
-  const [next, ...rows] = asArray(await look(client, readPage, [key], [from, to, most]))
+  return asPage(await look(client, readPage, [key], [from, to, most]))
+}
+
+/** The same, newest first: `from` is the higher end of the range, and `to` the lower one. */
+export async function readEntriesBack(
+  client: Redis,
+  key: string,
+  { from, to, most = READ_PAGE }: EntryRange & { most?: number },
+): Promise<EntryPage<RawEntry>> {
+  return asPage(await look(client, readPageBack, [key], [from, to, most]))
+}
+
+function asPage(reply: unknown): EntryPage<RawEntry> {
+  const [next, ...rows] = asArray(reply)
   const entries = rows.map((row) => {
     const [id, fields] = row as [string, string[]]
     return { id, fields }
