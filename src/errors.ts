@@ -27,6 +27,7 @@ export type ErrorCode =
   | 'ERR_RETRY_AFTER'
   | 'ERR_FATAL'
   | 'ERR_WORKERS_ALIVE'
+  | 'ERR_PENDING'
   | 'ERR_CANCELLED_FULL'
   | 'ERR_HISTORY'
   | 'ERR_REPLAY'

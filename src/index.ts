@@ -65,6 +65,10 @@ export type {
   SettingsChange,
   StreamSettings,
 } from './settings.ts'
+export type { RewindResult } from './rewind.ts'
+export type { RewindOptions } from './rewind-asked.ts'
+export type { Elsewhere } from './redis/rewinding.ts'
+export type { GroupSettingsStand, Setting, Settings, SettingsChange, StreamSettings } from './settings.ts'
 export type { TrimOptions, TrimResult } from './trims.ts'
 export type { EntryCount, TrimPlan, Watermark } from './trim-plan.ts'
 export type { Range } from './range.ts'

@@ -7,6 +7,7 @@ import { abandonedLines, pinsText } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, tableLines, type Column } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
+import { registerRewind } from './rewind.ts'
 
 interface CreateFlags {
   readonly start: 'oldest' | 'now'
@@ -54,7 +55,7 @@ Examples:
 export function registerGroups(program: Command, context: CliContext): void {
   const groups = program
     .command('groups')
-    .description('see, make and remove the groups of a stream')
+    .description('see, make, rewind and remove the groups of a stream')
     .addHelpText('after', `\nExamples:\n  $ millrace groups list orders\n  $ millrace groups remove orders billing`)
   groups
     .command('list')
@@ -88,6 +89,7 @@ export function registerGroups(program: Command, context: CliContext): void {
       withInspector(context, (inspector) => create(context, inspector, { stream, group }, flags)),
     )
   addRemove(groups, context)
+  registerRewind(groups, context)
 }
 
 function addRemove(groups: Command, context: CliContext): void {

@@ -165,6 +165,7 @@ describe('exit codes', () => {
     ERR_CANCELLED: 1,
     ERR_RETRY_AFTER: 1,
     ERR_FATAL: 1,
+    ERR_PENDING: 1,
     ERR_WORKERS_ALIVE: 1,
     ERR_CANCELLED_FULL: 1,
     ERR_HISTORY: 4,
