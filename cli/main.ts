@@ -5,12 +5,15 @@ import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerGroups } from './commands/groups.ts'
+import { registerPending } from './commands/pending.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerScheduled } from './commands/scheduled.ts'
 import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
+import { registerTail } from './commands/tail.ts'
 import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
+import { registerWorkers } from './commands/workers.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
 import { printable, styled } from './output.ts'
@@ -68,6 +71,9 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
+registerPending(program, context)
+registerWorkers(program, context)
+registerTail(program, context)
 registerScheduled(program, context)
 registerCancel(program, context)
 registerDead(program, context)

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
+import type { GroupHistory, GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
@@ -8,6 +8,7 @@ import { abandonedLines } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText, tableLines, type Column } from '../output.ts'
 import { Screen } from '../screen.ts'
+import { hourLines } from '../sparkline.ts'
 import { onStopSignals } from '../stop-signals.ts'
 
 interface StatsFlags {
@@ -26,6 +27,9 @@ dead           dead letters of the group
 slots busy     handlers that run, of those that could run at once, over the workers of the last 5 seconds
 jobs/s         jobs that these workers complete a second
 history since  when the oldest entry of the stream was published
+
+Of one stream also what became of the jobs of the last hour, by the minute in which they were published: completed, and
+failed, which are attempts to be tried again and dead letters.
 
 A job is, for each group, in exactly one of: lag, pending, scheduled, dead, or settled.
 
@@ -47,18 +51,42 @@ export function registerStats(program: Command, context: CliContext): void {
     .addHelpText('after', EXAMPLES)
     .action((stream: string | undefined, { watch, json = false }: StatsFlags) =>
       withInspector(context, async (inspector) => {
-        const first = await inspector.stats(stream)
+        const first = await lookAt(inspector, stream)
         if (watch === undefined) return printOnce(context, first, json)
         await new Watch(context, inspector, { stream, json }).run(first, watch === true ? WATCH_MS : watch)
       }),
     )
 }
 
-function printOnce(context: CliContext, streams: readonly StreamStats[], json: boolean): void {
-  if (json) context.stdout.write(documentOf(streams))
-  else if (streams.length === 0) context.say(NO_STREAMS)
-  else context.stdout.write(`${statsLines(streams).join('\n')}\n`)
-  if (!json) for (const line of warningLines(streams)) context.say(line)
+/** What is shown at once: how streams stand, and of a stream that was named the last hour of its groups. */
+interface Seen {
+  readonly streams: readonly StreamStats[]
+  readonly history: readonly GroupHistory[] | undefined
+}
+
+async function lookAt(inspector: Inspector, stream: string | undefined): Promise<Seen> {
+  const streams = await inspector.stats(stream)
+  if (stream === undefined) return { streams, history: undefined }
+  const history: GroupHistory[] = []
+  // A group that is removed in between has no history, and is no reason to show nothing.
+  for (const { group } of streams[0]?.groups ?? []) {
+    const found = await inspector.history(stream, group).catch((error: unknown) => {
+      if (exitCodeOf(error) !== EXIT.notFound) throw error
+    })
+    if (found !== undefined) history.push(found)
+  }
+  return { streams, history }
+}
+
+function printOnce(context: CliContext, seen: Seen, json: boolean): void {
+  if (json) context.stdout.write(documentOf(seen))
+  else if (seen.streams.length === 0) context.say(NO_STREAMS)
+  else context.stdout.write(`${seenLines(context, seen).join('\n')}\n`)
+  if (!json) for (const line of warningLines(seen.streams)) context.say(line)
+}
+
+function seenLines(context: CliContext, { streams, history = [] }: Seen): string[] {
+  return [...statsLines(streams), ...hourLines(history, { env: context.env, columns: context.stdout.columns || 80 })]
 }
 
 /** Goes on until Ctrl-C, also while Redis is away: somebody who watches wants to see it come back. */
@@ -76,7 +104,7 @@ class Watch {
     this.#asked = asked
   }
 
-  async run(first: readonly StreamStats[], everyMs: number): Promise<void> {
+  async run(first: Seen, everyMs: number): Promise<void> {
     const ended = new AbortController()
     const stopListening = onStopSignals(
       () => ended.abort(),
@@ -97,8 +125,8 @@ class Watch {
 
   async #step(signal: AbortSignal): Promise<void> {
     try {
-      const streams = await this.#inspector.stats(this.#asked.stream)
-      if (!signal.aborted) this.#show(streams)
+      const seen = await lookAt(this.#inspector, this.#asked.stream)
+      if (!signal.aborted) this.#show(seen)
     } catch (error) {
       if (signal.aborted) return
       // What Redis does may pass; that the stream is gone too, but then nothing is there to show.
@@ -107,13 +135,13 @@ class Watch {
     }
   }
 
-  #show(streams: readonly StreamStats[]): void {
+  #show(seen: Seen): void {
     if (this.#asked.json) {
-      this.#context.stdout.write(documentOf(streams))
+      this.#context.stdout.write(documentOf(seen))
       return
     }
-    this.#shown = streams.length === 0 ? [NO_STREAMS] : statsLines(streams)
-    this.#warnings = warningLines(streams)
+    this.#shown = seen.streams.length === 0 ? [NO_STREAMS] : seenLines(this.#context, seen)
+    this.#warnings = warningLines(seen.streams)
     if (this.#screen === undefined) {
       this.#context.stdout.write(`${this.#shown.join('\n')}\n\n`)
       for (const line of this.#warnings) this.#context.say(line)
@@ -199,8 +227,8 @@ function cellsOf(stats: GroupStats): string[] {
   ]
 }
 
-function documentOf(streams: readonly StreamStats[]): string {
-  return jsonLine({ at: new Date().toISOString(), streams })
+function documentOf({ streams, history }: Seen): string {
+  return jsonLine({ at: new Date().toISOString(), streams, ...(history === undefined ? {} : { history }) })
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
