@@ -11,6 +11,7 @@ import { registerScheduled } from './commands/scheduled.ts'
 import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
 import { registerTail } from './commands/tail.ts'
+import { registerTop } from './commands/top.ts'
 import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
 import { registerWorkers } from './commands/workers.ts'
@@ -74,6 +75,7 @@ registerStats(program, context)
 registerPending(program, context)
 registerWorkers(program, context)
 registerTail(program, context)
+registerTop(program, context)
 registerScheduled(program, context)
 registerCancel(program, context)
 registerDead(program, context)

@@ -1,5 +1,6 @@
-import type { GroupHistory } from '../src/index.ts'
+import type { GroupHistory, HistoryMinute } from '../src/index.ts'
 import { countText, printable } from './output.ts'
+import { fitted } from './width.ts'
 
 /** Numbers over time as one line of bars. Pure. */
 
@@ -37,29 +38,32 @@ export function barsFor(columns: number, minutes: number): number {
   return columns >= 120 ? minutes : Math.ceil(minutes / 2)
 }
 
-/** The last hour of groups, two lines each: what was completed, and what failed. Nothing where nothing happened at all. */
+/** The last hour of groups, two lines each: what was completed, and what failed. Nothing for a group in which nothing happened. */
 export function hourLines(
   groups: readonly GroupHistory[],
   { columns, env }: { columns: number; env: NodeJS.ProcessEnv },
 ): string[] {
-  const rows = groups.flatMap(({ group, minutes }) => [
-    rowOf(
-      `${group} completed`,
-      minutes.map(({ completed }) => completed),
-      columns,
-    ),
-    rowOf(
-      `${group} failed`,
-      minutes.map(({ retried, dead }) => retried + dead),
-      columns,
-    ),
-  ])
-  if (rows.every(({ total }) => total === 0)) return []
-  const width = Math.max(...rows.map(({ name }) => name.length))
+  const isBusy = (minute: HistoryMinute) => minute.completed + minute.retried + minute.dead > 0
+  const rows = groups
+    .filter(({ minutes }) => minutes.some(isBusy))
+    .flatMap(({ group, minutes }) => [
+      rowOf(
+        `${group} completed`,
+        minutes.map(({ completed }) => completed),
+        columns,
+      ),
+      rowOf(
+        `${group} failed`,
+        minutes.map(({ retried, dead }) => retried + dead),
+        columns,
+      ),
+    ])
+  if (rows.length === 0) return []
+  const width = Math.min(Math.max(...rows.map(({ name }) => name.length)), Math.max(12, columns - 66))
   const widest = Math.max(...rows.map(({ most }) => countText(most).length))
   const lines = rows.map(({ name, values, most, total }) => {
     const bars = sparkline(values, isUnicode(env))
-    return `${name.padEnd(width)}  ${bars}  max ${countText(most).padStart(widest)}/min  ${countText(total)} in all`
+    return `${fitted(name, width)}  ${bars}  max ${countText(most).padStart(widest)}/min  ${countText(total)} in all`
   })
   return ['', `jobs published in the last hour, by minute`, ...lines]
 }

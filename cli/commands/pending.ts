@@ -3,8 +3,10 @@ import type { PendingJob } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { exactDuration, parseAge } from '../duration.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, plural, spanText, tableLines, type Column } from '../output.ts'
+import { jobText, leftText } from '../job-text.ts'
+import { countText, jsonLine, plural, spanText } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
 
 interface PendingFlags {
@@ -52,7 +54,8 @@ export function registerPending(program: Command, context: CliContext): void {
         })
         const { jobs, next, total } = page
         if (flags.json) return void context.stdout.write(jsonLine({ stream, group, ...page }))
-        if (jobs.length > 0) context.stdout.write(`${tableLines(COLUMNS, jobs.map(cellsOf)).join('\n')}\n`)
+        if (jobs.length > 0)
+          context.stdout.write(`${fittingTable(context.stdout, COLUMNS, jobs.map(cellsOf)).join('\n')}\n`)
         if (next !== null) {
           const words = ['pending', stream, group, ...wordsOf(flags), '--after', next]
           context.say(`there may be more, of ${countText(total)} pending: ${commandLine(command, ...words)}`)
@@ -77,22 +80,23 @@ function wordsOf({ worker, idle, limit }: PendingFlags): string[] {
   ]
 }
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittingColumn[] = [
   { title: 'id' },
   { title: 'job' },
   { title: 'idle', align: 'right' },
-  { title: 'left', align: 'right' },
+  { title: 'left', align: 'right', spare: 1 },
   { title: 'sent', align: 'right' },
   { title: 'worker' },
 ]
 
 function cellsOf(row: PendingJob): string[] {
-  const { jobId, idleMs, leaseLeftMs, deliveries } = row
-  const left = leaseLeftMs === null ? '-' : leaseLeftMs === 0 ? 'over' : spanText(leaseLeftMs / 1000)
-  return [jobId, jobText(row), spanText(idleMs / 1000), left, String(deliveries), row.worker ?? '(handed back)']
-}
-
-/** The name of a pending job, and what is special about its entry. */
-export function jobText({ job, isGone, source }: PendingJob): string {
-  return `${isGone ? '(gone)' : (job ?? '(no job)')}${source === 'redelivery' ? ' r' : ''}`
+  const { jobId, idleMs, deliveries } = row
+  return [
+    jobId,
+    jobText(row),
+    spanText(idleMs / 1000),
+    leftText(row),
+    String(deliveries),
+    row.worker ?? '(handed back)',
+  ]
 }

@@ -5,8 +5,9 @@ import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
 import { abandonedLines } from '../group-text.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, momentText, plural, printable, spanText, tableLines, type Column } from '../output.ts'
+import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
 import { Screen } from '../screen.ts'
 import { hourLines } from '../sparkline.ts'
 import { onStopSignals } from '../stop-signals.ts'
@@ -30,6 +31,8 @@ history since  when the oldest entry of the stream was published
 
 Of one stream also what became of the jobs of the last hour, by the minute in which they were published: completed, and
 failed, which are attempts to be tried again and dead letters.
+
+A terminal that is too narrow for all columns is shown the most important ones.
 
 A job is, for each group, in exactly one of: lag, pending, scheduled, dead, or settled.
 
@@ -86,7 +89,10 @@ function printOnce(context: CliContext, seen: Seen, json: boolean): void {
 }
 
 function seenLines(context: CliContext, { streams, history = [] }: Seen): string[] {
-  return [...statsLines(streams), ...hourLines(history, { env: context.env, columns: context.stdout.columns || 80 })]
+  return [
+    ...statsLines(context, streams),
+    ...hourLines(history, { env: context.env, columns: context.stdout.columns || 80 }),
+  ]
 }
 
 /** Goes on until Ctrl-C, also while Redis is away: somebody who watches wants to see it come back. */
@@ -166,22 +172,22 @@ class Watch {
 
 const NO_STREAMS = `no streams yet; publish a first job with: millrace publish orders send-receipt '{"order":42}'`
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittingColumn[] = [
   { title: 'stream' },
   { title: 'group' },
   { title: 'lag', align: 'right' },
-  { title: 'lag s', align: 'right' },
+  { title: 'lag s', align: 'right', spare: 2 },
   { title: 'pending', align: 'right' },
-  { title: 'oldest', align: 'right' },
+  { title: 'oldest', align: 'right', spare: 4 },
   { title: 'scheduled', align: 'right' },
   { title: 'dead', align: 'right' },
   { title: 'workers', align: 'right' },
-  { title: 'slots busy', align: 'right' },
+  { title: 'slots busy', align: 'right', spare: 3 },
   { title: 'jobs/s', align: 'right' },
-  { title: 'history since' },
+  { title: 'history since', spare: 5 },
 ]
 
-function statsLines(streams: readonly StreamStats[]): string[] {
+function statsLines({ stdout }: CliContext, streams: readonly StreamStats[]): string[] {
   const rows = streams.flatMap((stats) => {
     const { stream, entries, oldestEntryMs, groups, scheduled } = stats
     const since = oldestEntryMs === null ? '-' : momentText(oldestEntryMs)
@@ -189,7 +195,7 @@ function statsLines(streams: readonly StreamStats[]): string[] {
     const ofGroups = groups.length === 0 ? [none] : groups.map((group) => [stream, ...cellsOf(group), since])
     return scheduled === 0 ? ofGroups : [...ofGroups, [stream, `(${delayedText(stats)})`]]
   })
-  return tableLines(COLUMNS, rows)
+  return fittingTable(stdout, COLUMNS, rows)
 }
 
 /** Jobs that were published with a delay: no group has them yet. */

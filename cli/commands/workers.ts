@@ -1,8 +1,10 @@
 import type { Command } from 'commander'
 import type { WorkerRow } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { jsonLine, plural, spanText, tableLines, type Column } from '../output.ts'
+import { busyText, seenText } from '../job-text.ts'
+import { jsonLine, plural } from '../output.ts'
 
 const HELP = `
 worker   its name as a consumer, new at every start
@@ -28,7 +30,8 @@ export function registerWorkers(program: Command, context: CliContext): void {
         const at = new Date().toISOString()
         if (json) return void context.stdout.write(jsonLine({ at, stream, group, ...page }))
         const { workers, handedBack, more } = page
-        if (workers.length > 0) context.stdout.write(`${tableLines(COLUMNS, workers.map(cellsOf)).join('\n')}\n`)
+        if (workers.length > 0)
+          context.stdout.write(`${fittingTable(context.stdout, COLUMNS, workers.map(cellsOf)).join('\n')}\n`)
         else context.say(`group ${group} of ${stream} has no workers`)
         if (handedBack > 0) {
           context.say(`${plural(handedBack, 'entry', 'entries')} handed back, for the next worker that has room`)
@@ -38,15 +41,15 @@ export function registerWorkers(program: Command, context: CliContext): void {
     )
 }
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittingColumn[] = [
   { title: 'worker' },
-  { title: 'host' },
-  { title: 'pid', align: 'right' },
+  { title: 'host', spare: 3 },
+  { title: 'pid', align: 'right', spare: 2 },
   { title: 'seen', align: 'right' },
   { title: 'busy', align: 'right' },
   { title: 'jobs/s', align: 'right' },
   { title: 'pending', align: 'right' },
-  { title: 'version' },
+  { title: 'version', spare: 1 },
 ]
 
 function cellsOf(row: WorkerRow): string[] {
@@ -60,14 +63,4 @@ function cellsOf(row: WorkerRow): string[] {
     String(row.pending),
     row.version ?? '-',
   ]
-}
-
-/** How long ago a worker was heard of, and whether that is too long. */
-export function seenText({ isAlive, seenAgoMs }: WorkerRow): string {
-  const ago = seenAgoMs === null ? '' : spanText(seenAgoMs / 1000)
-  return isAlive ? ago : `dead ${ago}`.trimEnd()
-}
-
-export function busyText({ isAlive, running, slots }: WorkerRow): string {
-  return isAlive ? `${running}/${slots}` : '-'
 }
