@@ -152,7 +152,7 @@ function lastLine({ question, message, view, isHelp }: TopState): Line {
 function emptyText(view: View): string {
   switch (view.kind) {
     case 'streams':
-      return '  no streams yet'
+      return `  no streams yet; publish a first job with: millrace publish orders hello '{}'`
     case 'groups':
       return '  no group yet: nobody reads this stream'
     case 'jobs':
@@ -171,13 +171,13 @@ const HELP = [
   '  esc left h        back',
   '  tab 1 2 3         pending jobs, dead letters, workers of a group',
   '  p                 pause or resume the stream or the group',
-  '  r                 redrive: the dead letter under the cursor, else all of the group',
+  '  r                 redrive: the dead letter under the cursor, else all there are',
   '  R                 redrive all dead letters of the group',
   '  ctrl-l            look again now',
   '  ?                 this help',
   '  q ctrl-c          quit',
   '',
-  '  lag    entries not yet delivered; ? where Redis does not know. age: of the oldest of them',
+  '  lag    entries not yet delivered; ? where Redis does not know; age of the oldest',
   '  sched  retries that wait for their time, and of a stream delayed jobs',
   '  left   what is left of the lease. sent: how often it was delivered',
   '',
