@@ -1,5 +1,6 @@
 import type { GroupHistory, HistoryMinute } from '../src/index.ts'
-import { countText, printable } from './output.ts'
+import { compactCount } from './compact.ts'
+import { printable } from './output.ts'
 import { fitted } from './width.ts'
 
 /** Numbers over time as one line of bars. Pure. */
@@ -46,33 +47,35 @@ export function hourLines(
   const isBusy = (minute: HistoryMinute) => minute.completed + minute.retried + minute.dead > 0
   const rows = groups
     .filter(({ minutes }) => minutes.some(isBusy))
-    .flatMap(({ group, minutes }) => [
-      rowOf(
-        `${group} completed`,
-        minutes.map(({ completed }) => completed),
-        columns,
-      ),
-      rowOf(
-        `${group} failed`,
-        minutes.map(({ retried, dead }) => retried + dead),
-        columns,
-      ),
-    ])
+    .flatMap(({ group, minutes }) => {
+      const [completed, failed] = [minutes.map((minute) => minute.completed), minutes.map(failedIn)]
+      const name = printable(group)
+      return [
+        { name, what: 'completed', values: completed },
+        { name, what: 'failed   ', values: failed },
+      ]
+    })
   if (rows.length === 0) return []
-  const width = Math.min(Math.max(...rows.map(({ name }) => name.length)), Math.max(12, columns - 66))
-  const widest = Math.max(...rows.map(({ most }) => countText(most).length))
-  const lines = rows.map(({ name, values, most, total }) => {
-    const bars = sparkline(values, isUnicode(env))
-    return `${fitted(name, width)}  ${bars}  max ${countText(most).padStart(widest)}/min  ${countText(total)} in all`
-  })
-  return ['', `jobs published in the last hour, by minute`, ...lines]
+  const told = rows.map((row) => ({ ...row, behind: `${barsOf(row.values, columns, env)}  ${sumsText(row.values)}` }))
+  const taken = Math.max(...told.map(({ what, behind }) => what.length + behind.length)) + 2 * GAP
+  const widest = Math.max(...rows.map(({ name }) => name.length))
+  const width = Math.min(widest, Math.max(LEAST_NAME, columns - taken))
+  const lines = told.map(({ name, what, behind }) => `${fitted(name, width)}  ${what}  ${behind}`)
+  return ['', 'jobs published in the last hour, by minute', ...lines]
 }
 
-function rowOf(name: string, values: readonly number[], columns: number) {
-  return {
-    name: printable(name),
-    values: bucketed(values, barsFor(columns, values.length)),
-    most: Math.max(...values, 0),
-    total: values.reduce((sum, value) => sum + value, 0),
-  }
+const GAP = 2
+const LEAST_NAME = 6
+
+function barsOf(values: readonly number[], columns: number, env: NodeJS.ProcessEnv): string {
+  return sparkline(bucketed(values, barsFor(columns, values.length)), isUnicode(env))
+}
+
+function sumsText(values: readonly number[]): string {
+  const total = values.reduce((sum, value) => sum + value, 0)
+  return `max ${compactCount(Math.max(...values, 0)).padStart(5)}/min  total ${compactCount(total).padStart(5)}`
+}
+
+function failedIn({ retried, dead }: HistoryMinute): number {
+  return retried + dead
 }

@@ -1,7 +1,8 @@
+import { compactCount } from '../compact.ts'
 import { countText, plural, printable, type Style } from '../output.ts'
 import { hourLines } from '../sparkline.ts'
 import { clipped, fitted, widthOf } from '../width.ts'
-import { compactCount, tableOf, type TopColumn, type TopTable } from './rows.ts'
+import { tableOf, type TopColumn, type TopTable } from './rows.ts'
 import { TABS, type TopState, type View } from './state.ts'
 
 /** What the screen shows: exactly as many lines as it has, none wider than it is. Pure. */
@@ -82,11 +83,13 @@ const MARK = '> '
 const BLANK = '  '
 const GAP = 2
 const LEAST_FLEXIBLE = 10
+/** So that columns of numbers stand still while these change. */
+const LEAST_NUMBER = 5
 
 /** As wide as what is in them; the flexible one has what is left, and where that is too little the widest give way. */
 function widthsOf(columns: readonly TopColumn[], rows: readonly (readonly string[])[], width: number): number[] {
-  const natural = columns.map(({ title }, at) =>
-    Math.max(title.length, ...rows.map((cells) => widthOf(cells[at] ?? ''))),
+  const natural = columns.map(({ title, align }, at) =>
+    Math.max(title.length, align === 'right' ? LEAST_NUMBER : 0, ...rows.map((cells) => widthOf(cells[at] ?? ''))),
   )
   const flexible = columns.findIndex(({ isFlexible }) => isFlexible)
   let others = natural.reduce((sum, each, at) => sum + GAP + (at === flexible ? 0 : each), -GAP)
@@ -143,10 +146,10 @@ function lastLine({ question, message, view, isHelp }: TopState): Line {
   if (message !== undefined) return { text: message, style: 'yellow' }
   if (isHelp) return { text: 'any key goes back  q quit', style: 'dim' }
   const open = view.kind === 'jobs' ? 'tab other list' : 'enter open'
-  const redrive =
-    view.kind === 'streams' ? '' : view.kind === 'jobs' && view.tab === 'dead' ? '  r R redrive' : '  r redrive'
   const back = view.kind === 'streams' ? '' : '  esc back'
-  return { text: `up down move  ${open}${back}  p pause or resume${redrive}  ? help  q quit`, style: 'dim' }
+  const isLetter = view.kind === 'jobs' && view.tab === 'dead'
+  const redrive = view.kind === 'streams' ? '' : isLetter ? '  r R redrive' : '  r redrive'
+  return { text: `j k move  ${open}${back}  p pause${redrive}  ? help  q quit`, style: 'dim' }
 }
 
 function emptyText(view: View): string {

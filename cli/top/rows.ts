@@ -1,4 +1,5 @@
 import type { DeadLetter, GroupStats, PendingJob, StreamStats, WorkerRow } from '../../src/index.ts'
+import { compactCount } from '../compact.ts'
 import { busyText, jobText, leftText, seenText } from '../job-text.ts'
 import { printable, spanText } from '../output.ts'
 import { isPaused } from './pausing.ts'
@@ -169,21 +170,6 @@ function ageText(seconds: number): string {
 
 function rateText(perSecond: number): string {
   return perSecond < 1000 ? perSecond.toFixed(1) : compactCount(perSecond)
-}
-
-/** 9999, 12.3k, 2.0M: never wider than six. */
-export function compactCount(count: number): string {
-  if (count < 10_000) return String(Math.round(count))
-  for (const [unit, size] of [
-    ['k', 1e3],
-    ['M', 1e6],
-    ['G', 1e9],
-  ] as const) {
-    const value = count / size
-    if (value < 99.95) return `${value.toFixed(1)}${unit}`
-    if (value < 999.5) return `${value.toFixed(0)}${unit}`
-  }
-  return count.toExponential(0)
 }
 
 function sum(counts: readonly number[]): number {
