@@ -8,14 +8,18 @@ import { registerDemo } from './commands/demo.ts'
 import { registerExplain } from './commands/explain.ts'
 import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
+import { registerPending } from './commands/pending.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerReplay } from './commands/replay.ts'
 import { registerReplays } from './commands/replays.ts'
 import { registerScheduled } from './commands/scheduled.ts'
 import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
+import { registerTail } from './commands/tail.ts'
+import { registerTop } from './commands/top.ts'
 import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
+import { registerWorkers } from './commands/workers.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
 import { printable, styled } from './output.ts'
@@ -78,6 +82,10 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
+registerPending(program, context)
+registerWorkers(program, context)
+registerTail(program, context)
+registerTop(program, context)
 registerScheduled(program, context)
 registerExplain(program, context)
 registerFind(program, context)
