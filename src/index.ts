@@ -68,7 +68,6 @@ export type {
 export type { RewindResult } from './rewind.ts'
 export type { RewindOptions } from './rewind-asked.ts'
 export type { Elsewhere } from './redis/rewinding.ts'
-export type { GroupSettingsStand, Setting, Settings, SettingsChange, StreamSettings } from './settings.ts'
 export type { GroupHistory, HistoryMinute, HistoryOptions } from './history.ts'
 export type { PendingJob, PendingOptions, PendingPage } from './pending.ts'
 export type { TailEntry, TailNotice, TailOptions } from './tail.ts'

@@ -140,28 +140,38 @@ export class Inspector {
    */
   async audit(stream: string, options: AuditOptions): Promise<AuditResult> {
     return auditStream(this.#asking, stream, options)
+  }
+
+  /**
    * What a group has in hand, in the order of entry ids, page by page: who has it, since when, how often it was delivered.
    * @throws OptionError; MillraceError ERR_NOT_FOUND; UnknownGroupError; RedisError.
+   */
   async pending(stream: string, group: string, options: PendingOptions = {}): Promise<PendingPage> {
     return pendingJobs(this.#asking, stream, group, options)
   }
+
   /**
    * Who works for a group, and who did and holds entries still.
    * @throws OptionError; MillraceError ERR_NOT_FOUND; UnknownGroupError; RedisError.
+   */
   async workers(stream: string, group: string): Promise<WorkersPage> {
     return groupWorkers(this.#asking, stream, group)
   }
+
   /**
    * What became of a group's jobs, by the minute in which they were published; kept for about a week.
    * @throws OptionError; MillraceError ERR_NOT_FOUND; UnknownGroupError; RedisError.
+   */
   async history(stream: string, group: string, options: HistoryOptions = {}): Promise<GroupHistory> {
     return groupHistory(this.#asking, stream, group, options)
   }
+
   /**
    * The newest entries of a stream that match, oldest first; with `follow` also those that come, each once, until the signal
    * aborts or the loop is left. One search looks back at most over 100 000 entries or 200 MiB.
    * @throws OptionError at once; in the loop MillraceError ERR_NOT_FOUND and ERR_HISTORY, and RedisError, but not for a Redis
    * that goes away while it follows: then it waits.
+   */
   tail(stream: string, options: TailOptions = {}): AsyncGenerator<TailEntry> {
     return tailStream(this.#asking, stream, options)
   }

@@ -2,11 +2,9 @@ import type { Redis } from 'ioredis'
 import { withoutArguments } from './faults.ts'
 import { look } from './inspection.ts'
 import { asArray, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
-import { readHistory, readPage } from './scripts/read.ts'
+import { readHistory, readPage, readPageBack } from './scripts/read.ts'
 import { readByIds } from './scripts/replay.ts'
 import type { Argument, Script } from './scripts/script.ts'
-import { readHistory, readPage, readPageBack } from './scripts/read.ts'
-import { run } from './scripts/script.ts'
 
 /** Reading the history of a stream: page by page, each of them one bounded step for Redis. */
 
