@@ -1,6 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { removeStream, type Job, type Replay, type ReplayOptions } from '../src/index.ts'
-import { compareIds, isCopyId } from '../src/redis/entry-id.ts'
+import { compareIds, isCopyId, tallySlot } from '../src/redis/entry-id.ts'
 import {
   holdsKey,
   indexKey,
@@ -9,6 +9,7 @@ import {
   replayKey,
   replaysKey,
   STREAMS_KEY,
+  tallyKey,
 } from '../src/redis/keys.ts'
 import { MOST_VALUES } from '../src/redis/replays.ts'
 import { newProducer } from './fixtures/producers.ts'
@@ -222,6 +223,33 @@ describe('a replay into a group', () => {
     await makeGroup()
     await replays().resume('orders', replay?.id ?? '')
     expect(await originals(redis.client)).toEqual(ids)
+  })
+})
+
+describe('the pace of a replay', () => {
+  test('is never more than its rate in any second, in steps of a tenth', async () => {
+    await arrange(1000)
+    const steps: number[] = []
+    await start({ perSecond: 500, limit: 900, onProgress: ({ copied }) => void steps.push(copied) })
+    expect(Math.max(...steps.map((copied, at) => copied - (steps[at - 1] ?? 0)))).toBe(50)
+    // By the clock of Redis, which the ids of copies are of.
+    const times = (await copies(redis.client)).map(({ id }) => Number(id.split('-')[0]))
+    expect(times).toHaveLength(900)
+    for (const from of times)
+      expect(times.filter((ms) => ms >= from && ms < from + 1000).length).toBeLessThanOrEqual(500)
+  })
+
+  test('does not depend on the clock of this machine, nor does where copies are counted', async () => {
+    await arrange(10)
+    const wrong = vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 50 * 3_600_000)
+    try {
+      expect(await start()).toMatchObject({ copied: 10 })
+    } finally {
+      wrong.mockRestore()
+    }
+    const { hour } = tallySlot(`${await serverMs(redis.client)}-0`)
+    expect(await redis.client.keys('*:tally:*')).toEqual([tallyKey('orders', group, hour)])
+    expect(await redis.client.pttl(tallyKey('orders', group, hour))).toBeGreaterThan(6 * 86_400_000)
   })
 })
 

@@ -16,7 +16,7 @@ export function planLines(plan: ReplayPlan, columns: number): string[] {
     ...rangeLines(plan),
     `  size  ${countText(matches)} of ${plural(scanned, 'entry', 'entries')}, ${sizeText(bytes)}`,
     ...(byJob.length === 0 ? [] : [`  job   ${namesText(byJob)}`]),
-    ...(matches === 0 ? [] : [`  time  about ${spanText(seconds)}`]),
+    ...(matches === 0 ? [] : [`  time  ${seconds < 1 ? 'less than a second' : `about ${spanText(seconds)}`}`]),
     ...remarkLines(plan),
     ...(histogram === null || matches === 0
       ? []

@@ -49,7 +49,7 @@ describe('millrace replay', () => {
       `  to    ${ids[999]} (${at(HISTORY_MS + 9990)})`,
       expect.stringMatching(/^ {2}size {2}800 of 1,000 entries, [\d.]+ KiB$/),
       '  job   charge 600, mail 200',
-      '  time  about 0.0s',
+      '  time  less than a second',
       '',
       'published, by 500ms (UTC)',
     ])
