@@ -69,9 +69,10 @@ export class ReplayRunner {
   /** Lets it stand where it is; its hold lasts a day from now on. */
   async pause(): Promise<void> {
     // Not under the signal: it has aborted already.
-    await this.#asking.run(this.#what, (client) => turn(client, this.#place, { wanted: 'paused' }))
+    const status = await this.#asking.run(this.#what, (client) => turn(client, this.#place, { wanted: 'paused' }))
     const cursor = this.#replay?.cursor
-    if (cursor !== undefined) await this.#asking.run(this.#what, (client) => this.#hold(client, cursor))
+    if (cursor !== undefined && status === 'paused')
+      await this.#asking.run(this.#what, (client) => this.#hold(client, cursor))
   }
 
   readonly #ask: Ask = (question) =>
