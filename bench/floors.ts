@@ -48,7 +48,22 @@ export const FLOORS: readonly Floor[] = [
   floor('promote due jobs and run them, to BullMQ', perSecondOf('promotion'), 'bullmq', 1),
   floor('die at the first failure, to BullMQ', { measure: 'dead-redrive', figure: 'deadPerSecond' }, 'bullmq', 1),
   floor('redrive all, to BullMQ', { measure: 'dead-redrive', figure: 'redrivenPerSecond' }, 'bullmq', 1),
+  own('dry run of a replay, entries/s', 'dryRunPerSecond', 'at least', 100_000),
+  own('dry run of a replay filtered by payload, entries/s', 'wherePerSecond', 'at least', 100_000),
+  own('entries asked for in a call', 'entriesPerCall', 'at most', 500),
+  own('replay into a group, jobs/s', 'replayPerSecond', 'at least', 30_000),
+  own('replay at a given rate, off by %', 'paceError', 'at most', 5),
+  own('stats, 2 million entries to 2 thousand', 'statsRatio', 'at most', 1.5),
+  own('explain, 2 million entries to 2 thousand', 'explainRatio', 'at most', 1.5),
+  own('top, 2 million entries to 2 thousand', 'topRatio', 'at most', 1.5),
+  own('commands of explain', 'explainCommands', 'at most', 20),
+  own('dearest command on average, µs', 'worstCommandUs', 'at most', 5000),
 ]
+
+/** A figure of recovery that is judged by itself. */
+function own(title: string, figure: string, bound: Floor['bound'], limit: number): Floor {
+  return { title, of: millrace('recovery', figure), over: [], bound, limit }
+}
 
 type Figure = Omit<FigureName, 'contender'>
 

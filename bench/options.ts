@@ -7,6 +7,8 @@ export interface BenchOptions {
   readonly quick: boolean
   /** Measure what happens to jobs that fail or wait, instead of the rest. */
   readonly lifecycle: boolean
+  /** Measure replay, audit, explain and the like on a long history instead. */
+  readonly recovery: boolean
   /** Names of groups, of both kinds; none is all of the chosen kind. */
   readonly only: readonly string[]
   readonly rounds: number | undefined
@@ -24,11 +26,13 @@ Exit codes: 0 ok, 1 a floor was missed or something failed, 2 usage, 130 interru
 
 Measures: ${NAMES.plain.join(', ')}
 With --lifecycle: ${NAMES.lifecycle.join(', ')}
+With --recovery: ${NAMES.recovery.join(', ')}
 
 Examples:
   $ npm run bench -- --json bench.json
   $ npm run bench -- --only process --only publish-many --rounds 3
   $ npm run bench -- --lifecycle
+  $ npm run bench -- --recovery
   $ npm run bench -- --quick`
 
 /** Reads the command line. @throws CommanderError with what is to be said, also for --help. */
@@ -36,9 +40,14 @@ export function readOptions(args: readonly string[]): BenchOptions {
   const program = new Command('npm run bench --')
     .description('Measures millrace beside a plain loop over Redis Streams, BullMQ and Bee-Queue.')
     .addOption(
-      listOption('--only <measure>', 'measure this alone; may be given again', [...NAMES.plain, ...NAMES.lifecycle]),
+      listOption('--only <measure>', 'measure this alone; may be given again', [
+        ...NAMES.plain,
+        ...NAMES.lifecycle,
+        ...NAMES.recovery,
+      ]),
     )
     .option('--lifecycle', 'measure retries, scheduled jobs and dead letters instead, beside BullMQ', false)
+    .option('--recovery', 'measure replay, audit, explain and the like on two million entries instead', false)
     .option('--rounds <n>', 'rounds of each measure', wholeNumber)
     .option('--quick', 'tiny counts and one round: only whether it runs; no floor is judged', false)
     .addOption(listOption('--without <peer>', 'go on as if this peer were not installed; may be given again', PEERS))
@@ -50,10 +59,12 @@ export function readOptions(args: readonly string[]): BenchOptions {
     .allowExcessArguments(false)
     .exitOverride()
   program.parse(args, { from: 'user' })
-  const { quick, lifecycle, only, rounds, without, json, markdown, profile } = program.opts<Partial<BenchOptions>>()
+  const { quick, lifecycle, recovery, only, rounds, without, json, markdown, profile } =
+    program.opts<Partial<BenchOptions>>()
   return {
     quick: quick === true,
     lifecycle: lifecycle === true,
+    recovery: recovery === true,
     only: only ?? [],
     rounds,
     without: without ?? [],

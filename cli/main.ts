@@ -5,13 +5,21 @@ import { registerAudit } from './commands/audit.ts'
 import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
+import { registerExplain } from './commands/explain.ts'
+import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
+import { registerPending } from './commands/pending.ts'
 import { registerPublish } from './commands/publish.ts'
+import { registerReplay } from './commands/replay.ts'
+import { registerReplays } from './commands/replays.ts'
 import { registerScheduled } from './commands/scheduled.ts'
 import { registerSettings } from './commands/settings.ts'
 import { registerStats } from './commands/stats.ts'
+import { registerTail } from './commands/tail.ts'
+import { registerTop } from './commands/top.ts'
 import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
+import { registerWorkers } from './commands/workers.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
 import { printable, styled } from './output.ts'
@@ -74,12 +82,20 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerStats(program, context)
+registerPending(program, context)
+registerWorkers(program, context)
+registerTail(program, context)
+registerTop(program, context)
 registerScheduled(program, context)
+registerExplain(program, context)
+registerFind(program, context)
 registerCancel(program, context)
 registerDead(program, context)
 registerGroups(program, context)
 registerSettings(program, context)
 registerTrim(program, context)
+registerReplay(program, context)
+registerReplays(program, context)
 registerAudit(program, context)
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).

@@ -46,7 +46,8 @@ export function rangeWords(option: '--from' | '--to', end: number | string | und
   return [option, typeof end === 'number' ? new Date(end).toISOString() : end]
 }
 
-function endOf(context: CliContext, option: string, end: RangeEnd): number | string {
+/** What one end means. Tells what a local time was taken for. */
+export function endOf(context: CliContext, option: string, end: RangeEnd): number | string {
   if ('id' in end) return end.id
   echoInstant(context, option, end)
   return end.ms

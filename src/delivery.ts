@@ -78,6 +78,11 @@ export class Delivery implements Job {
     return this.earlier?.spent ?? 0
   }
 
+  get replayOf(): { readonly stream: string; readonly id: string } | undefined {
+    const original = this.earlier?.replayOf
+    return original && { stream: original.stream ?? this.stream, id: original.id }
+  }
+
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
@@ -103,7 +108,8 @@ export class Delivery implements Job {
   /** The first attempt has failed now, unless one had before. */
   failed(nowMs: number): void {
     if (this.firstFailedMs !== undefined) return
-    this.earlier = { dueMs: this.earlier?.dueMs, firstFailedMs: Math.floor(nowMs), spent: this.past }
+    const { dueMs, replayOf } = this.earlier ?? {}
+    this.earlier = { dueMs, firstFailedMs: Math.floor(nowMs), spent: this.past, replayOf }
   }
 
   /** Whether it goes on for `graceMs` and more after its signal was aborted; true once. */

@@ -130,9 +130,15 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     todo: 'Repair what the message names, then redrive the dead letter.',
   },
   ERR_WORKERS_ALIVE: {
-    thrownBy: 'The removal of a group, by the inspector or `millrace groups remove`: workers of the group are alive.',
-    inRedis: 'Jobs stay as they are; nothing was removed.',
-    todo: 'Stop these workers first: they would make the group again.',
+    thrownBy:
+      'Removing or rewinding a group, by the inspector or `millrace groups remove` and `rewind`: workers of it are alive.',
+    inRedis: 'Jobs stay as they are; nothing was changed.',
+    todo: 'Stop these workers first: they would make the group again, or run a job twice at once. Else force it.',
+  },
+  ERR_PENDING: {
+    thrownBy: 'Rewinding a group: more than 500 jobs of the range are pending, more than one step of Redis may settle.',
+    inRedis: 'Yes: they stay pending; nothing was changed.',
+    todo: 'Let a worker finish them, or stop reading with `millrace pause` until they are done; then rewind.',
   },
   ERR_CANCELLED_FULL: {
     thrownBy: '`inspector.cancel` and `millrace cancel`: 100 000 jobs of the stream are noted as cancelled already.',
@@ -143,5 +149,11 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     thrownBy: 'Replay, rewind, find and audit: the range begins before what the stream still holds.',
     inRedis: 'Jobs stay as they are; nothing was begun.',
     todo: 'Ask from the entry that the message names on. Raise the retention of the stream if that is too late.',
+  },
+  ERR_REPLAY: {
+    thrownBy:
+      'Starting or resuming a replay: it was cancelled, or 100 replays that are not over hold the history of the stream.',
+    inRedis: 'Jobs stay as they are; what a replay had copied stays copied.',
+    todo: 'Begin another replay; finish or cancel those that nobody needs (`replays list`).',
   },
 }

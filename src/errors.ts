@@ -27,8 +27,10 @@ export type ErrorCode =
   | 'ERR_RETRY_AFTER'
   | 'ERR_FATAL'
   | 'ERR_WORKERS_ALIVE'
+  | 'ERR_PENDING'
   | 'ERR_CANCELLED_FULL'
   | 'ERR_HISTORY'
+  | 'ERR_REPLAY'
 
 /** Base class of all errors thrown by millrace; `instanceof MillraceError` tells them from a handler's own. */
 export class MillraceError extends Error {

@@ -8,6 +8,8 @@ import { destroyGroup, isRecorded, makeGroup } from './redis/groups.ts'
 import { readGroup } from './redis/inspection.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
 import { listStream } from './redis/stream.ts'
+import { rewindGroup, type RewindResult } from './rewind.ts'
+import type { RewindOptions } from './rewind-asked.ts'
 import { DELIVERIES, LEASE_MS } from './settings.ts'
 import { groupStats, type GroupStats } from './stats.ts'
 
@@ -105,6 +107,21 @@ export class Groups {
       )
     }
     return plan
+  }
+
+  /**
+   * Sets a group back to a point of the stream's history: everything from there on is delivered to it again, in order, and its
+   * lag stays known. Without `execute` it only tells how many jobs that would be. Other groups see nothing of it. Asked again
+   * before the group has read on, it finds that nothing is left to be done.
+   * Handlers run again for jobs that completed. What the group sees again anyway (retries, what was redriven or replayed) is
+   * not touched, and runs too.
+   * @throws OptionError for a point ahead of where the group is: a rewind skips nothing; MillraceError ERR_HISTORY for one
+   * before the stream's history begins, ERR_WORKERS_ALIVE while one of its workers was heard of in the last 5 s, unless
+   * `force`, ERR_PENDING if more than 500 jobs of the range are pending, ERR_NOT_FOUND if there is no such stream;
+   * UnknownGroupError; RedisError. Nothing was changed in these cases, but after a RedisError of an `execute`: ask again.
+   */
+  async rewind(stream: string, group: string, options: RewindOptions): Promise<RewindResult> {
+    return rewindGroup(this.#asking, { stream, group }, options)
   }
 }
 

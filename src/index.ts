@@ -39,6 +39,19 @@ export type { DeadErrorGroup } from './dead-errors.ts'
 export type { DeadPlan, DeadProgress, DeadRefusal } from './dead-moves.ts'
 export type { DeadLetter } from './redis/dead.ts'
 export type { DeadField } from './redis/dead-fields.ts'
+export type { ExplainOptions } from './explain.ts'
+export type {
+  AskedId,
+  ExplainedGroup,
+  ExplainedJob,
+  Explanation,
+  GroupState,
+  Paused,
+  Rewound,
+  Sentence,
+  StreamHistory,
+} from './explanation.ts'
+export type { FindOptions, FindProgress, Found, FoundJob } from './find.ts'
 export { PartlyDoneError } from './partly-done.ts'
 export { ABANDONED_AFTER_MS } from './stats.ts'
 export type { GroupStats, Pins, ScheduledStats, StreamStats } from './stats.ts'
@@ -52,9 +65,21 @@ export type {
   SettingsChange,
   StreamSettings,
 } from './settings.ts'
+export type { RewindResult } from './rewind.ts'
+export type { RewindOptions } from './rewind-asked.ts'
+export type { Elsewhere } from './redis/rewinding.ts'
+export type { GroupHistory, HistoryMinute, HistoryOptions } from './history.ts'
+export type { PendingJob, PendingOptions, PendingPage } from './pending.ts'
+export type { TailEntry, TailNotice, TailOptions } from './tail.ts'
+export type { WorkerRow, WorkersPage } from './group-workers.ts'
 export type { TrimOptions, TrimResult } from './trims.ts'
 export type { EntryCount, TrimPlan, Watermark } from './trim-plan.ts'
 export type { Range } from './range.ts'
+export type { ReplayResult, Replays, ResumeOptions } from './replays.ts'
+export type { ReplayOptions, ReplayProgress } from './replay-asked.ts'
+export type { Histogram } from './replay-histogram.ts'
+export type { ReplayPlan, ReplaySample } from './replay-plan.ts'
+export type { Replay, ReplayStatus, ReplayTarget } from './replay-state.ts'
 export type { AuditOptions, AuditResult } from './audit.ts'
 export type { AuditFinding, FindingKind } from './audit-findings.ts'
 export type { AuditCounts, AuditMinute } from './audit-minutes.ts'

@@ -2,18 +2,26 @@ import { Asking } from './asking.ts'
 import { auditStream, type AuditOptions, type AuditResult } from './audit.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { DeadLetters } from './dead-letters.ts'
+import { checkExplain, explainJob, type ExplainOptions } from './explain.ts'
+import type { Explanation } from './explanation.ts'
 import { existingStream, MOST_GROUPS, otherType, streamsInUse } from './existing.ts'
+import { checkFind, findJobs, type Found, type FindOptions } from './find.ts'
 import { readGroups } from './group-reading.ts'
+import { groupWorkers, type WorkersPage } from './group-workers.ts'
 import { Groups } from './groups.ts'
+import { groupHistory, type GroupHistory, type HistoryOptions } from './history.ts'
 import type { Logger } from './logger.ts'
 import { refuseUnknownKeys } from './options.ts'
+import { pendingJobs, type PendingOptions, type PendingPage } from './pending.ts'
 import type { Client } from './redis/connection.ts'
 import type { RedisOption } from './redis/target.ts'
 import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
+import { Replays } from './replays.ts'
 import { Scheduled } from './scheduled.ts'
 import { Settings } from './settings.ts'
 import { streamStats, type StreamStats } from './stats.ts'
+import { tailStream, type TailEntry, type TailOptions } from './tail.ts'
 import { trimStream, type TrimOptions, type TrimResult } from './trims.ts'
 
 export interface InspectorOptions {
@@ -40,6 +48,8 @@ export class Inspector {
   readonly groups: Groups
   /** What the workers of a stream follow: retention, leases, deliveries. */
   readonly settings: Settings
+  /** Jobs out of the history, once more for a group or into another stream. */
+  readonly replays: Replays
   readonly #asking: Asking
 
   constructor(options: InspectorOptions = {}) {
@@ -49,6 +59,7 @@ export class Inspector {
     this.dead = new DeadLetters(this.#asking)
     this.groups = new Groups(this.#asking)
     this.settings = new Settings(this.#asking)
+    this.replays = new Replays(this.#asking)
   }
 
   /** The streams in use, by name: at most 1000. Only a stream that producers or workers of millrace touched is listed. */
@@ -87,6 +98,30 @@ export class Inspector {
   }
 
   /**
+   * Where a job is and why, in each group of the stream or in one: facts, and sentences that tell them. The id of a dead
+   * letter, or of an entry of a redelivery stream, stands for its job. It costs the same however much the stream holds.
+   * @param jobId as a publish returned it.
+   * @throws OptionError on a wrong name or id, and for a stream of more than 100 groups of which none is named;
+   * MillraceError ERR_NOT_FOUND if there is no such stream, UnknownGroupError; RedisError. A job that nobody knows is no
+   * error: `isKnown` is false then.
+   */
+  async explain(stream: string, jobId: string, options: ExplainOptions = {}): Promise<Explanation> {
+    checkExplain(stream, jobId, options)
+    return this.#asking.run(`job ${jobId} of ${stream}`, (client) => explainJob(client, stream, jobId, options))
+  }
+
+  /**
+   * Jobs of the stream's history, by time, name, a text in their payload or an expression: the first ones, within a bound of
+   * how many entries are looked at. `next` says where to go on.
+   * @throws OptionError, WhereError; MillraceError ERR_NOT_FOUND if there is no such stream, ERR_HISTORY if the range begins
+   * before the history does; RedisError.
+   */
+  async find(stream: string, options: FindOptions = {}): Promise<Found> {
+    const asked = checkFind(stream, options)
+    return findJobs(this.#asking, stream, asked)
+  }
+
+  /**
    * What retention would remove from a stream now, and what keeps it from removing more; with `execute` it is removed, in
    * small steps, never what a group has not settled.
    * @throws OptionError; MillraceError ERR_NOT_FOUND if there is no such stream; RedisError, also in the middle: what was
@@ -105,6 +140,40 @@ export class Inspector {
    */
   async audit(stream: string, options: AuditOptions): Promise<AuditResult> {
     return auditStream(this.#asking, stream, options)
+  }
+
+  /**
+   * What a group has in hand, in the order of entry ids, page by page: who has it, since when, how often it was delivered.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND; UnknownGroupError; RedisError.
+   */
+  async pending(stream: string, group: string, options: PendingOptions = {}): Promise<PendingPage> {
+    return pendingJobs(this.#asking, stream, group, options)
+  }
+
+  /**
+   * Who works for a group, and who did and holds entries still.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND; UnknownGroupError; RedisError.
+   */
+  async workers(stream: string, group: string): Promise<WorkersPage> {
+    return groupWorkers(this.#asking, stream, group)
+  }
+
+  /**
+   * What became of a group's jobs, by the minute in which they were published; kept for about a week.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND; UnknownGroupError; RedisError.
+   */
+  async history(stream: string, group: string, options: HistoryOptions = {}): Promise<GroupHistory> {
+    return groupHistory(this.#asking, stream, group, options)
+  }
+
+  /**
+   * The newest entries of a stream that match, oldest first; with `follow` also those that come, each once, until the signal
+   * aborts or the loop is left. One search looks back at most over 100 000 entries or 200 MiB.
+   * @throws OptionError at once; in the loop MillraceError ERR_NOT_FOUND and ERR_HISTORY, and RedisError, but not for a Redis
+   * that goes away while it follows: then it waits.
+   */
+  tail(stream: string, options: TailOptions = {}): AsyncGenerator<TailEntry> {
+    return tailStream(this.#asking, stream, options)
   }
 
   /** Ends the connection; calls that wait for an answer fail. */

@@ -36,6 +36,8 @@ export interface Job {
   readonly attempt: number
   /** Which delivery this is: 1 at first, one more for each worker that went away with it. */
   readonly deliveries: number
+  /** The job that a replay copied this one from, and its stream; undefined for any other job. */
+  readonly replayOf: { readonly stream: string; readonly id: string } | undefined
   /**
    * Aborts when the lease is lost, the timeout is over, the job was cancelled, or the worker stops and the drain is over; its
    * reason says which.

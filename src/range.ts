@@ -2,7 +2,7 @@ import { existingStream } from './existing.ts'
 import { MillraceError, OptionError } from './errors.ts'
 import { refuseUnknownKeys, shown } from './options.ts'
 import type { Client } from './redis/connection.ts'
-import { checkJobId, compareIds, isEntryId } from './redis/entry-id.ts'
+import { checkJobId, compareIds, isEntryId, LAST_SEQ } from './redis/entry-id.ts'
 import { readHistoryOf, type History } from './redis/reading.ts'
 import { dateOf } from './redis/whereabouts.ts'
 
@@ -19,8 +19,6 @@ export interface IdRange {
   readonly low: string
   readonly high: string
 }
-
-const LAST_SEQ = '18446744073709551615'
 
 /** @throws OptionError for what is neither a time nor an id, and for a range that ends before it begins. */
 export function checkRange({ from, to }: Range): { low: string | undefined; high: string | undefined } {

@@ -146,7 +146,7 @@ function ageSeconds(id: string | undefined, nowMs: number): number {
 }
 
 /** What a worker says of itself. Any process could have written it, so what is no count is taken for 0. */
-function workerOf(about: string): { slots: number; running: number; perSecond: number } {
+export function workerOf(about: string): { slots: number; running: number; perSecond: number } {
   let told: Record<string, unknown> = {}
   try {
     const parsed: unknown = JSON.parse(about)

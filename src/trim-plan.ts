@@ -26,10 +26,12 @@ export interface TrimPlan {
 
 export interface Watermark {
   readonly id: string
-  /** The group that holds it; others may hold it too. */
-  readonly group: string
-  /** By an entry that it has not settled, or by having read up to there and no further. */
-  readonly heldBy: 'pending' | 'last-delivered'
+  /** The group that holds it; others may hold it too. Null where a replay does. */
+  readonly group: string | null
+  /** The replay that holds it: the stream that it brings jobs into, and its id. */
+  readonly replay: { readonly stream: string; readonly id: string } | null
+  /** By an entry that the group has not settled, or by having read up to there and no further, as a replay does. */
+  readonly heldBy: 'pending' | 'last-delivered' | 'replay'
   /** Age of the oldest entry that it keeps, in seconds. */
   readonly seconds: number
   /** Who has the pending entry, for how many ms nobody has renewed it, and how often it was delivered. */
@@ -63,11 +65,13 @@ export function planOf(stream: string, seen: TrimSeen): TrimPlan {
 
 function watermarkOf({ watermark, oldestId, nowMs }: TrimSeen): Watermark | null {
   if (watermark === undefined) return null
-  const { id, group, pending } = watermark
+  const { id, group, pending, replay } = watermark
   // A group that has read nothing stands at 0-0, and an entry of that time there is none.
   const keptId = oldestId !== undefined && compareIds(oldestId, id) > 0 ? oldestId : id
   const seconds = Math.max(0, nowMs - timeOf(keptId)) / 1000
-  return { id, group, heldBy: pending === undefined ? 'last-delivered' : 'pending', seconds, pending: pending ?? null }
+  if (replay !== undefined) return { id, group: null, replay, heldBy: 'replay', seconds, pending: null }
+  const heldBy = pending === undefined ? 'last-delivered' : 'pending'
+  return { id, group, replay: null, heldBy, seconds, pending: pending ?? null }
 }
 
 /** Whatever bound asks for the most decides; it is exact if none of the others could have asked for more. */

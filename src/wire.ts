@@ -29,6 +29,8 @@ export interface Earlier {
   readonly firstFailedMs: number | undefined
   /** Attempts that were spent before it was redriven. */
   readonly spent: number
+  /** What it is a copy of; `stream` is undefined where that is a job of the same one. */
+  readonly replayOf: { readonly stream: string | undefined; readonly id: string } | undefined
 }
 
 /** An entry that is none; `why` never quotes the payload. `suspect`: its text may not be its bytes, look at them raw. */
@@ -65,6 +67,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
         codec ??= value
         break
       case 'at':
+      case 'replay-of':
       case 'first-failed':
       case 'past-attempts':
         earlier ??= {}
@@ -121,14 +124,23 @@ function parsed(json: string): unknown {
   }
 }
 
-type EarlierFields = { at?: string; 'first-failed'?: string; 'past-attempts'?: string }
+type EarlierFields = { at?: string; 'first-failed'?: string; 'past-attempts'?: string; 'replay-of'?: string }
 
 function earlierOf(given: EarlierFields): Earlier {
   return {
     dueMs: countOf(given.at),
     firstFailedMs: countOf(given['first-failed']),
     spent: countOf(given['past-attempts']) ?? 0,
+    replayOf: originalOf(given['replay-of']),
   }
+}
+
+/** `<job id>` or `<stream> <job id>`; what is neither was written by somebody else, and is not worth a job. */
+function originalOf(text: string | undefined): Earlier['replayOf'] {
+  if (text === undefined) return undefined
+  const space = text.lastIndexOf(' ')
+  const [stream, id] = [space < 0 ? undefined : text.slice(0, space), text.slice(space + 1)]
+  return isEntryId(id) && stream !== '' ? { stream, id } : undefined
 }
 
 /** What we have written ourselves; what is no count was written by somebody else, and is not worth a job. */

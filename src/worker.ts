@@ -13,6 +13,7 @@ import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
+import { versionOfPackage } from './version.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
 import { assembleParts, type GroupSettings, type WorkerParts } from './worker-parts.ts'
 
@@ -266,7 +267,8 @@ export class Worker {
 
   #newKeeper(): KeeperHost {
     const { target, stallMs, logger, concurrency, healthPlace } = this.#options
-    const about = { host: hostname(), pid: process.pid, node: process.version, slots: concurrency }
+    const version = { version: versionOfPackage(), node: process.version }
+    const about = { host: hostname(), pid: process.pid, ...version, slots: concurrency, startedMs: Date.now() }
     const settings = {
       member: this.#member,
       stallMs,

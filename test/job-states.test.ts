@@ -12,6 +12,7 @@ import { settle, settleOthers, type Fate, type FencedOutcome } from '../src/redi
 import { begin, handBackAll, join, readNew } from '../src/redis/stream.ts'
 import { decodeJob } from '../src/wire.ts'
 import { onEnd } from './helpers/cleanup.ts'
+import { expectExplained } from './helpers/explained.ts'
 import { expectAsModelled, GROUPS, JobModel, STREAM, type Group, type Job, type Place } from './helpers/job-model.ts'
 import { withRedis } from './helpers/redis.ts'
 
@@ -111,6 +112,7 @@ class Run {
   async do(step: Step): Promise<void> {
     await this.#take(step)
     await expectAsModelled(redis.client, this.model)
+    await expectExplained(this.#inspector, this.model)
   }
 
   async #take(step: Step): Promise<void> {

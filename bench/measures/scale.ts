@@ -23,12 +23,25 @@ export interface Scale {
   readonly idleMs: number
   readonly idleSettleMs: number
   readonly lifecycle: LifecycleScale
+  readonly recovery: RecoveryScale
 }
 
 /** Jobs that fail or wait, by what happens to them; the same is asked of both where both take seconds. */
 export type LifecycleScale = Readonly<
   Record<'retried' | 'scheduled' | 'promoted' | 'dead', { readonly fast: number; readonly slow: number }>
 >
+
+/** How long a history recovery is measured on, and how much of it is copied. */
+export interface RecoveryScale {
+  readonly entries: number
+  /** Of the stream that questions about the long one are compared with. */
+  readonly fewEntries: number
+  readonly copied: number
+  readonly pacedPerSecond: number
+  readonly pacedSeconds: number
+  /** How often each question is asked. */
+  readonly questions: number
+}
 
 export const FULL: Scale = {
   rounds: 5,
@@ -52,6 +65,14 @@ export const FULL: Scale = {
     scheduled: { fast: 100_000, slow: 20_000 },
     promoted: { fast: 100_000, slow: 100_000 },
     dead: { fast: 10_000, slow: 10_000 },
+  },
+  recovery: {
+    entries: 2_000_000,
+    fewEntries: 2000,
+    copied: 300_000,
+    pacedPerSecond: 2000,
+    pacedSeconds: 10,
+    questions: 50,
   },
 }
 
@@ -77,6 +98,14 @@ export const QUICK: Scale = {
     scheduled: { fast: 1000, slow: 1000 },
     promoted: { fast: 1000, slow: 1000 },
     dead: { fast: 500, slow: 500 },
+  },
+  recovery: {
+    entries: 4000,
+    fewEntries: 400,
+    copied: 1000,
+    pacedPerSecond: 1000,
+    pacedSeconds: 1,
+    questions: 3,
   },
 }
 

@@ -3,10 +3,12 @@ import type { GroupRemoval, GroupStats, Inspector } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { abandonedLines, pinsText } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, momentText, plural, tableLines, type Column } from '../output.ts'
+import { countText, jsonLine, momentText, plural, tableLines } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
+import { registerRewind } from './rewind.ts'
 
 interface CreateFlags {
   readonly start: 'oldest' | 'now'
@@ -54,7 +56,7 @@ Examples:
 export function registerGroups(program: Command, context: CliContext): void {
   const groups = program
     .command('groups')
-    .description('see, make and remove the groups of a stream')
+    .description('see, make, rewind and remove the groups of a stream')
     .addHelpText('after', `\nExamples:\n  $ millrace groups list orders\n  $ millrace groups remove orders billing`)
   groups
     .command('list')
@@ -88,6 +90,7 @@ export function registerGroups(program: Command, context: CliContext): void {
       withInspector(context, (inspector) => create(context, inspector, { stream, group }, flags)),
     )
   addRemove(groups, context)
+  registerRewind(groups, context)
 }
 
 function addRemove(groups: Command, context: CliContext): void {
@@ -120,14 +123,14 @@ function addRemove(groups: Command, context: CliContext): void {
 const STILL_RUNS = 'they make it anew, for what is published from now on'
 const NO_GROUP_LEFT = 'the stream has no other group: nobody reads it, and it is not trimmed'
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittingColumn[] = [
   { title: 'group' },
   { title: 'lag', align: 'right' },
   { title: 'pending', align: 'right' },
   { title: 'scheduled', align: 'right' },
   { title: 'dead', align: 'right' },
   { title: 'workers', align: 'right' },
-  { title: 'last seen' },
+  { title: 'last seen', spare: 1 },
   { title: 'pins' },
 ]
 
@@ -147,7 +150,7 @@ function print(context: CliContext, stream: string, groups: readonly GroupStats[
     stats.lastSeenMs === null ? 'never' : momentText(stats.lastSeenMs),
     pinsText(stats),
   ])
-  context.stdout.write(`${tableLines(COLUMNS, rows).join('\n')}\n`)
+  context.stdout.write(`${fittingTable(context.stdout, COLUMNS, rows).join('\n')}\n`)
   for (const line of abandonedLines(stream, groups)) context.say(line)
 }
 

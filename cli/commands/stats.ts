@@ -1,13 +1,15 @@
 import type { Command } from 'commander'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
+import type { GroupHistory, GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
 import { abandonedLines } from '../group-text.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, momentText, plural, printable, spanText, tableLines, type Column } from '../output.ts'
+import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
 import { Screen } from '../screen.ts'
+import { hourLines } from '../sparkline.ts'
 import { onStopSignals } from '../stop-signals.ts'
 
 interface StatsFlags {
@@ -26,6 +28,11 @@ dead           dead letters of the group
 slots busy     handlers that run, of those that could run at once, over the workers of the last 5 seconds
 jobs/s         jobs that these workers complete a second
 history since  when the oldest entry of the stream was published
+
+Of one stream also what became of the jobs of the last hour, by the minute in which they were published: completed, and
+failed, which are attempts to be tried again and dead letters.
+
+A terminal that is too narrow for all columns is shown the most important ones.
 
 A job is, for each group, in exactly one of: lag, pending, scheduled, dead, or settled.
 
@@ -47,18 +54,45 @@ export function registerStats(program: Command, context: CliContext): void {
     .addHelpText('after', EXAMPLES)
     .action((stream: string | undefined, { watch, json = false }: StatsFlags) =>
       withInspector(context, async (inspector) => {
-        const first = await inspector.stats(stream)
+        const first = await lookAt(inspector, stream)
         if (watch === undefined) return printOnce(context, first, json)
         await new Watch(context, inspector, { stream, json }).run(first, watch === true ? WATCH_MS : watch)
       }),
     )
 }
 
-function printOnce(context: CliContext, streams: readonly StreamStats[], json: boolean): void {
-  if (json) context.stdout.write(documentOf(streams))
-  else if (streams.length === 0) context.say(NO_STREAMS)
-  else context.stdout.write(`${statsLines(streams).join('\n')}\n`)
-  if (!json) for (const line of warningLines(streams)) context.say(line)
+/** What is shown at once: how streams stand, and of a stream that was named the last hour of its groups. */
+interface Seen {
+  readonly streams: readonly StreamStats[]
+  readonly history: readonly GroupHistory[] | undefined
+}
+
+async function lookAt(inspector: Inspector, stream: string | undefined): Promise<Seen> {
+  const streams = await inspector.stats(stream)
+  if (stream === undefined) return { streams, history: undefined }
+  const history: GroupHistory[] = []
+  // A group that is removed in between has no history, and is no reason to show nothing.
+  for (const { group } of streams[0]?.groups ?? []) {
+    const found = await inspector.history(stream, group).catch((error: unknown) => {
+      if (exitCodeOf(error) !== EXIT.notFound) throw error
+    })
+    if (found !== undefined) history.push(found)
+  }
+  return { streams, history }
+}
+
+function printOnce(context: CliContext, seen: Seen, json: boolean): void {
+  if (json) context.stdout.write(documentOf(seen))
+  else if (seen.streams.length === 0) context.say(NO_STREAMS)
+  else context.stdout.write(`${seenLines(context, seen).join('\n')}\n`)
+  if (!json) for (const line of warningLines(seen.streams)) context.say(line)
+}
+
+function seenLines(context: CliContext, { streams, history = [] }: Seen): string[] {
+  return [
+    ...statsLines(context, streams),
+    ...hourLines(history, { env: context.env, columns: context.stdout.columns || 80 }),
+  ]
 }
 
 /** Goes on until Ctrl-C, also while Redis is away: somebody who watches wants to see it come back. */
@@ -76,7 +110,7 @@ class Watch {
     this.#asked = asked
   }
 
-  async run(first: readonly StreamStats[], everyMs: number): Promise<void> {
+  async run(first: Seen, everyMs: number): Promise<void> {
     const ended = new AbortController()
     const stopListening = onStopSignals(
       () => ended.abort(),
@@ -97,8 +131,8 @@ class Watch {
 
   async #step(signal: AbortSignal): Promise<void> {
     try {
-      const streams = await this.#inspector.stats(this.#asked.stream)
-      if (!signal.aborted) this.#show(streams)
+      const seen = await lookAt(this.#inspector, this.#asked.stream)
+      if (!signal.aborted) this.#show(seen)
     } catch (error) {
       if (signal.aborted) return
       // What Redis does may pass; that the stream is gone too, but then nothing is there to show.
@@ -107,13 +141,13 @@ class Watch {
     }
   }
 
-  #show(streams: readonly StreamStats[]): void {
+  #show(seen: Seen): void {
     if (this.#asked.json) {
-      this.#context.stdout.write(documentOf(streams))
+      this.#context.stdout.write(documentOf(seen))
       return
     }
-    this.#shown = streams.length === 0 ? [NO_STREAMS] : statsLines(streams)
-    this.#warnings = warningLines(streams)
+    this.#shown = seen.streams.length === 0 ? [NO_STREAMS] : seenLines(this.#context, seen)
+    this.#warnings = warningLines(seen.streams)
     if (this.#screen === undefined) {
       this.#context.stdout.write(`${this.#shown.join('\n')}\n\n`)
       for (const line of this.#warnings) this.#context.say(line)
@@ -138,22 +172,22 @@ class Watch {
 
 const NO_STREAMS = `no streams yet; publish a first job with: millrace publish orders send-receipt '{"order":42}'`
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittingColumn[] = [
   { title: 'stream' },
   { title: 'group' },
   { title: 'lag', align: 'right' },
-  { title: 'lag s', align: 'right' },
+  { title: 'lag s', align: 'right', spare: 2 },
   { title: 'pending', align: 'right' },
-  { title: 'oldest', align: 'right' },
+  { title: 'oldest', align: 'right', spare: 4 },
   { title: 'scheduled', align: 'right' },
   { title: 'dead', align: 'right' },
   { title: 'workers', align: 'right' },
-  { title: 'slots busy', align: 'right' },
+  { title: 'slots busy', align: 'right', spare: 3 },
   { title: 'jobs/s', align: 'right' },
-  { title: 'history since' },
+  { title: 'history since', spare: 5 },
 ]
 
-function statsLines(streams: readonly StreamStats[]): string[] {
+function statsLines({ stdout }: CliContext, streams: readonly StreamStats[]): string[] {
   const rows = streams.flatMap((stats) => {
     const { stream, entries, oldestEntryMs, groups, scheduled } = stats
     const since = oldestEntryMs === null ? '-' : momentText(oldestEntryMs)
@@ -161,7 +195,7 @@ function statsLines(streams: readonly StreamStats[]): string[] {
     const ofGroups = groups.length === 0 ? [none] : groups.map((group) => [stream, ...cellsOf(group), since])
     return scheduled === 0 ? ofGroups : [...ofGroups, [stream, `(${delayedText(stats)})`]]
   })
-  return tableLines(COLUMNS, rows)
+  return fittingTable(stdout, COLUMNS, rows)
 }
 
 /** Jobs that were published with a delay: no group has them yet. */
@@ -199,8 +233,8 @@ function cellsOf(stats: GroupStats): string[] {
   ]
 }
 
-function documentOf(streams: readonly StreamStats[]): string {
-  return jsonLine({ at: new Date().toISOString(), streams })
+function documentOf({ streams, history }: Seen): string {
+  return jsonLine({ at: new Date().toISOString(), streams, ...(history === undefined ? {} : { history }) })
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

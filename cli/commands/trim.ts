@@ -137,7 +137,11 @@ function planLines({ stream, entries, bytes, oldestEntryMs, bounds, watermark, .
   ]
 }
 
-function holderText({ id, group, pending, seconds }: Watermark): string {
+function holderText({ id, group, replay, pending, seconds }: Watermark): string {
+  if (replay !== null) {
+    const how = `millrace replays show ${replay.stream} ${replay.id}`
+    return `${id}, up to where replay ${replay.id} into ${replay.stream} has read; the oldest it keeps is of ${spanText(seconds)} ago (${how})`
+  }
   if (id === '0-0') return `${id}: group ${group} has read nothing`
   const age = `the oldest it keeps is of ${spanText(seconds)} ago`
   if (pending === null) return `${id}, up to where group ${group} has read; ${age}`

@@ -1,5 +1,5 @@
-import { createRequire } from 'node:module'
 import type { ConnectionNumbers } from '../redis/connection-numbers.ts'
+import { versionOfPackage } from '../version.ts'
 import type { Metric } from './metric.ts'
 
 /** The metrics of a process as a whole: its connections to Redis, by role, and what it runs. */
@@ -48,10 +48,3 @@ export const BUILD_METRICS: readonly Metric<null>[] = [
     },
   },
 ]
-
-let version: string | undefined
-
-function versionOfPackage(): string {
-  version ??= (createRequire(import.meta.url)('millrace/package.json') as { version: string }).version
-  return version
-}

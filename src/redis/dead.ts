@@ -190,7 +190,8 @@ function asMoves(reply: unknown): DeadMove[] {
   return asArray(reply).map((move) => asText(move) as DeadMove)
 }
 
-function asLetter(row: unknown): DeadLetter {
+/** A row as the scripts tell it. */
+export function asLetter(row: unknown): DeadLetter {
   const [deadId = '', job = '', ...told] = asArray(row).map(asText)
   const text = (name: (typeof ROW_FIELDS)[number]) => told[ROW_FIELDS.indexOf(name)] ?? ''
   const attempts = countOf(text('dead-attempts'))

@@ -80,6 +80,16 @@ export function compareIds(a: string, b: string): number {
   return aMs.length - bMs.length || compareText(aMs, bMs) || aSeq.length - bSeq.length || compareText(aSeq, bSeq)
 }
 
+/** The highest id below another; below the lowest there is none, and it is given itself. */
+export function idBefore(id: string): string {
+  const [ms = '0', seq = '0'] = id.split('-')
+  if (BigInt(seq) > 0n) return `${ms}-${BigInt(seq) - 1n}`
+  return BigInt(ms) > 0n ? `${BigInt(ms) - 1n}-${LAST_SEQ}` : '0-0'
+}
+
+/** The highest sequence that an id can have. */
+export const LAST_SEQ = '18446744073709551615'
+
 /** Where a job is counted: by the hour, as in 2026-11-21T03, and minute of its id. `name` is both. */
 export interface TallySlot {
   readonly name: string

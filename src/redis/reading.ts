@@ -1,8 +1,10 @@
 import type { Redis } from 'ioredis'
+import { withoutArguments } from './faults.ts'
 import { look } from './inspection.ts'
 import { asArray, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
-import { readHistory, readPage } from './scripts/read.ts'
-import { run } from './scripts/script.ts'
+import { readHistory, readPage, readPageBack } from './scripts/read.ts'
+import { readByIds } from './scripts/replay.ts'
+import type { Argument, Script } from './scripts/script.ts'
 
 /** Reading the history of a stream: page by page, each of them one bounded step for Redis. */
 
@@ -32,7 +34,20 @@ export async function readEntries(
   key: string,
   { from, to, most = READ_PAGE }: EntryRange & { most?: number },
 ): Promise<EntryPage<RawEntry>> {
-  const [next, ...rows] = asArray(await look(client, readPage, [key], [from, to, most]))
+  return asPage(await look(client, readPage, [key], [from, to, most]))
+}
+
+/** The same, newest first: `from` is the higher end of the range, and `to` the lower one. */
+export async function readEntriesBack(
+  client: Redis,
+  key: string,
+  { from, to, most = READ_PAGE }: EntryRange & { most?: number },
+): Promise<EntryPage<RawEntry>> {
+  return asPage(await look(client, readPageBack, [key], [from, to, most]))
+}
+
+function asPage(reply: unknown): EntryPage<RawEntry> {
+  const [next, ...rows] = asArray(reply)
   const entries = rows.map((row) => {
     const [id, fields] = row as [string, string[]]
     return { id, fields }
@@ -46,7 +61,7 @@ export async function readEntryBytes(
   key: string,
   { from, to, most = READ_PAGE }: EntryRange & { most?: number },
 ): Promise<EntryPage<BytesEntry>> {
-  const [next, ...rows] = asArray(await lookForBytes(client, key, [from, to, most]))
+  const [next, ...rows] = asArray(await lookForBytes(client, readPage, key, [from, to, most]))
   const entries = rows.map((row) => {
     const [id, fields] = row as [Buffer, Buffer[]]
     return { id: id.toString('latin1'), fields }
@@ -54,14 +69,27 @@ export async function readEntryBytes(
   return { entries, next: (next as Buffer).toString('latin1') || undefined }
 }
 
-async function lookForBytes(client: Redis, key: string, args: (string | number)[]): Promise<unknown> {
+/** The entries of these ids, in their order; without fields where one is not there. */
+export async function readEntriesOf(client: Redis, key: string, ids: readonly string[]): Promise<BytesEntry[]> {
+  const found: BytesEntry[] = []
+  while (found.length < ids.length) {
+    const asked = ids.slice(found.length, found.length + READ_PAGE)
+    for (const row of asArray(await lookForBytes(client, readByIds, key, asked))) {
+      const [id, fields = []] = row as [Buffer, Buffer[]?]
+      found.push({ id: id.toString('latin1'), fields })
+    }
+  }
+  return found
+}
+
+async function lookForBytes(client: Redis, script: Script, key: string, args: readonly Argument[]): Promise<unknown> {
   try {
-    return await client.callBuffer('EVALSHA', readPage.sha, 1, key, ...args)
+    return await client.callBuffer('EVALSHA', script.sha, 1, key, ...args)
   } catch (error) {
-    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error
-    // Makes the script known; what it answers as text is not looked at.
-    await run(client, readPage, [key], [args[0] ?? '-', args[0] ?? '-', 1])
-    return client.callBuffer('EVALSHA', readPage.sha, 1, key, ...args)
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw withoutArguments(error)
+    return client.callBuffer('EVAL', script.lua, 1, key, ...args).catch((again: unknown) => {
+      throw withoutArguments(again)
+    })
   }
 }
 

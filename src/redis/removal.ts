@@ -6,9 +6,13 @@ import {
   deadKey,
   groupScheduledJobsKey,
   groupScheduledKey,
+  holdsKey,
   indexKey,
   outcomesKey,
   redeliveryKey,
+  replayIdsKey,
+  replayKey,
+  replaysKey,
   scheduledJobsKey,
   scheduledKey,
   settingsKey,
@@ -18,6 +22,7 @@ import {
   workersKey,
 } from './keys.ts'
 import { asArray, asFields, asText } from './replies.ts'
+import { listReplays, readReplay, release } from './replays.ts'
 
 /** Tallies live for seven days; a day more covers jobs that were published long before their tally was begun. */
 const TALLY_HOURS = 8 * 24
@@ -33,8 +38,9 @@ export async function removeKeys(client: Redis, stream: string): Promise<number>
     const [seconds] = await client.time()
     const groups = await groupNames(client, stream)
     // The groups' keys first: what is cut short in the middle still has the stream to find the groups by.
-    const own = [scheduledKey(stream), scheduledJobsKey(stream), cancelledKey(stream), stream]
-    const keys = [...groups.flatMap((group) => groupKeys(stream, group, Number(seconds) * 1000)), ...own]
+    const own = [scheduledKey(stream), scheduledJobsKey(stream), cancelledKey(stream), holdsKey(stream), stream]
+    const replays = [...(await replayKeys(client, stream)), replaysKey(stream)]
+    const keys = [...groups.flatMap((group) => groupKeys(stream, group, Number(seconds) * 1000)), ...replays, ...own]
     let removed = 0
     for (let from = 0; from < keys.length; from += BATCH) removed += await client.unlink(keys.slice(from, from + BATCH))
     removed += await client.unlink(settingsKey(stream))
@@ -43,6 +49,16 @@ export async function removeKeys(client: Redis, stream: string): Promise<number>
   } catch (error) {
     throw withoutArguments(error)
   }
+}
+
+/** The keys of the replays into the stream. What they hold of other streams is let go. */
+async function replayKeys(client: Redis, stream: string): Promise<string[]> {
+  const ids = await listReplays(client, stream, Infinity)
+  for (const id of ids) {
+    const source = (await readReplay(client, { stream, id }))?.['source'] ?? stream
+    if (source !== stream) await release(client, source, { stream, id })
+  }
+  return ids.flatMap((id) => [replayKey(stream, id), replayIdsKey(stream, id)])
 }
 
 /** The groups that the stream has, and those that its settings tell of where the stream itself is gone. */

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { look } from './inspection.ts'
-import { settingsKey } from './keys.ts'
+import { holdsKey, settingsKey } from './keys.ts'
 import { asArray, asNumber, asOptionalNumber, asText } from './replies.ts'
 import { run, type Argument } from './scripts/script.ts'
 import { planTrim, trim } from './scripts/trim.ts'
@@ -42,7 +42,7 @@ export async function retainStep(
   { limit, ...retaining }: Retaining & { limit: number },
 ): Promise<Trimmed> {
   const args = [limit, ...boundArguments(retaining)]
-  return asTrimmed(await run(client, trim, [stream, settingsKey(stream)], args))
+  return asTrimmed(await run(client, trim, [stream, settingsKey(stream), holdsKey(stream)], args))
 }
 
 /** What a stream holds and what keeps retention from removing more of it. */
@@ -58,7 +58,9 @@ export interface TrimSeen {
   readonly watermark:
     | {
         readonly id: string
+        /** Empty where a replay holds it. */
         readonly group: string
+        readonly replay?: { readonly stream: string; readonly id: string } | undefined
         /** Undefined where it is the last delivered id. */
         readonly pending:
           { readonly consumer: string; readonly idleMs: number; readonly deliveries: number } | undefined
@@ -72,7 +74,7 @@ export interface TrimSeen {
 
 export async function readTrim(client: Redis, stream: string, retaining: Retaining): Promise<TrimSeen> {
   const args = ['', ...boundArguments(retaining)]
-  const reply = asArray(await look(client, planTrim, [stream, settingsKey(stream)], args))
+  const reply = asArray(await look(client, planTrim, [stream, settingsKey(stream), holdsKey(stream)], args))
   const [nowMs, entries, bytes, oldestId, newestId, bounds, holder, counted, read] = reply
   const [maxAgeMs, maxBytes, maxEntries] = asArray(bounds).map(asOptionalNumber)
   const [overAge, settled, isAll] = asArray(counted).map(asNumber)
@@ -90,13 +92,16 @@ export async function readTrim(client: Redis, stream: string, retaining: Retaini
   }
 }
 
-function asWatermark([group, id, consumer, idleMs, deliveries]: unknown[]): TrimSeen['watermark'] {
+function asWatermark([group, id, holder, idleMs, deliveries]: unknown[]): TrimSeen['watermark'] {
   if (group === undefined) return undefined
-  const pending =
-    consumer === undefined
-      ? undefined
-      : { consumer: asText(consumer), idleMs: asNumber(idleMs), deliveries: asNumber(deliveries) }
-  return { group: asText(group), id: asText(id), pending }
+  const at = { group: asText(group), id: asText(id), replay: undefined, pending: undefined }
+  if (holder === undefined || holder === null) return at
+  const name = asText(holder)
+  if (group !== '') {
+    return { ...at, pending: { consumer: name, idleMs: asNumber(idleMs), deliveries: asNumber(deliveries) } }
+  }
+  const space = name.lastIndexOf(' ')
+  return { ...at, replay: { stream: name.slice(0, space), id: name.slice(space + 1) } }
 }
 
 function asTrimmed(reply: unknown): Trimmed {

@@ -165,9 +165,11 @@ describe('exit codes', () => {
     ERR_CANCELLED: 1,
     ERR_RETRY_AFTER: 1,
     ERR_FATAL: 1,
+    ERR_PENDING: 1,
     ERR_WORKERS_ALIVE: 1,
     ERR_CANCELLED_FULL: 1,
     ERR_HISTORY: 4,
+    ERR_REPLAY: 1,
   }
 
   test.each(Object.entries(codes) as [ErrorCode, number][])('%s is %i, of whatever class', (code, exitCode) => {

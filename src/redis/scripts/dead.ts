@@ -56,7 +56,7 @@ const LETTER = `
  * `rowOf(entry)`: what is told of a dead letter in a list: {dead id, job name or '', provenance…}, and its bytes. Neither
  * payload nor stack, and no text beyond what a worker writes.
  */
-const ROW = `${LETTER}
+export const ROW = `${LETTER}
   local rowFields = {${ROW_FIELDS.map((name) => `'${name}'`).join(', ')}}
   local function rowOf(entry)
     local named, raw, from, bytes = letterOf(entry[2])

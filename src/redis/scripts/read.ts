@@ -56,3 +56,37 @@ export const readHistory = script(
   local oldest, newest = idOf(info['first-entry']), idOf(info['last-entry'])
   return {'stream', now(), info.length, oldest, newest, removed, info['last-generated-id']}`,
 )
+
+/**
+ * The same, newest first. Returns {where to go on or '', {id, fields}, …}.
+ */
+export const readPageBack = script(
+  'readPageBack',
+  `
+  -- KEYS stream | ARGV from(the higher end) to most
+  local from, to, most = ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]), 500)
+  local page, got, bytes, largest, count = {''}, 0, 0, 64, math.min(16, most)
+  while true do
+    -- The lowest id there is has nothing before it, and asking for that is an error.
+    local rows = redis.pcall('XREVRANGE', KEYS[1], from, to, 'COUNT', count)
+    if rows.err then
+      if from:sub(1, 1) == '(' and rows.err:find('ID for the interval', 1, true) then return page end
+      return rows
+    end
+    for i = 1, #rows do
+      local entry, size = rows[i], 0
+      for f = 1, #entry[2] do size = size + #entry[2][f] end
+      bytes = bytes + size
+      if size > largest then largest = size end
+      page[#page + 1] = entry
+    end
+    got = got + #rows
+    if #rows < count then return page end
+    from = '(' .. rows[#rows][1]
+    if got >= most or bytes >= 1048576 then
+      page[1] = from
+      return page
+    end
+    count = math.max(1, math.min(count * 8, most - got, math.floor((1048576 - bytes) / largest)))
+  end`,
+)

@@ -5,7 +5,7 @@ import { script } from './script.ts'
  * `recordOf(raw)`: error text and flat fields of what a scheduled job will be, or nil if it is missing or not to be read.
  * The bytes stay in Redis: a client would bend those that are not UTF-8.
  */
-const RECORD = `
+export const RECORD = `
   local function recordOf(raw)
     if not raw then return nil end
     local ok, record = pcall(cmsgpack.unpack, raw)

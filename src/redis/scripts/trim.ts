@@ -7,9 +7,10 @@ import { script } from './script.ts'
  * `boundsOf(settings)`: age, bytes and entries to keep. For each what the caller insists on, else what the stream's settings
  * say, else the default; infinite where none says anything. Read in the step that trims: one truth, in effect at once.
  *
- * `watermarkOf(stream)`: the lowest over all groups of (oldest pending id, last delivered id), the group that it is of, that
- * group's oldest pending entry if it is that, and by how much MEMORY USAGE overstates: it counts a pending entry with about
- * 1 000 bytes too many (measured on 7.0). nil for a stream without a group.
+ * `watermarkOf(stream, holds)`: the lowest over all groups of (oldest pending id, last delivered id), and over all replays that
+ * read the stream of where they have read; the group that it is of, that group's oldest pending entry if it is that; by how
+ * much MEMORY USAGE overstates: it counts a pending entry with about 1 000 bytes too many (measured on 7.0); and the replay
+ * that it is of, in place of a group. nil for a stream without a group.
  *
  * `oldestBefore(target, most, page)`: ids from the oldest on, before target. Where there are more than `most`, or more
  * fields than a MiB, it stops early: then the second value is true and the last id is the first that was not counted.
@@ -27,7 +28,7 @@ const RETENTION = `${GROUPS}${LESS}${NOW}
     end
     return unpack(bounds)
   end
-  local function watermarkOf(stream)
+  local function watermarkOf(stream, holds)
     local found, names = groupsOf(stream)
     local watermark, holder, held
     local overstated = 0
@@ -40,7 +41,15 @@ const RETENTION = `${GROUPS}${LESS}${NOW}
         watermark, holder, held = low, name, first and first[1] == low and first
       end
     end
-    return watermark, overstated, holder, held
+    local replay
+    local kept, at = watermark and holds and redis.call('HGETALL', holds) or {}, now()
+    for i = 1, #kept, 2 do
+      local cursor, untilMs = kept[i + 1]:match('^(%d+%-%d+) (%d+)$')
+      if cursor and tonumber(untilMs) > at and less(cursor, watermark) then
+        watermark, holder, held, replay = cursor, nil, nil, kept[i]
+      end
+    end
+    return watermark, overstated, holder, held, replay
   end
   local function bytesOf(stream, overstated)
     local bytes = redis.pcall('MEMORY', 'USAGE', stream, 'SAMPLES', 20)
@@ -76,16 +85,16 @@ const RETENTION = `${GROUPS}${LESS}${NOW}
  * XTRIM with LIMIT removes whole nodes only, and none if LIMIT is smaller than a node, so a node's rest goes by an exact trim
  * of as many. So does what is over the number of entries: XTRIM MAXLEN would not stop at the watermark.
  *
- * Without the key of the settings only what the caller insists on counts. Returns {removed, watermark, more}: more = 1 if a
+ * Without the keys of settings and holds only what the caller insists on counts. Returns {removed, watermark, more}: more = 1 if a
  * further call would remove something again.
  */
 export const trim = script(
   'trim',
   `${RETENTION}
-  -- KEYS stream [settings] | ARGV limit, then age bytes entries insisted on ('' = not), then their defaults ('' = none)
+  -- KEYS stream [settings holds] | ARGV limit, then age bytes entries insisted on ('' = not), then their defaults ('' = none)
   local stream, limit = KEYS[1], tonumber(ARGV[1])
   local maxAgeMs, maxBytes, maxEntries = boundsOf(KEYS[2])
-  local watermark, overstated = watermarkOf(stream)
+  local watermark, overstated = watermarkOf(stream, KEYS[3])
   if not watermark then return {0, '', 0} end
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if not oldest or not less(oldest[1], watermark) then return {0, watermark, 0} end
@@ -116,16 +125,16 @@ export const trim = script(
  * how many entries lie up to where they have read: from that the rest is estimated. Writes nothing.
  *
  * Returns {now, entries, bytes or '', oldest id or '', newest id or '', {age, bytes, entries or ''}, holder, counted,
- * {id, entries up to it, …}}; holder = {group, watermark} or {group, watermark, consumer, idle ms, deliveries} for a pending
- * entry, {} without a group; counted = {before the cutoff, before the watermark, 1 if that is all of them}.
+ * {id, entries up to it, …}}; holder = {group, watermark}, {group, watermark, consumer, idle ms, deliveries} for a pending
+ * entry, {'', watermark, '<target stream> <id>'} for a replay, {} without a group; counted = {before the cutoff, before the watermark, 1 if that is all of them}.
  */
 export const planTrim = script(
   'planTrim',
   `${RETENTION}
-  -- KEYS stream settings | ARGV as above
+  -- KEYS stream settings holds | ARGV as above
   local stream = KEYS[1]
   local maxAgeMs, maxBytes, maxEntries = boundsOf(KEYS[2])
-  local watermark, overstated, name, held = watermarkOf(stream)
+  local watermark, overstated, name, held, replay = watermarkOf(stream, KEYS[3])
   local entries = redis.call('XLEN', stream)
   local bytes = bytesOf(stream, overstated)
   local function bound(value) return value < math.huge and value or '' end
@@ -134,7 +143,7 @@ export const planTrim = script(
   local newest = idOf(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1))
   local holder, counted, read = {}, {0, 0, 1}, {}
   if watermark then
-    holder = {name, watermark}
+    holder = {name or '', watermark, replay}
     if held then holder = {name, watermark, held[2], held[3], held[4]} end
     if oldest ~= '' and less(oldest, watermark) then
       local ids, cut = oldestBefore(watermark, 500, pageOf(bytes, entries))

@@ -16,9 +16,10 @@ export const WHERE = `${GROUPS}${LESS}
     end
     return entry[1]
   end
+  local function entryAt(key, id) return redis.call('XRANGE', key, id, id)[1] end
   local function placeIn(key, group, id)
     local found = groupsOf(key)[group]
-    local entry = redis.call('XRANGE', key, id, id)[1]
+    local entry = entryAt(key, id)
     if not found then return 'unknown', false, entry end
     local pending = redis.call('XPENDING', key, group, id, id, 1)[1]
     if pending then return pending[2] == ':handback' and 'waiting' or 'running', true, entry end

@@ -1,0 +1,88 @@
+import type { ReplayPlan, ReplaySample } from '../../src/index.ts'
+import { exactDuration } from '../duration.ts'
+import { countText, instantText, plural, printable, spanText, tableLines } from '../output.ts'
+import { sizeText } from '../size.ts'
+import { targetText } from './asked.ts'
+import { histogramLines } from './histogram-text.ts'
+
+/** What a replay would be of, for people. */
+
+const MOST_NAMES = 10
+
+export function planLines(plan: ReplayPlan, columns: number): string[] {
+  const { stream, target, matches, scanned, bytes, byJob, histogram, samples, seconds } = plan
+  const sizes = matches === 0 ? '' : `, ${sizeText(bytes)}`
+  return [
+    printable(
+      `${plural(matches, 'job')} of ${stream} would be replayed into ${targetText(target)}: ` +
+        `${countText(matches)} of ${plural(scanned, 'entry', 'entries')} match${sizes}`,
+    ),
+    ...rangeLines(plan),
+    ...(byJob.length === 0 ? [] : [`  job   ${namesText(byJob)}`]),
+    ...(matches === 0 ? [] : [`  time  about ${spanText(seconds)}`]),
+    ...remarkLines(plan),
+    ...(histogram === null || matches === 0
+      ? []
+      : ['', `published, by ${exactDuration(histogram.widthMs)} (UTC)`, ...histogramLines(histogram, columns)]),
+    ...(samples.length === 0 ? [] : ['', ...sampleLines(samples, columns)]),
+  ]
+}
+
+function rangeLines({ fromId, toId }: ReplayPlan): string[] {
+  if (fromId === null || toId === null) return []
+  return [`  from  ${endText(fromId)}`, `  to    ${endText(toId)}`]
+}
+
+/** With its time, the same wherever it is read. */
+export function endText(id: string): string {
+  return `${id} (${instantText(Number(id.slice(0, id.indexOf('-'))))})`
+}
+
+function remarkLines({ skippedReplays, unclear, unknownIds }: ReplayPlan): string[] {
+  return [
+    ...(skippedReplays === 0
+      ? []
+      : [`  left  ${copiesText(skippedReplays)} of an earlier replay (--include-replays has them replayed again)`]),
+    ...(unclear.count === 0 ? [] : [`  left  ${unclearText(unclear)}`]),
+    ...(unknownIds.length === 0 ? [] : [`  left  ${unknownText(unknownIds)}`]),
+  ]
+}
+
+export function unclearText({ count, firstWhy }: ReplayPlan['unclear']): string {
+  return printable(`${plural(count, 'job')} of which --where cannot tell, the first: ${firstWhy ?? ''}`)
+}
+
+function copiesText(count: number): string {
+  return count === 1 ? '1 entry that is a copy' : `${countText(count)} entries that are copies`
+}
+
+/** `2 ids are of no job that the stream holds: 1-0, 2-0`. */
+export function unknownText(unknownIds: readonly string[]): string {
+  const [first, more] = [unknownIds.slice(0, 10).join(', '), unknownIds.length > 10 ? ', …' : '']
+  const are = unknownIds.length === 1 ? 'is' : 'are'
+  return `${plural(unknownIds.length, 'id')} ${are} of no job that the stream holds: ${first}${more}`
+}
+
+function namesText(counted: ReplayPlan['byJob']): string {
+  const shown = counted
+    .slice(0, MOST_NAMES)
+    .map(({ job, count }) => `${printable(job ?? '(none)')} ${countText(count)}`)
+  const others = counted.length - shown.length
+  return [...shown, ...(others > 0 ? [`and ${plural(others, 'other')}`] : [])].join(', ')
+}
+
+/** On a narrow terminal the payload is worth more than the time, of which the id tells too. */
+function sampleLines(samples: readonly ReplaySample[], columns: number): string[] {
+  const [titles, from] = columns < WIDE ? [['id', 'job', 'data'], 1] : [['id', 'published', 'job', 'data'], 0]
+  const rows = samples.map(({ id, job, publishedMs, payload }) => [
+    id,
+    ...[instantText(publishedMs), job ?? '-', payload ?? '-'].slice(from),
+  ])
+  const lines = tableLines(
+    titles.map((title) => ({ title })),
+    rows,
+  )
+  return lines.map((line) => (line.length > columns ? `${line.slice(0, columns - 1)}…` : line))
+}
+
+const WIDE = 110
