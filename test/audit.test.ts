@@ -405,7 +405,7 @@ describe('a fault that was planted', () => {
       { kind: 'delayed-without-time', count: 1, ids: [id] },
     ])
     expect(result.repair).toMatchObject({ handedBack: 1, ids: [id], refused: [{ id: other }] })
-    await promoteDue(redis.client, { stream: 'orders', group: null }, 10)
+    await promoteDue(redis.client, { stream: 'orders', group: null })
     const [last] = await redis.client.xrevrange('orders', '+', '-', 'COUNT', 1)
     expect(last?.[1]).toEqual(expect.arrayContaining(['id', id]))
   })

@@ -18,21 +18,18 @@ interface AuditFlags extends RangeFlags {
 }
 
 const HELP = `
-Adds up, minute by minute of publishing, what the stream holds and what the
-group has made of it. Exit 0: every job is completed, dead, cancelled, scheduled,
-pending or not yet delivered. Exit 1: the minutes, counts and, where they can be
-known, ids that are not. The ids of all are known where a group records outcomes:
-millrace settings <stream> <group>.record=outcomes
+Adds up, minute by minute of publishing, what the stream holds and what the group has made of it. Exit 0: every job is
+completed, dead, cancelled, scheduled, pending or not yet delivered. Exit 1: the minutes, counts and, where they can be
+known, ids of jobs that are not. All ids are known where a group records outcomes: see millrace settings.
 
---repair tells which of them can be handed back to the group, to run again; with
---execute they are.
+--repair tells which of them can be handed back to the group, to run again; with --execute they are.
 ${RANGE_HELP} Whole minutes are audited.
 
 Examples:
-  $ millrace audit orders
+  $ millrace audit orders --group main
   $ millrace audit orders --group billing --from 10:00 --to 10:30
-  $ millrace audit orders --from -2h --repair --execute
-  $ millrace audit orders --json | jq .findings`
+  $ millrace audit orders --group main --from -2h --repair --execute
+  $ millrace audit orders --group main --json | jq .findings`
 
 export function registerAudit(program: Command, context: CliContext): void {
   const command = program

@@ -63,6 +63,14 @@ export class IdList {
   get text(): string {
     return this.#parts.join(',')
   }
+
+  /** Another list that begins as this one is. */
+  copy(): IdList {
+    const list = new IdList()
+    list.#prefix = this.#prefix
+    list.#parts.push(...this.#parts)
+    return list
+  }
 }
 
 /** Rising order of two ids. */

@@ -25,31 +25,30 @@ export async function settle(
         tally: tallies.numberOf(hour),
         minute,
         ids: new IdList(),
-        jobIds: new IdList(),
-        isRenamed: false,
+        jobIds: undefined,
       }
       buckets.set(name, bucket)
       last = { name, bucket }
     }
-    last.bucket.ids.add(entryId)
-    last.bucket.jobIds.add(id)
-    if (id !== entryId) last.bucket.isRenamed = true
+    const { bucket } = last
+    if (id !== entryId) bucket.jobIds ??= bucket.ids.copy()
+    bucket.ids.add(entryId)
+    bucket.jobIds?.add(id)
   }
   const keys = [sourceKey(member, source), memberKeys.settings(member), memberKeys.index(member), ...tallies.keys]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { tally, minute, ids, jobIds, isRenamed } of buckets.values()) {
-    args.push(tally, minute, ids.text, isRenamed ? jobIds.text : '')
+  for (const { tally, minute, ids, jobIds } of buckets.values()) {
+    args.push(tally, minute, ids.text, jobIds?.text ?? '')
   }
   return { late: asNumber(await run(client, settleCompleted, keys, args)) }
 }
 
-/** Completed jobs of one minute. Their ids are those of their entries unless one of them is renamed. */
+/** Completed jobs of one minute. Their ids are those of their entries until one of them has another. */
 interface Bucket {
   readonly tally: number
   readonly minute: number
   readonly ids: IdList
-  readonly jobIds: IdList
-  isRenamed: boolean
+  jobIds: IdList | undefined
 }
 
 /**

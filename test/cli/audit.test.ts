@@ -87,10 +87,9 @@ describe('millrace audit', () => {
     expect(lines(told.stdout)).toEqual(
       expect.arrayContaining([`    ${first[0]}`, `    ${first[5]}`, '- 1 dead letter was deleted by hand']),
     )
-    const [, from] = /--from (\S+)/.exec(told.stderr) ?? []
-    expect(told.stderr).toContain(
-      `to see what can be handed back: millrace audit orders --group main --from ${from} --repair\n`,
-    )
+    const [, from] = /^--from -1h is (\S+)\n/.exec(told.stderr) ?? []
+    const next = `millrace audit orders --group main --from ${from} --repair`
+    expect(told.stderr).toContain(`to see what can be handed back: ${next}\n`)
 
     const planned = await audit('--repair')
     expect([planned.code, planned.stderr]).toEqual([
@@ -154,12 +153,5 @@ describe('millrace audit', () => {
     expect(code).toBe(4)
     expect(stderr).toContain('its first whole minute is ')
     expect(first).toHaveLength(20)
-  })
-
-  test('has help with examples, within 80 columns', async () => {
-    const { code, stdout } = await audit('--help')
-    expect(code).toBe(0)
-    expect(stdout.match(/^ {2}\$ millrace audit /gm)?.length).toBeGreaterThanOrEqual(2)
-    expect(lines(stdout).filter((line) => line.length > 80)).toEqual([])
   })
 })
