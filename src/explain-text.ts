@@ -1,5 +1,6 @@
-import { pauseText, payloadText, say } from './explain-group-text.ts'
-import { countedText, quoted, whenText } from './explain-words.ts'
+import { pauseText } from './explain-group-text.ts'
+import { say } from './explain-subject.ts'
+import { bytesText, countedText, quoted, whenText } from './explain-words.ts'
 import type { AskedId, Explanation, Sentence, UnknownWhy } from './explanation.ts'
 import { isCopyId, timeOf } from './redis/entry-id.ts'
 
@@ -122,4 +123,8 @@ function historyText({ stream, history, nowMs }: Omit<Explanation, 'sentences'>)
   if (oldestId === null || newestId === null) return `Stream ${stream} holds no entries.`
   const count = countedText(entries, 'entry', 'entries')
   return `Stream ${stream} has ${count}, from ${whenText(timeOf(oldestId), nowMs)} to ${whenText(timeOf(newestId), nowMs)}.`
+}
+
+function payloadText(bytes: number | null): string {
+  return bytes === null ? 'no payload' : `${bytesText(bytes)} of payload`
 }
