@@ -1,7 +1,8 @@
-import { pauseText, payloadText, say } from './explain-group-text.ts'
-import { countedText, quoted, whenText } from './explain-words.ts'
+import { pauseText } from './explain-group-text.ts'
+import { say } from './explain-subject.ts'
+import { bytesText, countedText, quoted, whenText } from './explain-words.ts'
 import type { AskedId, Explanation, Sentence, UnknownWhy } from './explanation.ts'
-import { timeOf } from './redis/entry-id.ts'
+import { isCopyId, timeOf } from './redis/entry-id.ts'
 
 /** What is to be said of a job before its groups are spoken of. Pure. */
 export function jobSentences(explanation: Omit<Explanation, 'sentences'>): Sentence[] {
@@ -9,6 +10,8 @@ export function jobSentences(explanation: Omit<Explanation, 'sentences'>): Sente
   const sentences: Sentence[] = []
   if (asked !== null) sentences.push(say(askedText(asked, explanation.id)))
   if (job !== null) sentences.push(...describedSentences(explanation, job))
+  else if (isCopyId(explanation.id) && isKnown)
+    sentences.push(say('It is a copy that a replay made; nothing is left of it but counts.'))
   sentences.push(...delayedSentences(explanation))
   if (!isKnown) sentences.push(...unknownSentences(explanation))
   sentences.push(say(historyText(explanation)))
@@ -120,4 +123,8 @@ function historyText({ stream, history, nowMs }: Omit<Explanation, 'sentences'>)
   if (oldestId === null || newestId === null) return `Stream ${stream} holds no entries.`
   const count = countedText(entries, 'entry', 'entries')
   return `Stream ${stream} has ${count}, from ${whenText(timeOf(oldestId), nowMs)} to ${whenText(timeOf(newestId), nowMs)}.`
+}
+
+function payloadText(bytes: number | null): string {
+  return bytes === null ? 'no payload' : `${bytesText(bytes)} of payload`
 }

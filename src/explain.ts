@@ -115,7 +115,7 @@ class Explaining {
         : names.map((group) => ({ group, state: { at: 'delayed' as const, dueMs }, ...NOTHING }))
     const lookedTo = search.how === 'gave-up' ? search.lookedTo : null
     const subject = {
-      ...{ stream: this.#stream, id: jobId, publishedMs: timeOf(jobId), nowMs, lookedTo },
+      ...{ stream: this.#stream, id: jobId, publishedMs: timeOf(jobId), nowMs },
       oldestMs: oldestId === undefined ? null : timeOf(oldestId),
     }
     const groups = states.map((one): ExplainedGroup => {
