@@ -5,6 +5,7 @@ import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerGroups } from './commands/groups.ts'
+import { registerPause } from './commands/pause.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerScheduled } from './commands/scheduled.ts'
 import { registerSettings } from './commands/settings.ts'
@@ -72,6 +73,7 @@ registerScheduled(program, context)
 registerCancel(program, context)
 registerDead(program, context)
 registerGroups(program, context)
+registerPause(program, context)
 registerSettings(program, context)
 registerTrim(program, context)
 

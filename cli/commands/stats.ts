@@ -4,7 +4,7 @@ import type { GroupStats, Inspector, ScheduledStats, StreamStats } from '../../s
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
-import { abandonedLines } from '../group-text.ts'
+import { abandonedLines, pausedLines } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText, tableLines, type Column } from '../output.ts'
 import { Screen } from '../screen.ts'
@@ -155,7 +155,8 @@ const COLUMNS: readonly Column[] = [
 
 function statsLines(streams: readonly StreamStats[]): string[] {
   const rows = streams.flatMap((stats) => {
-    const { stream, entries, oldestEntryMs, groups, scheduled } = stats
+    const { entries, oldestEntryMs, groups, scheduled } = stats
+    const stream = stats.paused === null ? stats.stream : `${stats.stream} (paused)`
     const since = oldestEntryMs === null ? '-' : momentText(oldestEntryMs)
     const none = [stream, `(no group yet; ${plural(entries, 'entry', 'entries')})`]
     const ofGroups = groups.length === 0 ? [none] : groups.map((group) => [stream, ...cellsOf(group), since])
@@ -172,7 +173,8 @@ function delayedText({ scheduled, overdueSeconds, setAside }: ScheduledStats): s
 
 /** What an operator should look at. */
 function warningLines(streams: readonly StreamStats[]): string[] {
-  return streams.flatMap(({ stream, groups }) => [
+  return streams.flatMap(({ stream, paused, groups }) => [
+    ...pausedLines({ stream, paused, groups }),
     ...groups
       .filter(({ setAside }) => setAside > 0)
       .map(({ group, setAside }) =>
@@ -186,7 +188,7 @@ function warningLines(streams: readonly StreamStats[]): string[] {
 
 function cellsOf(stats: GroupStats): string[] {
   return [
-    stats.group,
+    stats.paused === null ? stats.group : `${stats.group} (paused)`,
     stats.lag === null ? '?' : String(stats.lag),
     stats.lagSeconds.toFixed(1),
     String(stats.pending),
