@@ -104,7 +104,8 @@ describe('a pause', () => {
 
   test('has what waits in a worker handed back, at no cost', async () => {
     await redis.client.call('XGROUP', 'CREATE', 'orders', 'main', '0', 'MKSTREAM')
-    const ids = [await add(redis.client, 'x'), await add(redis.client, 'x'), await add(redis.client, 'x')]
+    const ids: string[] = []
+    for (let n = 0; n < 4; n++) ids.push(await add(redis.client, 'x'))
     await redis.client.call('XREADGROUP', 'GROUP', 'main', 'ghost', 'STREAMS', 'orders', '>')
     await redis.client.call('XCLAIM', 'orders', 'main', 'ghost', 0, ...ids, 'IDLE', 600_000, 'JUSTID')
     const { wait, open } = gate()
@@ -115,19 +116,19 @@ describe('a pause', () => {
         wait()
       ),
     }
-    await startWorker({ redis: redis.url, concurrency: 1, leaseMs: 30_000, handlers })
-    await eventually(() => expect(started).toHaveLength(1))
+    await startWorker({ redis: redis.url, concurrency: 2, leaseMs: 30_000, handlers })
+    await eventually(() => expect(started).toHaveLength(2))
     await pause()
     await eventually(async () => {
       const rows = (await pending(redis.client)).filter(({ consumer }) => consumer === ':handback')
       expect(rows.map(({ deliveries }) => deliveries)).toEqual([1, 1])
     })
     open()
-    await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1 }))
+    await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 2 }))
     await pulses()
-    expect(started).toHaveLength(1)
+    expect(started).toHaveLength(2)
     await resume()
-    await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 3 }))
+    await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 4 }))
     expect(started.sort()).toEqual(ids.map((id) => `${id} 2`).sort())
   })
 
