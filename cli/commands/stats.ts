@@ -6,6 +6,7 @@ import { parseDuration } from '../duration.ts'
 import { EXIT, exitCodeOf } from '../exit.ts'
 import { abandonedLines } from '../group-text.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
+import { abandonedLines, pausedLines } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
 import { Screen } from '../screen.ts'
@@ -189,7 +190,8 @@ const COLUMNS: readonly FittingColumn[] = [
 
 function statsLines({ stdout }: CliContext, streams: readonly StreamStats[]): string[] {
   const rows = streams.flatMap((stats) => {
-    const { stream, entries, oldestEntryMs, groups, scheduled } = stats
+    const { entries, oldestEntryMs, groups, scheduled } = stats
+    const stream = stats.paused === null ? stats.stream : `${stats.stream} (paused)`
     const since = oldestEntryMs === null ? '-' : momentText(oldestEntryMs)
     const none = [stream, `(no group yet; ${plural(entries, 'entry', 'entries')})`]
     const ofGroups = groups.length === 0 ? [none] : groups.map((group) => [stream, ...cellsOf(group), since])
@@ -206,7 +208,8 @@ function delayedText({ scheduled, overdueSeconds, setAside }: ScheduledStats): s
 
 /** What an operator should look at. */
 function warningLines(streams: readonly StreamStats[]): string[] {
-  return streams.flatMap(({ stream, groups }) => [
+  return streams.flatMap(({ stream, paused, groups }) => [
+    ...pausedLines({ stream, paused, groups }),
     ...groups
       .filter(({ setAside }) => setAside > 0)
       .map(({ group, setAside }) =>
@@ -220,7 +223,7 @@ function warningLines(streams: readonly StreamStats[]): string[] {
 
 function cellsOf(stats: GroupStats): string[] {
   return [
-    stats.group,
+    stats.paused === null ? stats.group : `${stats.group} (paused)`,
     stats.lag === null ? '?' : String(stats.lag),
     stats.lagSeconds.toFixed(1),
     String(stats.pending),

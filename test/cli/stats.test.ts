@@ -87,6 +87,7 @@ describe('millrace stats', () => {
             scheduled: 0,
             overdueSeconds: 0,
             setAside: 0,
+            paused: null,
             groups: [
               {
                 group: 'main',
@@ -112,6 +113,7 @@ describe('millrace stats', () => {
                   entries: 3,
                 },
                 lastHour: { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 },
+                paused: null,
               },
             ],
           },
