@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { GroupHistory, GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
-import { EXIT, exitCodeOf } from '../exit.ts'
+import { codeOf, EXIT, exitCodeOf } from '../exit.ts'
 import { abandonedLines } from '../group-text.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { abandonedLines, pausedLines } from '../group-text.ts'
@@ -72,10 +72,10 @@ async function lookAt(inspector: Inspector, stream: string | undefined): Promise
   const streams = await inspector.stats(stream)
   if (stream === undefined) return { streams, history: undefined }
   const history: GroupHistory[] = []
-  // A group that is removed in between has no history, and is no reason to show nothing.
   for (const { group } of streams[0]?.groups ?? []) {
     const found = await inspector.history(stream, group).catch((error: unknown) => {
-      if (exitCodeOf(error) !== EXIT.notFound) throw error
+      // Removed in this moment, or of a name that no worker of ours can have: no reason to show nothing.
+      if (!['ERR_UNKNOWN_GROUP', 'ERR_NAME'].includes(codeOf(error) ?? '')) throw error
     })
     if (found !== undefined) history.push(found)
   }
