@@ -175,6 +175,9 @@ export class Inspector {
    */
   tail(stream: string, options: TailOptions = {}): AsyncGenerator<TailEntry> {
     return tailStream(this.#asking, stream, options)
+  }
+
+  /**
    * Pauses a stream or one of its groups, by the time of Redis until it is over or resumed: within two pulses (2 s) workers begin
    * no more jobs of it. What runs finishes; what waits in a worker is handed back at no cost. Publishing goes on, retries are
    * scheduled, retention trims. A pause that is in force already is replaced by this one.

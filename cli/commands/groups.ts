@@ -4,7 +4,6 @@ import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
-import { abandonedLines, pinsText } from '../group-text.ts'
 import { abandonedLines, pausedLines, pinsText } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, tableLines } from '../output.ts'
@@ -154,7 +153,6 @@ function print(context: CliContext, { stream, paused, groups }: StreamStats, jso
     pinsText(stats),
   ])
   context.stdout.write(`${fittingTable(context.stdout, COLUMNS, rows).join('\n')}\n`)
-  context.stdout.write(`${tableLines(COLUMNS, rows).join('\n')}\n`)
   for (const line of pausedLines({ stream, paused, groups })) context.say(line)
   for (const line of abandonedLines(stream, groups)) context.say(line)
 }

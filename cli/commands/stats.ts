@@ -4,7 +4,6 @@ import type { GroupHistory, GroupStats, Inspector, ScheduledStats, StreamStats }
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { codeOf, EXIT, exitCodeOf } from '../exit.ts'
-import { abandonedLines } from '../group-text.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { abandonedLines, pausedLines } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
