@@ -3,7 +3,16 @@ import type { Asking } from './asking.ts'
 import { monotonicMs, sleep } from './clock.ts'
 import { MillraceError } from './errors.ts'
 import { Pace } from './pace.ts'
-import { hold, copyStep, readNotedIds, readReplay, release, turn, type ReplayPlace } from './redis/replays.ts'
+import {
+  COPY_BATCH,
+  hold,
+  copyStep,
+  readNotedIds,
+  readReplay,
+  release,
+  turn,
+  type ReplayPlace,
+} from './redis/replays.ts'
 import { compareIds } from './redis/entry-id.ts'
 import type { BytesEntry } from './redis/reading.ts'
 import { ReplayBatch } from './replay-batch.ts'
@@ -141,7 +150,7 @@ export class ReplayRunner {
   #newBatch(replay: Replay): ReplayBatch {
     const where = this.#where(replay)
     const filter = { job: replay.job ?? undefined, where }
-    return new ReplayBatch(replay, { filter, most: this.#pace?.portion })
+    return new ReplayBatch(replay, { filter, most: this.#pace?.portionWithin(COPY_BATCH) })
   }
 
   #compiled: { expression: string; where: ReturnType<typeof compileWhere> } | undefined
