@@ -37,7 +37,7 @@ const seenStreams = (...names: string[]): Seen => ({ kind: 'streams', streams: n
 function letter(deadId: string, more: Partial<DeadLetter> = {}): DeadLetter {
   const of = { id: '1795245552380-0', job: 'mail', reason: 'attempts', error: 'Error', message: 'no', attempts: 3 }
   const rest = { totalAttempts: 3, deliveries: 1, worker: 'w', origin: '1-0', source: 'stream', firstFailedMs: 1 }
-  return { deadId, ...of, ...rest, deadMs: 1, publishedMs: 1, ...more } as DeadLetter
+  return { deadId, ...of, ...rest, deadMs: 1, publishedMs: 1, ...more }
 }
 
 /** A state after all of these, and what was to be done at the last. */
@@ -258,7 +258,7 @@ function inTerminal(args: readonly string[], redis: string, { columns = 80, rows
     `${program}; echo $? > ${dir}/code; stty -g > ${dir}/after`,
   ]
   // What the tests are run with may force colours.
-  const { FORCE_COLOR: _colours, ...inherited } = process.env
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => name !== 'FORCE_COLOR'))
   const env = { ...inherited, MILLRACE_REDIS_URL: redis, TERM: 'xterm', LC_ALL: 'C.UTF-8', NO_COLOR: '1' }
   const child = spawn('script', ['-qfec', steps.join('\n'), '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
   onEnd(() => void child.kill('SIGKILL'))
