@@ -24,7 +24,7 @@ export function auditLines(result: AuditResult): string[] {
   return [...wrapped(verdict(result)), ...findings.flatMap(findingLines), ...refused]
 }
 
-function verdict({ group, expected, accounted, totals, fromMs, toMs, ok, minutes }: AuditResult): string {
+function verdict({ group, expected, accounted, totals, fromMs, toMs, ok, minutes, findings }: AuditResult): string {
   if (fromMs >= toMs || (minutes.length === 0 && ok)) return `there are no jobs of group ${group} to account for`
   const range = `${clock(fromMs)} to ${clock(toMs, fromMs)}`
   const places = Object.entries(WORDS).flatMap(([name, word]) => {
@@ -37,8 +37,14 @@ function verdict({ group, expected, accounted, totals, fromMs, toMs, ok, minutes
     const all = expected === 1 ? 'the 1 job' : `all ${countText(expected)} jobs`
     return `${all} of ${range} in group ${group} ${expected === 1 ? 'is' : 'are'} accounted for${held}`
   }
-  const where = `of ${plural(expected, 'job')} of ${range} in group ${group}`
-  return ok ? `nothing is missing ${where} as far as they can be added up${held}` : `not accounted for ${where}${held}`
+  const meant = `${plural(expected, 'job')} of ${range} in group ${group}`
+  if (ok) return `nothing is missing of ${meant} as far as they can be added up${held}`
+  const lost = findings.reduce((sum, { kind, count }) => sum + (kind === 'surplus' ? 0 : count), 0)
+  if (lost === 0) return `${meant} do not add up${held}`
+  const are = lost === 1 ? 'is' : 'are'
+  if (lost > expected) return `${plural(lost, 'job')} in group ${group} ${are} not accounted for`
+  const others = places.length === 0 ? '' : `; the others: ${places.join(', ')}`
+  return `${countText(lost)} of ${meant} ${are} not accounted for${others}`
 }
 
 /** Ids are told eight at most: all of those that are known are in the JSON. */

@@ -148,29 +148,24 @@ describe('an audit', () => {
   test('counts jobs once more that the group was set back to', async () => {
     const { first, second } = await arrange(10)
     await complete(redis.client, [...first, ...second])
-    // As the group is set back, with two jobs pending that are delivered again without having ended.
-    await redis.client.xgroup('SETID', 'orders', 'main', first[4] as string)
-    const from = second[9] as string
-    await redis.client.hset(SETTINGS, 'group:main:rewinds', `1:${first[4] as string}:${from}`)
+    await inspector().groups.rewind('orders', 'main', { to: first[5] as string, execute: true, force: true })
     expect(await audit()).toMatchObject({ ok: true, expected: 35, totals: { completed: 20, waiting: 15 } })
     await deliverAll(redis.client)
     await complete(redis.client, [...first.slice(5), ...second])
     expect(await audit()).toMatchObject({ ok: true, expected: 35, totals: { completed: 35 } })
   })
 
-  test('counts jobs that were pending when the group was set back no more than they run', async () => {
+  test('counts jobs that were pending when the group was set back no more often than they run', async () => {
     const { first, second } = await arrange(3)
     await complete(redis.client, [...first, ...second.slice(1)])
-    await redis.client.xack('orders', 'main', second[0] as string)
-    await redis.client.xgroup('SETID', 'orders', 'main', first[2] as string)
-    const fields = {
-      'group:main:rewinds': `1:${first[2] as string}:${second[2] as string}`,
-      'group:main:rewound': second[0] as string,
+    for (let times = 0; times < 2; times++) {
+      await inspector().groups.rewind('orders', 'main', { to: second[0] as string, execute: true, force: true })
+      await deliverAll(redis.client)
+      await complete(redis.client, second.slice(1))
     }
-    await redis.client.hset(SETTINGS, fields)
-    await deliverAll(redis.client)
-    await complete(redis.client, second)
-    expect(await audit()).toMatchObject({ ok: true, expected: 8, findings: [] })
+    expect(await audit()).toMatchObject({ ok: true, expected: 10, totals: { completed: 9, pending: 1 }, findings: [] })
+    await complete(redis.client, second.slice(0, 1))
+    expect(await audit()).toMatchObject({ ok: true, expected: 10, totals: { completed: 10 } })
   })
 
   test('accounts for copies that a replay brought, with the jobs themselves', async () => {
@@ -324,6 +319,10 @@ describe('a fault that was planted', () => {
     expect(found(result)).toEqual([{ kind: 'letter-missing', count: 1, ids: first.slice(0, 1) }])
     expect(await completeRedelivered(redis.client)).toEqual(first.slice(0, 1))
     expect(await audit()).toMatchObject({ ok: true, totals: { dead: 1, completed: 9 } })
+    // It is counted as redriven: what is missing later has another cause.
+    const { hour, minute } = tallySlot(first[0] as string)
+    await redis.client.hincrby(tallyKey('orders', 'main', hour), `${minute}:completed`, -1)
+    expect((await audit()).findings[0]?.sentence).toContain('acked by hand')
   })
 
   test('dead letters that were deleted with the index are told by minute and count, or by id', async () => {

@@ -19,6 +19,7 @@ import { asArray, asNumber, asText } from './replies.ts'
 import { auditEntries, auditIndex, auditNames, auditRecords, repairDelayed, repairOrphans } from './scripts/audit.ts'
 import { run, type Argument } from './scripts/script.ts'
 import { groupFields } from './settings.ts'
+import { TALLY_TTL_MS } from './tally.ts'
 import { placeKeys } from './whereabouts.ts'
 
 /** What an audit asks of Redis: one function per script, replies narrowed. */
@@ -156,9 +157,13 @@ export async function handBackOrphans(
   { stream, group }: AuditPlace,
   { jobs, execute }: { jobs: readonly (NamedJob & { isNamed: boolean })[]; execute: boolean },
 ): Promise<Repaired[]> {
-  const args: Argument[] = [group, execute ? 1 : 0]
-  for (const { id, entryId, isNamed } of jobs) args.push(id, entryId, isNamed ? 1 : 0)
-  const keys = [...placeKeys(stream, group), ...jobs.map(({ id }) => outcomesKey(stream, group, tallySlot(id).hour))]
+  const args: Argument[] = [group, execute ? 1 : 0, TALLY_TTL_MS]
+  const keys = placeKeys(stream, group)
+  for (const { id, entryId, isNamed } of jobs) {
+    const { hour, minute } = tallySlot(id)
+    args.push(id, entryId, isNamed ? 1 : 0, minute)
+    keys.push(outcomesKey(stream, group, hour), tallyKey(stream, group, hour))
+  }
   return asArray(await run(client, repairOrphans, keys, args)).map((state) => asText(state) as Repaired)
 }
 

@@ -201,15 +201,16 @@ export const auditNames = script(
  * time without a record, a record without a time; by nothing at all only where isNamed says that outcomes are recorded and
  * there is none.
  *
- * A redelivered job has its attempts anew, but for one that comes from its record. Nothing is written without execute. Under
+ * A redelivered job has its attempts anew, but for one that comes from its record. One that was dead is counted as redriven.
+ * Nothing is written without execute. Under
  * OOM it is refused, before anything is written. At most 100 jobs; stops after 1 MiB, so the answer may be shorter.
  * Returns 'done' | 'elsewhere' | 'gone' (no record and no entry) | 'wide' for each.
  */
 export const repairOrphans = script(
   'repairOrphans',
   `${WHERE}${NOWHERE}
-  -- KEYS stream redelivery scheduled scheduledJobs dead index, then an outcomes key per job
-  -- ARGV group execute(1|0), then per job: jobId entryId('' = not known) isNamed(1|0)
+  -- KEYS stream redelivery scheduled scheduledJobs dead index, then per job: outcomes tally
+  -- ARGV group execute(1|0) tallyTtlMs, then per job: jobId entryId('' = not known) isNamed(1|0) minute
   local redelivery, scheduled, jobs, index, group = KEYS[2], KEYS[3], KEYS[4], KEYS[6], ARGV[1]
   local kinds = {'stream', 'stream', 'zset', 'hash', 'stream', 'hash'}
   for key, wanted in ipairs(kinds) do
@@ -250,7 +251,12 @@ export const repairOrphans = script(
     local copy = (redis.call('HGET', index, jobId) or ''):match('^redelivery (%d+%-%d+)$')
     return copy and not redis.call('XRANGE', redelivery, copy, copy)[1] and copy
   end
-  local function repaired(jobId, entryId, isNamed, outcomes)
+  local function wasDead(jobId, outcomes)
+    if (redis.call('HGET', index, jobId) or ''):sub(1, 5) == 'dead ' then return true end
+    local outcome = redis.pcall('HGET', outcomes, jobId)
+    return type(outcome) == 'string' and outcome:sub(1, 5) == 'dead '
+  end
+  local function repaired(jobId, entryId, isNamed, outcomes, tally, minute)
     local record, deleted = redis.call('HGET', jobs, jobId), deletedCopyOf(jobId)
     if redis.call('ZSCORE', scheduled, jobId) then
       if record then return 'elsewhere' end
@@ -265,6 +271,7 @@ export const repairOrphans = script(
     if not flat then return 'gone' end
     if #flat > 7800 then return 'wide' end
     if ARGV[2] ~= '1' then return 'done' end
+    local isRedriven = wasDead(jobId, outcomes)
     local added = redis.pcall('XADD', redelivery, '*', unpack(flat))
     if type(added) ~= 'string' then return added end
     if deleted then redis.pcall('XACK', redelivery, group, deleted) end
@@ -272,13 +279,17 @@ export const repairOrphans = script(
     redis.call('HDEL', jobs, jobId)
     redis.call('HSET', index, jobId, 'redelivery ' .. added)
     redis.pcall('HDEL', outcomes, jobId)
+    if isRedriven and redis.pcall('HINCRBY', tally, minute .. ':redriven', 1) == 1 then
+      redis.call('PEXPIRE', tally, ARGV[3])
+    end
     return 'done'
   end
 
   local states = {}
-  for arg = 3, #ARGV, 3 do
+  for arg = 4, #ARGV, 4 do
     if bytes > 1048576 then break end
-    local state = repaired(ARGV[arg], ARGV[arg + 1], ARGV[arg + 2] == '1', KEYS[7 + (arg - 3) / 3])
+    local key = 7 + (arg - 4) / 2
+    local state = repaired(ARGV[arg], ARGV[arg + 1], ARGV[arg + 2] == '1', KEYS[key], KEYS[key + 1], ARGV[arg + 3])
     if type(state) == 'table' then
       if #states == 0 then return state end
       break

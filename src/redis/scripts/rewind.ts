@@ -90,6 +90,7 @@ export const countEntries = script(
  *
  * lookedMs is when the caller first looked: a rewind to the same entry that was noted since then is the caller's own, whose
  * answer was lost, or another's of the same kind. Both have done what was asked, and doing it again would run jobs twice.
+ * `rewound` keeps the ids of those, the last 5 000: an audit must know that they have not ended as often as they were delivered.
  * Lag stays known through ENTRIESREAD, which Redis takes from 7.0 on.
  *
  * Returns {'rewound', last delivered before, entries that were delivered after countedTo, pending ones settled, lag or '',
@@ -135,6 +136,12 @@ export const setBack = script(
   for note in noted:gmatch('%S+') do notes[#notes + 1] = note end
   notes[#notes + 1] = string.format('%.0f', at) .. ':' .. toId .. ':' .. last
   local kept = table.concat(notes, ' ', math.max(1, #notes - 99))
+  if #ids > 0 then
+    local rewound = {}
+    for id in (redis.call('HGET', settings, prefix .. 'rewound') or ''):gmatch('%S+') do rewound[#rewound + 1] = id end
+    for i = 1, #ids do rewound[#rewound + 1] = ids[i] end
+    redis.call('HSET', settings, prefix .. 'rewound', table.concat(rewound, ' ', math.max(1, #rewound - 4999)))
+  end
   -- A group that vanishes is made again at its floor: it must not be in front of what is to run again.
   redis.call('HSET', settings, prefix .. 'floor', floorOf(stream, group) or '0-0', prefix .. 'rewinds', kept)
   return {'rewound', last, further, #ids, groupsOf(stream)[group].lag or '', alive}`,
