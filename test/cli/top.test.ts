@@ -23,13 +23,23 @@ const SIZE = { columns: 80, rows: 24 }
 function groupNamed(group: string, more: object = {}): GroupStats {
   const counts = { lag: 0, lagSeconds: 0, pending: 0, handedBack: 0, oldestPendingSeconds: 0, dead: 0, redelivery: 0 }
   const waiting = { scheduled: 0, overdueSeconds: 0, setAside: 0 }
-  const workers = { workers: 0, slots: 0, running: 0, perSecond: 0, lastSeenMs: null, abandoned: false, pins: null }
+  const workers = {
+    workers: 0,
+    slots: 0,
+    running: 0,
+    perSecond: 0,
+    lastSeenMs: null,
+    abandoned: false,
+    pins: null,
+    paused: null,
+  }
   const lastHour = { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 }
   return { group, ...counts, ...waiting, ...workers, lastHour, ...more }
 }
 
 function streamNamed(stream: string, groups: readonly GroupStats[] = [], more: object = {}): StreamStats {
-  return { stream, entries: 5, oldestEntryMs: 1, scheduled: 0, overdueSeconds: 0, setAside: 0, groups, ...more }
+  const waiting = { scheduled: 0, overdueSeconds: 0, setAside: 0 }
+  return { stream, entries: 5, oldestEntryMs: 1, ...waiting, paused: null, groups, ...more }
 }
 
 const seenStreams = (...names: string[]): Seen => ({ kind: 'streams', streams: names.map((name) => streamNamed(name)) })
