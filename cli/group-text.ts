@@ -1,4 +1,4 @@
-import type { GroupStats } from '../src/index.ts'
+import type { GroupStats, Pause, StreamStats } from '../src/index.ts'
 import { momentText, plural, printable, spanText } from './output.ts'
 
 /** How groups are told of in words. */
@@ -21,4 +21,25 @@ export function pinsText({ pins }: Pick<GroupStats, 'pins'>): string {
   const { entries, seconds } = pins
   const many = entries === null ? 'entries, an unknown number' : plural(entries, 'entry', 'entries')
   return `${many}, the oldest of ${spanText(seconds)} ago`
+}
+
+/** One line for each pause: nothing is begun meanwhile, which otherwise looks like workers that hang. */
+export function pausedLines({ stream, paused, groups }: Pick<StreamStats, 'stream' | 'paused' | 'groups'>): string[] {
+  const ofGroups = groups.flatMap(({ group, paused: own }) => (own === null ? [] : [{ group, own }]))
+  return [
+    ...(paused === null
+      ? []
+      : [`stream ${stream} is paused ${pauseText(paused)}; to go on: millrace resume ${stream}`]),
+    ...ofGroups.map(
+      ({ group, own }) =>
+        `group ${group} of ${stream} is paused ${pauseText(own)}; to go on: millrace resume ${stream} ${group}`,
+    ),
+  ].map(printable)
+}
+
+/** `since … until …, by ops@host: deploy`. */
+export function pauseText({ sinceMs, untilMs, by, reason }: Pause): string {
+  const until = untilMs === null ? '' : ` until ${momentText(untilMs)}`
+  const who = by === '' ? '' : ` by ${by}`
+  return printable(`since ${momentText(sinceMs)}${until}${who}${reason === '' ? '' : ` (${reason})`}`)
 }

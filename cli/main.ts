@@ -9,6 +9,7 @@ import { registerExplain } from './commands/explain.ts'
 import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
 import { registerPending } from './commands/pending.ts'
+import { registerPause } from './commands/pause.ts'
 import { registerPublish } from './commands/publish.ts'
 import { registerReplay } from './commands/replay.ts'
 import { registerReplays } from './commands/replays.ts'
@@ -92,6 +93,7 @@ registerFind(program, context)
 registerCancel(program, context)
 registerDead(program, context)
 registerGroups(program, context)
+registerPause(program, context)
 registerSettings(program, context)
 registerTrim(program, context)
 registerReplay(program, context)

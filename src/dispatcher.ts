@@ -44,6 +44,8 @@ export class Dispatcher {
   #beginning = 0
   #dispatching = false
   #closed = false
+  /** Closed, or paused: nothing is begun, and nothing is asked for. */
+  #halted = false
   /** Whose begin was on its way when it was closed. */
   #unstarted: Delivery[] = []
   #ended = 0
@@ -83,13 +85,13 @@ export class Dispatcher {
     const queued = this.#fetched.length - this.#head + coming
     const slots = this.#deps.concurrency - this.#running - this.#beginning - this.#claimed.length
     // Where slots are free, what comes does not stay in the queue.
-    if (this.#closed || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
+    if (this.#halted || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
     return Math.min(slots + ahead - queued, Math.floor((this.#deps.holdings.free - coming) / 2))
   }
 
   /** How many entries a claim may bring. */
   get claimRoom(): number {
-    if (this.#closed) return 0
+    if (this.#halted) return 0
     // As many as there are slots may wait, also while all slots are taken: a backlog must not keep claims out. Those that
     // wait too long move on, see takeOverdue.
     const { concurrency, holdings } = this.#deps
@@ -149,7 +151,7 @@ export class Dispatcher {
 
   /** Fills free slots from the head of the queue. */
   dispatch(): void {
-    if (this.#dispatching || this.#closed) return
+    if (this.#dispatching || this.#halted) return
     this.#dispatching = true
     try {
       if (this.#claimed.length + this.#quarantined.length > 0) this.#beginClaimed()
@@ -169,6 +171,20 @@ export class Dispatcher {
     this.#tellRoom()
   }
 
+  /** Begins nothing until `resume`; what waits here is for `takeOverdue`, what runs goes on. */
+  pause(): void {
+    this.#halted = true
+  }
+
+  resume(): void {
+    this.#halted = this.#closed
+    this.dispatch()
+  }
+
+  get isPaused(): boolean {
+    return this.#halted && !this.#closed
+  }
+
   /** The executor is done with a delivery's slot. */
   ended(): void {
     this.#running -= 1
@@ -179,6 +195,7 @@ export class Dispatcher {
   /** Takes no more; returns what was not started, to be handed back. Waits for begins that are on their way. */
   async close(timeoutMs: number): Promise<Delivery[]> {
     this.#closed = true
+    this.#halted = true
     this.#tellRoom()
     const untilMs = monotonicMs() + timeoutMs
     while (this.#beginning > 0 && monotonicMs() < untilMs) await sleep(5)
@@ -262,6 +279,7 @@ export class Dispatcher {
       // The keeper gave it up while it was begun. Its hand-back came too late for the fence, so it is ours: start it anew.
       if (!this.#closed && !this.#deps.holdings.awaits(delivery)) return this.#restart(delivery)
       if (this.#closed) this.#unstarted.push(delivery)
+      else if (this.#halted) this.#fetched.push(delivery)
       else this.#start(delivery)
       return
     }

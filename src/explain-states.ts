@@ -1,4 +1,4 @@
-import type { Drain, ExplainedGroup, GroupState, Paused, Pending, Rewound, Settled } from './explanation.ts'
+import type { Drain, ExplainedGroup, GroupState, Paused, Pending, Rewound, Settled, UnknownWhy } from './explanation.ts'
 import { compareIds, hasMadeId, isCopyId, isEntryId, timeOf } from './redis/entry-id.ts'
 import type {
   Counted,
@@ -105,15 +105,21 @@ function likelyOutcome(counts: Counted, isCancelled: boolean): Pick<Settled, 'ou
 }
 
 /** Nothing of it is in the stream or in the group. */
-function absent({ jobId, job, search }: Told, facts: GroupFacts): GroupState {
-  if (search.how === 'gave-up') return { at: 'unknown', why: 'not-found' }
+function absent(told: Told, facts: GroupFacts): GroupState {
+  const why = absenceOf(told)
+  return why === 'trimmed' ? { at: why, counts: facts.counts ?? null } : { at: 'unknown', why }
+}
+
+/** What it may mean that nothing of a job is there. */
+export function absenceOf({ jobId, job, search }: Told): UnknownWhy | 'trimmed' {
+  if (search.how === 'gave-up') return 'not-found'
   const { oldestId, hasLost, nowMs, lastId } = job
   const isMade = hasMadeId(jobId)
-  if (isMade ? timeOf(jobId) > nowMs : compareIds(jobId, lastId) > 0) return { at: 'unknown', why: 'newer' }
+  if (isMade ? timeOf(jobId) > nowMs : compareIds(jobId, lastId) > 0) return 'newer'
   const isOlder = oldestId === undefined || compareIds(jobId, oldestId) < 0
-  if (isOlder && hasLost !== false && !isCopyId(jobId)) return { at: 'trimmed', counts: facts.counts ?? null }
-  if (isOlder && !isMade) return { at: 'unknown', why: 'older' }
-  return { at: 'unknown', why: isMade && !isCopyId(jobId) ? 'delayed' : 'never' }
+  if (isOlder && hasLost !== false && !isCopyId(jobId)) return 'trimmed'
+  if (isOlder && !isMade) return 'older'
+  return isMade && !isCopyId(jobId) ? 'delayed' : 'never'
 }
 
 /** A copy leaves no entry behind when it is settled; that there was one follows from its number and its minute. */

@@ -1,16 +1,19 @@
-import { pauseText, payloadText, say } from './explain-group-text.ts'
-import { countedText, quoted, whenText } from './explain-words.ts'
+import { pauseText } from './explain-group-text.ts'
+import { say } from './explain-subject.ts'
+import { bytesText, countedText, quoted, whenText } from './explain-words.ts'
 import type { AskedId, Explanation, Sentence, UnknownWhy } from './explanation.ts'
-import { timeOf } from './redis/entry-id.ts'
+import { isCopyId, timeOf } from './redis/entry-id.ts'
 
-/** What is to be said of a job before its groups are spoken of. Pure. */
-export function jobSentences(explanation: Omit<Explanation, 'sentences'>): Sentence[] {
+/** What is to be said of a job before its groups are spoken of; `absence` is what it means if nothing of it is there. Pure. */
+export function jobSentences(explanation: Omit<Explanation, 'sentences'>, absence: UnknownWhy | 'trimmed'): Sentence[] {
   const { asked, job, isKnown } = explanation
   const sentences: Sentence[] = []
   if (asked !== null) sentences.push(say(askedText(asked, explanation.id)))
   if (job !== null) sentences.push(...describedSentences(explanation, job))
+  else if (isCopyId(explanation.id) && isKnown)
+    sentences.push(say('It is a copy that a replay made; nothing is left of it but counts.'))
   sentences.push(...delayedSentences(explanation))
-  if (!isKnown) sentences.push(...unknownSentences(explanation))
+  if (!isKnown) sentences.push(...unknownSentences(explanation, absence))
   sentences.push(say(historyText(explanation)))
   if (isKnown && explanation.groups.length === 0 && explanation.delayed === null) {
     sentences.push(say('No group reads the stream yet: the first one begins with its oldest entry.'))
@@ -65,34 +68,24 @@ function delayedSentences({ delayed, stream, id, nowMs }: Omit<Explanation, 'sen
   return [{ text, command: ['scheduled', 'promote', stream, id] }]
 }
 
-function unknownSentences({
-  stream,
-  id,
-  groups,
-  lookedTo,
-  history,
-  nowMs,
-}: Omit<Explanation, 'sentences'>): Sentence[] {
+function unknownSentences(
+  { stream, id, lookedTo, history, nowMs }: Omit<Explanation, 'sentences'>,
+  why: UnknownWhy | 'trimmed',
+): Sentence[] {
   if (lookedTo !== null) return [notFound(stream, id, lookedTo)]
-  const states = groups.map(({ state }) => state)
-  if (states.some(({ at }) => at === 'trimmed')) {
-    return [say(`No job ${id} is known: the id is older than the history of ${stream}.`)]
-  }
-  const why = states.map((state) => (state.at === 'unknown' ? state.why : 'never'))[0] ?? 'never'
+  const { newestId } = history
+  const text = `No job ${id} is known: ${WHY[why]}`.replace(
+    'NEWEST',
+    newestId === null ? 'not there any more' : newestId,
+  )
   const time = timeOf(id)
-  return [
-    {
-      text: `No job ${id} is known: ${WHY[why]}`.replace('NEWEST', history.newestId ?? 'none'),
-      // What was published about then is found by its time.
-      command:
-        time < nowMs && why === 'never'
-          ? ['find', stream, '--from', isoOf(time - 60_000), '--to', isoOf(time + 60_000)]
-          : null,
-    },
-  ]
+  if (why !== 'never' || time > nowMs) return [say(text)]
+  // What was published about then is found by its time.
+  return [{ text, command: ['find', stream, '--from', isoOf(time - 60_000), '--to', isoOf(time + 60_000)] }]
 }
 
-const WHY: Readonly<Record<UnknownWhy, string>> = {
+const WHY: Readonly<Record<UnknownWhy | 'trimmed', string>> = {
+  trimmed: 'the id is older than the history of the stream.',
   never:
     'it has no entry though its time is within the history, so it never was, or somebody deleted it. Check the id and the stream; what was published around its time:',
   newer:
@@ -120,4 +113,8 @@ function historyText({ stream, history, nowMs }: Omit<Explanation, 'sentences'>)
   if (oldestId === null || newestId === null) return `Stream ${stream} holds no entries.`
   const count = countedText(entries, 'entry', 'entries')
   return `Stream ${stream} has ${count}, from ${whenText(timeOf(oldestId), nowMs)} to ${whenText(timeOf(newestId), nowMs)}.`
+}
+
+function payloadText(bytes: number | null): string {
+  return bytes === null ? 'no payload' : `${bytesText(bytes)} of payload`
 }

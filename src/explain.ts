@@ -1,7 +1,7 @@
 import { existingStream, otherType } from './existing.ts'
 import { MillraceError, OptionError, RedisError, UnknownGroupError } from './errors.ts'
 import { groupSentences } from './explain-group-text.ts'
-import { explainedGroups, isKnownIn, pausedOf, type Told } from './explain-states.ts'
+import { absenceOf, explainedGroups, isKnownIn, pausedOf, type Told } from './explain-states.ts'
 import { jobSentences } from './explain-text.ts'
 import type { AskedId, ExplainedGroup, ExplainedJob, Explanation } from './explanation.ts'
 import { didYouMean, refuseUnknownKeys, shown } from './options.ts'
@@ -115,7 +115,7 @@ class Explaining {
         : names.map((group) => ({ group, state: { at: 'delayed' as const, dueMs }, ...NOTHING }))
     const lookedTo = search.how === 'gave-up' ? search.lookedTo : null
     const subject = {
-      ...{ stream: this.#stream, id: jobId, publishedMs: timeOf(jobId), nowMs, lookedTo },
+      ...{ stream: this.#stream, id: jobId, publishedMs: timeOf(jobId), nowMs },
       oldestMs: oldestId === undefined ? null : timeOf(oldestId),
     }
     const groups = states.map((one): ExplainedGroup => {
@@ -132,7 +132,7 @@ class Explaining {
       paused: pausedOf(facts.paused, nowMs),
       groups,
     }
-    return { ...explanation, sentences: jobSentences(explanation) }
+    return { ...explanation, sentences: jobSentences(explanation, absenceOf(told)) }
   }
 
   /** As its entry says; where that is gone, as a group has it. */

@@ -88,6 +88,15 @@ export class Fetcher {
     this.#connection.close()
   }
 
+  /** Ends the read that is out while the worker is paused: what it brings nobody would begin. No other is sent before it goes on. */
+  async wake(): Promise<void> {
+    // It may be on its way to Redis while we wake it.
+    while (this.#reading && this.#deps.dispatcher.isPaused && !this.#stopping.signal.aborted) {
+      if (this.#clientId !== undefined && this.#deps.commands.isReady) await this.#deps.commands.unblock(this.#clientId)
+      await sleep(20, this.#stopping.signal)
+    }
+  }
+
   /** Reads once, or takes what the read that was sent ahead brings. @returns how many entries came. */
   async runOnce(): Promise<{ delivered: number }> {
     const reading = this.#ahead ?? (await this.#begin())
@@ -108,7 +117,8 @@ export class Fetcher {
     const room = this.#deps.dispatcher.fetchRoom
     if (room <= 0) return undefined
     await this.#identify()
-    return this.#stopping.signal.aborted ? undefined : this.#read(room)
+    const isHalted = this.#stopping.signal.aborted || this.#deps.dispatcher.isPaused
+    return isHalted ? undefined : this.#read(room)
   }
 
   /**

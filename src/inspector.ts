@@ -14,6 +14,7 @@ import type { Logger } from './logger.ts'
 import { refuseUnknownKeys } from './options.ts'
 import { pendingJobs, type PendingOptions, type PendingPage } from './pending.ts'
 import type { Client } from './redis/connection.ts'
+import { pauseStream, resumeStream, type PauseOptions, type PauseResult, type ResumeResult } from './pauses.ts'
 import type { RedisOption } from './redis/target.ts'
 import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
@@ -174,6 +175,25 @@ export class Inspector {
    */
   tail(stream: string, options: TailOptions = {}): AsyncGenerator<TailEntry> {
     return tailStream(this.#asking, stream, options)
+  }
+
+  /**
+   * Pauses a stream or one of its groups, by the time of Redis until it is over or resumed: within two pulses (2 s) workers begin
+   * no more jobs of it. What runs finishes; what waits in a worker is handed back at no cost. Publishing goes on, retries are
+   * scheduled, retention trims. A pause that is in force already is replaced by this one.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND if there is no such stream; UnknownGroupError; RedisError.
+   */
+  async pause(stream: string, options: PauseOptions = {}): Promise<PauseResult> {
+    return pauseStream(this.#asking, stream, options)
+  }
+
+  /**
+   * Ends the pause of a stream or of one of its groups: work goes on within two pulses. A group works only if neither it nor
+   * its stream is paused: `still` tells of what stays so.
+   * @throws as `pause`.
+   */
+  async resume(stream: string, options: { group?: string } = {}): Promise<ResumeResult> {
+    return resumeStream(this.#asking, stream, options)
   }
 
   /** Ends the connection; calls that wait for an answer fail. */

@@ -16,7 +16,14 @@ export class Pace {
 
   /** How many to do at once, at most. */
   get portion(): number {
-    return Math.ceil(this.#perSecond / 10)
+    return this.portionWithin(Infinity)
+  }
+
+  /** The same, no more than `most`: of a size that fills a second, since none is cut. Of 11 a second two at once would make 10. */
+  portionWithin(most: number): number {
+    let portion = Math.min(most, Math.ceil(this.#perSecond / 10))
+    while (portion > 1 && Math.floor(this.#perSecond / portion) * portion < FILLED * this.#perSecond) portion -= 1
+    return portion
   }
 
   /** How long to wait from now on before `count` more may be done, in ms; `count` is not more than a portion. */
@@ -36,8 +43,14 @@ export class Pace {
   note(count: number, { sentMs, answeredMs }: { sentMs: number; answeredMs: number }): void {
     if (count === 0) return
     this.#done.push({ atMs: answeredMs, count })
-    this.#nextMs = sentMs + (count * SECOND_MS) / this.#perSecond
+    // From when it was to be done, not from when it was: timers are late, and what is late each time adds up.
+    const plannedMs = Math.max(this.#nextMs, sentMs - LATE_MS)
+    this.#nextMs = (this.#nextMs === -Infinity ? sentMs : plannedMs) + (count * SECOND_MS) / this.#perSecond
   }
 }
 
 const SECOND_MS = 1000
+/** What part of a second's worth the portions must make up. */
+const FILLED = 0.98
+/** How much lateness of a portion is made up for. */
+const LATE_MS = 50

@@ -3,7 +3,16 @@ import type { Asking } from './asking.ts'
 import { monotonicMs, sleep } from './clock.ts'
 import { MillraceError } from './errors.ts'
 import { Pace } from './pace.ts'
-import { hold, copyStep, readNotedIds, readReplay, release, turn, type ReplayPlace } from './redis/replays.ts'
+import {
+  COPY_BATCH,
+  hold,
+  copyStep,
+  readNotedIds,
+  readReplay,
+  release,
+  turn,
+  type ReplayPlace,
+} from './redis/replays.ts'
 import { compareIds } from './redis/entry-id.ts'
 import type { BytesEntry } from './redis/reading.ts'
 import { ReplayBatch } from './replay-batch.ts'
@@ -69,9 +78,10 @@ export class ReplayRunner {
   /** Lets it stand where it is; its hold lasts a day from now on. */
   async pause(): Promise<void> {
     // Not under the signal: it has aborted already.
-    await this.#asking.run(this.#what, (client) => turn(client, this.#place, { wanted: 'paused' }))
+    const status = await this.#asking.run(this.#what, (client) => turn(client, this.#place, { wanted: 'paused' }))
     const cursor = this.#replay?.cursor
-    if (cursor !== undefined) await this.#asking.run(this.#what, (client) => this.#hold(client, cursor))
+    if (cursor !== undefined && status === 'paused')
+      await this.#asking.run(this.#what, (client) => this.#hold(client, cursor))
   }
 
   readonly #ask: Ask = (question) =>
@@ -140,7 +150,7 @@ export class ReplayRunner {
   #newBatch(replay: Replay): ReplayBatch {
     const where = this.#where(replay)
     const filter = { job: replay.job ?? undefined, where }
-    return new ReplayBatch(replay, { filter, most: this.#pace?.portion })
+    return new ReplayBatch(replay, { filter, most: this.#pace?.portionWithin(COPY_BATCH) })
   }
 
   #compiled: { expression: string; where: ReturnType<typeof compileWhere> } | undefined

@@ -1,4 +1,5 @@
 import { compareIds, timeOf } from './redis/entry-id.ts'
+import type { Pause } from './redis/pause.ts'
 import type { Backlog, GroupSeen, LastHour, ScheduledSeen, StreamSeen } from './redis/inspection.ts'
 
 /** How streams and groups stand: what an inspector tells, and how it follows from what Redis told. Pure. */
@@ -23,6 +24,8 @@ export interface StreamStats extends ScheduledStats {
   readonly entries: number
   /** When its oldest entry was published, in ms since the epoch; null if it is empty. The history goes back to it. */
   readonly oldestEntryMs: number | null
+  /** Whether the stream as a whole is paused: no group begins jobs of it then. */
+  readonly paused: Pause | null
   readonly groups: readonly GroupStats[]
 }
 
@@ -63,6 +66,8 @@ export interface GroupStats extends ScheduledStats {
   readonly pins: Pins | null
   /** What became so far of the jobs that were published in the last 60 minutes. */
   readonly lastHour: LastHour
+  /** Whether the group itself is paused; it begins nothing either while its stream is. */
+  readonly paused: Pause | null
 }
 
 /** From this entry on a stream cannot be trimmed: the group has not settled it. */
@@ -76,11 +81,11 @@ export interface Pins {
 
 export function streamStats(
   stream: string,
-  { nowMs, entries, oldestId, scheduled }: StreamSeen & { kind: 'stream' },
+  { nowMs, entries, oldestId, scheduled, paused }: StreamSeen & { kind: 'stream' },
   groups: readonly GroupStats[],
 ): StreamStats {
   const oldestEntryMs = oldestId === undefined ? null : timeOf(oldestId)
-  return { stream, entries, oldestEntryMs, ...scheduledStats(scheduled, nowMs), groups }
+  return { stream, entries, oldestEntryMs, ...scheduledStats(scheduled, nowMs), paused: paused ?? null, groups }
 }
 
 /** What Redis told of a group, on the stream and on its redelivery stream, as one. */
@@ -109,6 +114,7 @@ export function groupStats(group: string, seen: GroupSeen): GroupStats {
     abandoned: isAbandoned(seen, Math.max(lagSeconds, oldestPendingSeconds) * 1000),
     pins: pinsOf(seen.stream, seen.nowMs),
     lastHour: seen.lastHour,
+    paused: seen.paused ?? null,
   }
 }
 

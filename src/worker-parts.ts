@@ -11,6 +11,7 @@ import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Connection } from './redis/connection.ts'
 import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
+import { Pauser } from './pauser.ts'
 import { Scheduler } from './scheduler.ts'
 import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
@@ -40,6 +41,7 @@ export interface WorkerParts {
   readonly executor: Executor
   readonly claimer: Claimer
   readonly fetcher: Fetcher
+  readonly pauser: Pauser
   readonly scheduler: Scheduler
   readonly trimmer: Trimmer
 }
@@ -84,17 +86,18 @@ export function assembleParts(
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
+  const fetcher = new Fetcher({
+    ...{ target, commands, member, dispatcher, numbers, logger, rejoin },
+    connectionNumbers: book.connection('fetcher'),
+    blockMs: BLOCK_MS,
+    onRead: () => holdings.table.vitals.count('reads'),
+    onRefused: () => holdings.table.vitals.count('refusals'),
+  })
   return {
     ...own,
-    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor },
+    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor, fetcher },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
-    fetcher: new Fetcher({
-      ...{ target, commands, member, dispatcher, numbers, logger, rejoin },
-      connectionNumbers: book.connection('fetcher'),
-      blockMs: BLOCK_MS,
-      onRead: () => holdings.table.vitals.count('reads'),
-      onRefused: () => holdings.table.vitals.count('refusals'),
-    }),
+    pauser: new Pauser({ dispatcher, fetcher, member, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }
 }

@@ -12,6 +12,7 @@ import { KeeperHost } from './lease/keeper-host.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
+import { readPause } from './redis/pausing.ts'
 import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
 import { versionOfPackage } from './version.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
@@ -168,6 +169,8 @@ export class Worker {
       await this.#parts.commands.ready(10_000)
       await this.#join(this.#options.startAt)
       await this.#learnCancelled()
+      // Before the first read, too: a worker that starts while its group is paused begins nothing.
+      this.#parts.pauser.follow(await readPause(this.#parts.commands.client, this.#member))
       this.#keeper = this.#newKeeper()
       await this.#keeper.start()
     } catch (error) {
@@ -301,8 +304,9 @@ export class Worker {
     }
   }
 
-  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, nextDueMs, cancelled }: PulseReply): void {
+  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, nextDueMs, cancelled, paused }: PulseReply): void {
     this.#parts.clock.sync(nowMs, receivedAtMs)
+    this.#parts.pauser.follow(paused)
     if (cancelled.length > 0) this.#cancel(cancelled)
     if (nextDueMs !== undefined) this.#parts.scheduler.note(nextDueMs)
     if (leaseMs === undefined || maxDeliveries === undefined) return
@@ -351,7 +355,9 @@ export class Worker {
     })
     if (this.#state === 'running') this.#reportHealth('running')
     this.#parts.executor.endOverdue()
-    const overdue = this.#parts.dispatcher.takeOverdue(2 * this.#group.pulseMs)
+    const { dispatcher } = this.#parts
+    // While it is paused nothing waits here: it is handed back and begun where and when work goes on.
+    const overdue = dispatcher.takeOverdue(dispatcher.isPaused ? 0 : 2 * this.#group.pulseMs)
     if (overdue.length > 0) void handBack(this.#parts, this.#member, this.#options.logger, overdue)
   }
 

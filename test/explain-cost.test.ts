@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
-import { delayedId } from './helpers/scheduled.ts'
+import { buryByHand, delayedId } from './helpers/scheduled.ts'
 
 /** What explaining costs is counted, not timed: commands, also those within scripts. */
 
@@ -72,8 +72,10 @@ test.each([1, 50])(
     await fill(5000)
     for (let n = 0; n < count; n++) await redis.client.xgroup('CREATE', 'orders', `g${n}`, '0')
     const inspector = newInspector(redis.url)
-    // Of a job that is found, of a delayed one whose entry is looked for in vain, of an id that may be a dead letter's.
-    for (const id of [`${BASE_MS}-0`, `${BASE_MS}-1000000000000001`, `${BASE_MS}-9`]) {
+    const deadId = await buryByHand(redis.client, `${BASE_MS}-1000000000000001`, 'g0')
+    // Of a job that is found, of a delayed one whose entry is looked for in vain, of an id that may be a dead letter's,
+    // and of one that is, that of a delayed one.
+    for (const id of [`${BASE_MS}-0`, `${BASE_MS}-1000000000000002`, `${BASE_MS}-9`, deadId]) {
       await redis.client.script('FLUSH')
       const sent = await sentBy(() => inspector.explain('orders', id))
       expect(sent.length).toBeGreaterThan(1)

@@ -99,6 +99,10 @@ describe('an id that is no job of the stream', () => {
     await redis.client.xdel('orders', id)
     const told = await explain(id)
     expect([told.isKnown, states(told), told.job]).toEqual([false, ['unknown'], null])
+    await schedule(redis.client, { id: await delayedId(redis.client), stream: 'later' })
+    const later = await newInspector(redis.url).explain('later', id)
+    expect([later.isKnown, later.groups]).toEqual([false, []])
+    expect(later.sentences[0]?.text).toContain('the id is newer than the newest entry')
     expect(told.text).toContain('so it never was, or somebody deleted it')
     expect(commands(told)[0]).toMatch(/^find orders --from \d{4}-.*Z --to \d{4}-.*Z$/)
     await redis.client.del('orders')
@@ -133,7 +137,7 @@ describe('an id that is no job of the stream', () => {
       kept,
       true,
     ])
-    expect(told.text).toContain('the id is older than the history of orders')
+    expect(told.text).toContain('the id is older than the history of the stream')
     const group = (one: Explanation) => one.groups[0]?.sentences.map(({ text }) => text).join(' ')
     expect(group(told)).toMatch(/^The stream has history since \d{4}-.* UTC \(.*: nothing is counted\.$/)
     const { hour, minute } = tallySlot(id)

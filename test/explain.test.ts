@@ -67,6 +67,13 @@ describe('a job that is not delivered', () => {
     expect([ahead, isAheadExact, lag]).toEqual([2000, false, 3000])
     expect(told.text).toMatch(/^Not yet delivered: about 2,000 entries ahead of it/)
     expect(stateAt(await explainOne('1700000003000-0'), 'not-delivered').ahead).toBe(2999)
+    // Several groups, each with its own count of what is ahead.
+    for (const [name, start] of Object.entries({ near: 1999, far: 1501, none: 0 })) {
+      await makeGroup(name, `${1_700_000_000_000 + start}-0`)
+    }
+    const { groups } = await explain('1700000002000-0')
+    const counts = groups.map(({ group, state }) => [group, state.at === 'not-delivered' && state.ahead])
+    expect(Object.fromEntries(counts)).toEqual({ main: 2000, near: 0, far: 498, none: 2000 })
     // Large payloads: fewer are looked at.
     await redis.client.del('orders')
     for (let n = 1; n <= 30; n++)

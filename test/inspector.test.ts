@@ -50,6 +50,7 @@ describe('a stream', () => {
       scheduled: 0,
       overdueSeconds: 0,
       setAside: 0,
+      paused: null,
       groups: [],
     })
   })

@@ -24,6 +24,10 @@ function keysOf(stream: string, { group = 'g', producer = 'p', hour = '2026-11-2
     tally: keys.tallyKey(stream, group, hour),
     workers: keys.workersKey(stream, group),
     info: keys.workersInfoKey(stream, group),
+    replays: keys.replaysKey(stream),
+    replay: keys.replayKey(stream, producer),
+    replayIds: keys.replayIdsKey(stream, producer),
+    holds: keys.holdsKey(stream),
   }
 }
 
@@ -84,7 +88,7 @@ describe('the keys of a stream', () => {
         fc.pre(one !== other)
         const first = Object.values(keysOf(stream, { group: one, producer: one, hour: one }))
         const second = Object.values(keysOf(stream, { group: other, producer: other, hour: other }))
-        expect(new Set([...first, ...second]).size).toBe(first.length * 2 - 5) // stream, settings, what is delayed, what is cancelled
+        expect(new Set([...first, ...second]).size).toBe(first.length * 2 - 7) // stream, settings, what is delayed, what is cancelled, replays and what they hold
       }),
     )
   })

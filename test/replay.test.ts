@@ -1,6 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { removeStream, type Job, type Replay, type ReplayOptions } from '../src/index.ts'
-import { compareIds, isCopyId } from '../src/redis/entry-id.ts'
+import { compareIds, isCopyId, tallySlot } from '../src/redis/entry-id.ts'
 import {
   holdsKey,
   indexKey,
@@ -9,6 +9,7 @@ import {
   replayKey,
   replaysKey,
   STREAMS_KEY,
+  tallyKey,
 } from '../src/redis/keys.ts'
 import { MOST_VALUES } from '../src/redis/replays.ts'
 import { newProducer } from './fixtures/producers.ts'
@@ -225,6 +226,33 @@ describe('a replay into a group', () => {
   })
 })
 
+describe('the pace of a replay', () => {
+  test('is never more than its rate in any second, in steps of a tenth', async () => {
+    await arrange(1000)
+    const steps: number[] = []
+    await start({ perSecond: 500, limit: 900, onProgress: ({ copied }) => void steps.push(copied) })
+    expect(Math.max(...steps.map((copied, at) => copied - (steps[at - 1] ?? 0)))).toBe(50)
+    // By the clock of Redis, which the ids of copies are of.
+    const times = (await copies(redis.client)).map(({ id }) => Number(id.split('-')[0]))
+    expect(times).toHaveLength(900)
+    for (const from of times)
+      expect(times.filter((ms) => ms >= from && ms < from + 1000).length).toBeLessThanOrEqual(500)
+  })
+
+  test('does not depend on the clock of this machine, nor does where copies are counted', async () => {
+    await arrange(10)
+    const wrong = vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 50 * 3_600_000)
+    try {
+      expect(await start()).toMatchObject({ copied: 10 })
+    } finally {
+      wrong.mockRestore()
+    }
+    const { hour } = tallySlot(`${await serverMs(redis.client)}-0`)
+    expect(await redis.client.keys('*:tally:*')).toEqual([tallyKey('orders', group, hour)])
+    expect(await redis.client.pttl(tallyKey('orders', group, hour))).toBeGreaterThan(6 * 86_400_000)
+  })
+})
+
 describe('a replay into another stream', () => {
   test('appends copies as plain jobs that name the stream they are of', async () => {
     const ids = await arrange(700)
@@ -385,10 +413,10 @@ describe('pausing', () => {
     const stopping = new AbortController()
     const paused = await start({
       signal: stopping.signal,
-      perSecond: 4000,
+      perSecond: 2000,
       onProgress: ({ copied }) => void (copied >= 400 && stopping.abort()),
     })
-    expect(paused).toMatchObject({ status: 'paused', copied: 400, cursor: ids[399], perSecond: 4000 })
+    expect(paused).toMatchObject({ status: 'paused', copied: 400, cursor: ids[399], perSecond: 2000 })
     expect(Object.keys(await holds(redis.client))).toEqual([`orders ${paused.id}`])
     await history(redis.client, 3, { startMs: HISTORY_MS + 1_000_000 })
     const done = await replays().resume('orders', paused.id, { perSecond: 1_000_000 })
@@ -453,18 +481,18 @@ describe('retention', () => {
     const { signal } = stopping
     const paused = await start({
       signal,
-      perSecond: 5000,
+      perSecond: 2000,
       onProgress: ({ copied }) => void (copied && stopping.abort()),
     })
     const { watermark } = await trimAll()
     expect(watermark).toMatchObject({
-      id: ids[499],
+      id: ids[199],
       group: null,
       heldBy: 'replay',
       replay: { stream: 'orders', id: paused.id },
       pending: null,
     })
-    expect((await redis.client.xrange('orders', '-', '+', 'COUNT', 1))[0]?.[0]).toBe(ids[499])
+    expect((await redis.client.xrange('orders', '-', '+', 'COUNT', 1))[0]?.[0]).toBe(ids[199])
     expect(await replays().resume('orders', paused.id)).toMatchObject({ copied: 1200 })
     expect(await originals(redis.client)).toEqual(ids)
   })
@@ -475,17 +503,17 @@ describe('retention', () => {
     const { signal } = stopping
     const paused = await start({
       signal,
-      perSecond: 5000,
+      perSecond: 2000,
       onProgress: ({ copied }) => void (copied && stopping.abort()),
     })
-    await redis.client.hset(holdsKey('orders'), `orders ${paused.id}`, `${ids[499]} 5`)
+    await redis.client.hset(holdsKey('orders'), `orders ${paused.id}`, `${ids[199]} 5`)
     await redis.client.xtrim('orders', 'MINID', ids[600] ?? '')
     await expect(replays().resume('orders', paused.id)).rejects.toMatchObject({
       code: 'ERR_HISTORY',
       message: expect.stringContaining(`begin another one from ${ids[600]} on`) as string,
     })
-    expect(await replays().show('orders', paused.id)).toMatchObject({ status: 'paused', copied: 500 })
-    expect(await originals(redis.client)).toHaveLength(500)
+    expect(await replays().show('orders', paused.id)).toMatchObject({ status: 'paused', copied: 200 })
+    expect(await originals(redis.client)).toHaveLength(200)
   })
 
   test('of somebody who heeds no hold is noticed, and not taken for the end', async () => {

@@ -1,10 +1,10 @@
 import { Option, type Command } from 'commander'
-import type { GroupRemoval, GroupStats, Inspector } from '../../src/index.ts'
+import type { GroupRemoval, Inspector, StreamStats } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
-import { abandonedLines, pinsText } from '../group-text.ts'
+import { abandonedLines, pausedLines, pinsText } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, tableLines } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
@@ -65,7 +65,9 @@ export function registerGroups(program: Command, context: CliContext): void {
     .option('--json', 'print JSON')
     .addHelpText('after', LIST_HELP)
     .action((stream: string, { json }: { json?: true }) =>
-      withInspector(context, async (inspector) => print(context, stream, await inspector.groups.list(stream), json)),
+      withInspector(context, async (inspector) => {
+        for (const stats of await inspector.stats(stream)) print(context, stats, json)
+      }),
     )
   groups
     .command('create')
@@ -134,14 +136,14 @@ const COLUMNS: readonly FittingColumn[] = [
   { title: 'pins' },
 ]
 
-function print(context: CliContext, stream: string, groups: readonly GroupStats[], json?: true): void {
+function print(context: CliContext, { stream, paused, groups }: StreamStats, json?: true): void {
   if (json === true) {
-    context.stdout.write(jsonLine({ at: new Date().toISOString(), stream, groups }))
+    context.stdout.write(jsonLine({ at: new Date().toISOString(), stream, paused, groups }))
     return
   }
   if (groups.length === 0) return context.say(`stream ${stream} has no group yet`)
   const rows = groups.map((stats) => [
-    stats.group,
+    stats.paused === null ? stats.group : `${stats.group} (paused)`,
     stats.lag === null ? '?' : String(stats.lag),
     String(stats.pending),
     String(stats.scheduled),
@@ -151,6 +153,7 @@ function print(context: CliContext, stream: string, groups: readonly GroupStats[
     pinsText(stats),
   ])
   context.stdout.write(`${fittingTable(context.stdout, COLUMNS, rows).join('\n')}\n`)
+  for (const line of pausedLines({ stream, paused, groups })) context.say(line)
   for (const line of abandonedLines(stream, groups)) context.say(line)
 }
 

@@ -85,6 +85,8 @@ function registerResume(replays: Command, context: CliContext): void {
       withInspector(context, async (inspector) => {
         const replay = await inspector.replays.show(stream, id)
         if (replay.status === 'done') {
+          // Lets go what it may still hold: its process may have died right behind the last step.
+          await inspector.replays.resume(stream, id)
           if (json) context.stdout.write(jsonLine({ ...replay, command: null }))
           return context.say(`replay ${id} is done already: it had replayed ${plural(replay.copied, 'job')}`)
         }

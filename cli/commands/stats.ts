@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { GroupHistory, GroupStats, Inspector, ScheduledStats, StreamStats } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDuration } from '../duration.ts'
-import { EXIT, exitCodeOf } from '../exit.ts'
-import { abandonedLines } from '../group-text.ts'
+import { codeOf, EXIT, exitCodeOf } from '../exit.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
+import { abandonedLines, pausedLines } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
 import { Screen } from '../screen.ts'
@@ -71,10 +71,10 @@ async function lookAt(inspector: Inspector, stream: string | undefined): Promise
   const streams = await inspector.stats(stream)
   if (stream === undefined) return { streams, history: undefined }
   const history: GroupHistory[] = []
-  // A group that is removed in between has no history, and is no reason to show nothing.
   for (const { group } of streams[0]?.groups ?? []) {
     const found = await inspector.history(stream, group).catch((error: unknown) => {
-      if (exitCodeOf(error) !== EXIT.notFound) throw error
+      // Removed in this moment, or of a name that no worker of ours can have: no reason to show nothing.
+      if (!['ERR_UNKNOWN_GROUP', 'ERR_NAME'].includes(codeOf(error) ?? '')) throw error
     })
     if (found !== undefined) history.push(found)
   }
@@ -189,7 +189,8 @@ const COLUMNS: readonly FittingColumn[] = [
 
 function statsLines({ stdout }: CliContext, streams: readonly StreamStats[]): string[] {
   const rows = streams.flatMap((stats) => {
-    const { stream, entries, oldestEntryMs, groups, scheduled } = stats
+    const { entries, oldestEntryMs, groups, scheduled } = stats
+    const stream = stats.paused === null ? stats.stream : `${stats.stream} (paused)`
     const since = oldestEntryMs === null ? '-' : momentText(oldestEntryMs)
     const none = [stream, `(no group yet; ${plural(entries, 'entry', 'entries')})`]
     const ofGroups = groups.length === 0 ? [none] : groups.map((group) => [stream, ...cellsOf(group), since])
@@ -206,7 +207,8 @@ function delayedText({ scheduled, overdueSeconds, setAside }: ScheduledStats): s
 
 /** What an operator should look at. */
 function warningLines(streams: readonly StreamStats[]): string[] {
-  return streams.flatMap(({ stream, groups }) => [
+  return streams.flatMap(({ stream, paused, groups }) => [
+    ...pausedLines({ stream, paused, groups }),
     ...groups
       .filter(({ setAside }) => setAside > 0)
       .map(({ group, setAside }) =>
@@ -220,7 +222,7 @@ function warningLines(streams: readonly StreamStats[]): string[] {
 
 function cellsOf(stats: GroupStats): string[] {
   return [
-    stats.group,
+    stats.paused === null ? stats.group : `${stats.group} (paused)`,
     stats.lag === null ? '?' : String(stats.lag),
     stats.lagSeconds.toFixed(1),
     String(stats.pending),

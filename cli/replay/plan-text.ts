@@ -11,15 +11,12 @@ const MOST_NAMES = 10
 
 export function planLines(plan: ReplayPlan, columns: number): string[] {
   const { stream, target, matches, scanned, bytes, byJob, histogram, samples, seconds } = plan
-  const sizes = matches === 0 ? '' : `, ${sizeText(bytes)}`
   return [
-    printable(
-      `${plural(matches, 'job')} of ${stream} would be replayed into ${targetText(target)}: ` +
-        `${countText(matches)} of ${plural(scanned, 'entry', 'entries')} match${sizes}`,
-    ),
+    printable(`${plural(matches, 'job')} of ${stream} would be replayed into ${targetText(target)}`),
     ...rangeLines(plan),
+    `  size  ${countText(matches)} of ${plural(scanned, 'entry', 'entries')}, ${sizeText(bytes)}`,
     ...(byJob.length === 0 ? [] : [`  job   ${namesText(byJob)}`]),
-    ...(matches === 0 ? [] : [`  time  about ${spanText(seconds)}`]),
+    ...(matches === 0 ? [] : [`  time  ${seconds < 1 ? 'less than a second' : `about ${spanText(seconds)}`}`]),
     ...remarkLines(plan),
     ...(histogram === null || matches === 0
       ? []
@@ -42,7 +39,7 @@ function remarkLines({ skippedReplays, unclear, unknownIds }: ReplayPlan): strin
   return [
     ...(skippedReplays === 0
       ? []
-      : [`  left  ${copiesText(skippedReplays)} of an earlier replay (--include-replays has them replayed again)`]),
+      : [`  left  ${copiesText(skippedReplays)} of an earlier replay (see --include-replays)`]),
     ...(unclear.count === 0 ? [] : [`  left  ${unclearText(unclear)}`]),
     ...(unknownIds.length === 0 ? [] : [`  left  ${unknownText(unknownIds)}`]),
   ]

@@ -31,6 +31,8 @@ export async function listening<Told>(
   const stopping = new AbortController()
   let interruption: NodeJS.Signals | undefined
   let slowEnd: NodeJS.Timeout | undefined
+  // Of what is gone on with, only the rest is told: its pace says when that will be done.
+  let first: { readonly copied: number; readonly fraction: number } | undefined
   const startedMs = performance.now()
   const stopListening = onStopSignals(
     (signal) => {
@@ -47,7 +49,8 @@ export async function listening<Told>(
     const told = await run({
       signal: stopping.signal,
       onProgress({ copied, fraction }) {
-        progress.update(copied, fraction)
+        first ??= { copied, fraction }
+        progress.update(copied - first.copied, (fraction - first.fraction) / Math.max(1e-9, 1 - first.fraction))
       },
     })
     return { told, interruption, seconds: (performance.now() - startedMs) / 1000 }

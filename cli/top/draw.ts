@@ -113,7 +113,7 @@ function titleLine({ view, seenMs }: TopState, columns: number): Line {
 }
 
 function aboutLine({ view, seen, trouble }: TopState): Line {
-  if (trouble !== undefined) return { text: trouble, style: ['yellow', 'bold'] }
+  if (trouble !== undefined) return { text: trouble, style: 'yellow' }
   if (seen === undefined) return { text: '' }
   switch (seen.kind) {
     case 'streams':
@@ -142,7 +142,7 @@ function tabsText(
 }
 
 function lastLine({ question, message, view, isHelp }: TopState): Line {
-  if (question !== undefined) return { text: `${question.text} y/n`, style: ['yellow', 'bold'] }
+  if (question !== undefined) return { text: `${question.text} y/n`, style: 'yellow' }
   if (message !== undefined) return { text: message, style: 'yellow' }
   if (isHelp) return { text: 'any key goes back  q quit', style: 'dim' }
   const open = view.kind === 'jobs' ? 'tab other list' : 'enter open'

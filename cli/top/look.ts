@@ -1,5 +1,5 @@
 import type { Inspector, StreamStats } from '../../src/index.ts'
-import { EXIT, exitCodeOf } from '../exit.ts'
+import { codeOf } from '../exit.ts'
 import type { JobsSeen, Seen, View } from './state.ts'
 
 /** Rows of a list of jobs: more than a screen has. What it costs does not depend on how many there are. */
@@ -15,8 +15,8 @@ export async function look(inspector: Inspector, view: View, row: string | undef
     const group = found.groups.find((each) => each.group === row) ?? found.groups[0]
     if (group === undefined) return { kind: 'groups', stats: found, history: undefined }
     const history = await inspector.history(view.stream, group.group).catch((error: unknown) => {
-      // Removed in this moment.
-      if (exitCodeOf(error) === EXIT.notFound) return undefined
+      // Removed in this moment, or of a name that no worker of ours can have.
+      if (['ERR_UNKNOWN_GROUP', 'ERR_NAME'].includes(codeOf(error) ?? '')) return undefined
       throw error
     })
     return { kind: 'groups', stats: found, history }

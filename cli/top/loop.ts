@@ -80,7 +80,7 @@ export class Top {
       if (this.#isOver) return
       if (!isExpected(error)) throw error
       const isAway = exitCodeOf(error) === EXIT.redis
-      this.#happened({ kind: 'trouble', text: `${messageOf(error)}${isAway ? '; trying again' : ''}` })
+      this.#happened({ kind: 'trouble', text: `${isAway ? 'trying again: ' : ''}${messageOf(error)}` })
     }
   }
 

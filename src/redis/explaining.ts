@@ -135,6 +135,7 @@ export interface UnreadFacts {
   readonly isExact: boolean
   /** Undefined where Redis does not know. */
   readonly lag: number | undefined
+  /** Only where not all were counted. */
   readonly firstUnreadId: string | undefined
   readonly newestId: string | undefined
 }
@@ -270,8 +271,8 @@ function unreadOf(told: Map<string, unknown>): UnreadFacts | undefined {
     isExact: asNumber(isExact) === 1,
     // It is not delivered, so nothing ahead is no knowledge.
     lag: lag === 0 ? undefined : lag,
-    firstUnreadId: textOf(told, 'firstUnread'),
-    newestId: textOf(told, 'newest'),
+    firstUnreadId: idOf(textOf(told, 'firstUnread')),
+    newestId: idOf(textOf(told, 'newest')),
   }
 }
 

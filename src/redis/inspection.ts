@@ -6,11 +6,13 @@ import {
   groupScheduledKey,
   redeliveryKey,
   scheduledKey,
+  settingsKey,
   STREAMS_KEY,
   tallyKey,
   workersInfoKey,
   workersKey,
 } from './keys.ts'
+import { pauseOf, type Pause } from './pause.ts'
 import { asArray, asNumber, asOptionalNumber, asText } from './replies.ts'
 import { inspectGroup, inspectStream } from './scripts/inspect.ts'
 import { run, type Argument, type Script } from './scripts/script.ts'
@@ -53,14 +55,18 @@ export type StreamSeen =
       readonly entries: number
       readonly oldestId: string | undefined
       readonly scheduled: ScheduledSeen
+      /** Undefined if the stream as a whole is not paused now. */
+      readonly paused: Pause | undefined
       /** Names of groups, and whether there are others. */
       readonly groups: readonly string[]
       readonly more: boolean
     }
 
 export async function readStream(client: Redis, stream: string, mostGroups: number): Promise<StreamSeen> {
-  const reply = asArray(await look(client, inspectStream, [stream, scheduledKey(stream)], [mostGroups]))
-  const [type, nowMs, entries, oldestId, scheduled, count, ...groups] = reply
+  const reply = asArray(
+    await look(client, inspectStream, [stream, scheduledKey(stream), settingsKey(stream)], [mostGroups]),
+  )
+  const [type, nowMs, entries, oldestId, scheduled, paused, count, ...groups] = reply
   if (type === 'none') return { kind: 'missing' }
   if (type !== 'stream') return { kind: 'other', type: asText(type) }
   return {
@@ -69,6 +75,7 @@ export async function readStream(client: Redis, stream: string, mostGroups: numb
     entries: asNumber(entries),
     oldestId: asOptionalId(oldestId),
     scheduled: asScheduled(scheduled),
+    paused: pauseOf(paused, asNumber(nowMs)),
     groups: groups.map(asText),
     more: asNumber(count) > groups.length,
   }
@@ -97,6 +104,8 @@ export interface GroupSeen {
   /** When a pulse of the group was last heard; undefined if none ever was. */
   readonly lastSeenMs: number | undefined
   readonly lastHour: LastHour
+  /** Undefined if the group itself is not paused now; its stream may be. */
+  readonly paused: Pause | undefined
 }
 
 /** Outcomes of the jobs that were published in the last 60 minutes. */
@@ -129,10 +138,11 @@ export async function readGroup(
     groupScheduledKey(stream, group),
     tallyKey(stream, group, hour),
     tallyKey(stream, group, hourBefore),
+    settingsKey(stream),
   ]
   const args = [group, minute, asked.presentMs, asked.mostWorkers]
   const reply = asArray(await look(client, inspectGroup, keys, args))
-  const [at, onStream, onRedelivery, scheduled, dead, workers, about, lastSeenMs, lastHour] = reply
+  const [at, onStream, onRedelivery, scheduled, dead, workers, about, lastSeenMs, lastHour, paused] = reply
   if (asArray(onStream).length === 0 && asked.evenIfGone !== true) return undefined
   return {
     nowMs: asNumber(at),
@@ -144,6 +154,7 @@ export async function readGroup(
     about: asArray(about).map(asText),
     lastSeenMs: asOptionalNumber(lastSeenMs),
     lastHour: asLastHour(lastHour),
+    paused: pauseOf(paused, asNumber(at)),
   }
 }
 

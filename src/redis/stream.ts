@@ -5,6 +5,7 @@ import { didYouMean } from '../options.ts'
 import { withoutArguments } from './faults.ts'
 import { STREAMS_KEY } from './keys.ts'
 import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
+import { pauseInForce, type Pause } from './pause.ts'
 import { asArray, asEntries, asNumber, asOptionalNumber, asText, type RawEntry } from './replies.ts'
 import { claim } from './scripts/claim.ts'
 import { beginDeliveries, handBack, renewLeases } from './scripts/delivery.ts'
@@ -96,6 +97,8 @@ export interface PulseReply {
   readonly cancelCursor: string
   /** Others are to be asked for at once. */
   readonly moreCancelled: boolean
+  /** Whether the group is to begin nothing: it is paused, or its whole stream is. */
+  readonly paused: Pause | undefined
 }
 
 export async function sendPulse(
@@ -114,7 +117,8 @@ export async function sendPulse(
     memberKeys.cancelled(member),
   ]
   const args = [member.group, member.consumer, pulseMs, leaseMs, about, cancelCursor]
-  const [nowMs, lease, most, claimDue, nextDue, cursor, ...cancels] = asArray(await run(client, pulse, keys, args))
+  const reply = asArray(await run(client, pulse, keys, args))
+  const [nowMs, lease, most, claimDue, nextDue, cursor, pauses, ...cancels] = reply
   return {
     nowMs: asNumber(nowMs),
     receivedAtMs: monotonicMs(),
@@ -125,6 +129,7 @@ export async function sendPulse(
     cancelled: cancels.map(asText).flatMap((text) => cancelledFor(member.group, text)),
     cancelCursor: asText(cursor),
     moreCancelled: cancels.length === 500,
+    paused: pauseInForce(pauses, asNumber(nowMs)),
   }
 }
 

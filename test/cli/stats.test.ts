@@ -2,7 +2,14 @@ import { createInterface } from 'node:readline'
 import { describe, expect, test } from 'vitest'
 import { printable, spanText, tableLines } from '../../cli/output.ts'
 import { Screen } from '../../cli/screen.ts'
-import { groupScheduledKey, scheduledKey, STREAMS_KEY, workersInfoKey, workersKey } from '../../src/redis/keys.ts'
+import {
+  groupScheduledKey,
+  scheduledKey,
+  STREAMS_KEY,
+  tallyKey,
+  workersInfoKey,
+  workersKey,
+} from '../../src/redis/keys.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { connectTo, serverMs, startServer, withRedis } from '../helpers/redis.ts'
@@ -87,6 +94,7 @@ describe('millrace stats', () => {
             scheduled: 0,
             overdueSeconds: 0,
             setAside: 0,
+            paused: null,
             groups: [
               {
                 group: 'main',
@@ -112,12 +120,43 @@ describe('millrace stats', () => {
                   entries: 3,
                 },
                 lastHour: { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 },
+                paused: null,
               },
             ],
           },
         ],
+        history: [{ group: 'main', minutes: expect.any(Array) as unknown[] }],
       },
     ])
+  })
+
+  test('shows what became of the jobs of the last hour, of one stream, in characters that the terminal has', async () => {
+    await arrangeOrders()
+    const now = new Date(await serverMs(redis.client)).toISOString()
+    const fields = { completed: 70, retried: 2, dead: 1 }
+    for (const [outcome, count] of Object.entries(fields)) {
+      await redis.client.hset(
+        tallyKey('orders', 'main', now.slice(0, 13)),
+        `${Number(now.slice(14, 16))}:${outcome}`,
+        count,
+      )
+    }
+    const shown = async (env: NodeJS.ProcessEnv) =>
+      (await millrace(['stats', 'orders'], { redis: redis.url, env })).stdout.split('\n').slice(-4)
+    // A minute may end in between.
+    expect(await shown({ LC_ALL: 'en_US.UTF-8' })).toEqual([
+      'jobs published in the last hour, by minute',
+      expect.stringMatching(/^main {2}completed {2}▁{28,29}█▁? {2}max {4}70\/min {2}total {4}70$/),
+      expect.stringMatching(/^main {2}failed {5}▁{28,29}█▁? {2}max {5}3\/min {2}total {5}3$/),
+      '',
+    ])
+    expect((await shown({ LC_ALL: 'C' }))[1]).toMatch(/^main {2}completed {2}_{28,29}#_? /)
+    expect((await stats()).stdout).not.toContain('last hour')
+    const { history } = JSON.parse((await stats('orders', '--json')).stdout) as {
+      history: { minutes: { completed: number }[] }[]
+    }
+    expect(history[0]?.minutes).toHaveLength(60)
+    expect(history[0]?.minutes.reduce((sum, { completed }) => sum + completed, 0)).toBe(70)
   })
 
   test('says what to do where there are no streams yet, and that is no error', async () => {

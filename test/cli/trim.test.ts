@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { settingsKey } from '../../src/redis/keys.ts'
+import { holdsKey, settingsKey } from '../../src/redis/keys.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { serverMs, withRedis } from '../helpers/redis.ts'
 import { millrace, startMillrace } from './run.ts'
@@ -51,6 +51,24 @@ describe('millrace trim', () => {
     const { stdout, stderr } = await trim()
     expect(stdout).toContain(`watermark: ${ids[9]}, up to where group main has read; the oldest it keeps is of 10m ago`)
     expect(stderr).toBe('there is nothing to remove\n')
+  })
+
+  test('names the replay that holds the history, and how to look at it', async () => {
+    const ids = await arrange(10)
+    await redis.client.hset(
+      holdsKey('orders'),
+      'copies rk3m7q2ab',
+      `${ids[4]} 9999999999999`,
+      'x raaaaaaaa',
+      `${ids[2]} 5`,
+    )
+    const { stdout } = await trim('--max-age', '0s', '--execute')
+    expect(stdout).toContain(
+      `watermark: ${ids[4]}, up to where replay rk3m7q2ab into copies has read; the oldest it keeps is`,
+    )
+    expect(stdout).toContain('(millrace replays show copies rk3m7q2ab)')
+    expect(stdout).toContain('settled by every group: 4; to be removed of these: 4')
+    expect(await redis.client.xlen('orders')).toBe(6)
   })
 
   test('says of a stream without a group that nothing is ever removed', async () => {

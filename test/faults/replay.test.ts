@@ -7,7 +7,7 @@ import { waitFor } from '../helpers/eventually.ts'
 import { newInspector } from '../helpers/inspectors.ts'
 import { startProgram } from '../helpers/program.ts'
 import { startProxy, type Match } from '../helpers/proxy.ts'
-import { withRedis } from '../helpers/redis.ts'
+import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
 import { copies, holds, history, originals } from '../helpers/replays.ts'
 import { tally } from '../helpers/workers.ts'
 
@@ -187,4 +187,38 @@ describe('a replay', () => {
     expect(result).toMatchObject({ status: 'done', copied: 1500, ids: 1500 })
     await expectEachOnce(ids)
   })
+})
+
+describe('a Redis that is killed in the middle', () => {
+  async function killedOn(steps: number) {
+    const server = await startServer({ aof: true })
+    const client = connectTo(server.url)
+    await client.xgroup('CREATE', 'orders', 'main', '0', 'MKSTREAM')
+    const ids = await history(client, 4000)
+    const args = ['replay', 'orders', '--from', '0-0', '--group', 'main', '--rate', String(RATE), '--execute']
+    const program = startProgram(args, { env: { MILLRACE_REDIS_URL: server.url } })
+    const isThere = async () => (await copies(client)).length >= steps * STEP
+    await waitFor(isThere, { what: `${steps} steps` })
+    await server.kill()
+    return { server, client, ids, program }
+  }
+
+  test('and comes back has the replay go on by itself', async () => {
+    const { server, client, ids, program } = await killedOn(3)
+    await server.restart()
+    expect(await program.exited).toBe(0)
+    expect(await originals(client)).toEqual(ids)
+  })
+
+  test('and stays away for long ends it with 5 and the command that goes on', async () => {
+    const { server, client, ids, program } = await killedOn(3)
+    expect(await program.exited).toBe(5)
+    const said = program.stderr.join('\n')
+    const [, id = ''] = /; to go on: millrace replays resume orders (r\w{8})$/m.exec(said) ?? []
+    expect(said).toMatch(/replay r\w{8} has copied \d+ jobs into orders, it stands where it was: resume it/)
+    await server.restart()
+    const { code, stderr } = await millrace(['replays', 'resume', 'orders', id], { redis: server.url })
+    expect([code, stderr]).toEqual([0, expect.stringContaining('replayed 4,000 jobs of orders')])
+    expect(await originals(client)).toEqual(ids)
+  }, 120_000)
 })

@@ -126,14 +126,18 @@ const AHEAD = `
   local function aheadOf(key, id, last)
     local walk = walks[key] or {ids = {}, to = '(' .. id, count = 16, largest = 64, ended = false}
     walks[key] = walk
-    local ahead = 0
     while true do
-      while ahead < #walk.ids do
-        if not less(last, walk.ids[ahead + 1]) then return ahead, 1 end
-        ahead = ahead + 1
+      local low, high = 0, #walk.ids
+      if high > 0 and not less(last, walk.ids[high]) then
+        -- What was looked at goes back to what the group was given: halving finds where that begins.
+        while high - low > 1 do
+          local middle = math.floor((low + high) / 2)
+          if less(last, walk.ids[middle]) then low = middle else high = middle end
+        end
+        return low, 1
       end
-      if walk.ended then return ahead, 1 end
-      if left <= 0 or bytesLeft <= 0 then return ahead, 0 end
+      if walk.ended then return high, 1 end
+      if left <= 0 or bytesLeft <= 0 then return high, 0 end
       walkOn(walk, key)
     end
   end`
@@ -160,6 +164,12 @@ export const explainGroups = script(
     local name = key .. ' ' .. id
     if seenEntries[name] == nil then seenEntries[name] = askEntry(key, id) or false end
     return seenEntries[name] or nil
+  end
+  local besides = {}
+  local function idBeside(command, key, from, to)
+    local name = command .. ' ' .. key .. ' ' .. from
+    besides[name] = besides[name] or (redis.call(command, key, from, to, 'COUNT', 1)[1] or {''})[1]
+    return besides[name]
   end
   local outcomes = {'completed', 'cancelled', 'discarded', 'gone', 'dead', 'redriven', 'retried', 'late', 'replayed'}
 
@@ -207,10 +217,11 @@ export const explainGroups = script(
       put('source', key == stream and 'stream' or 'redelivery')
       put('unread', {id, last, ahead, isExact})
       if found.lag then put('lag', found.lag) end
-      local first = redis.call('XRANGE', key, '(' .. last, '+', 'COUNT', 1)[1]
-      local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-      if first then put('firstUnread', first[1]) end
-      if newest then put('newest', newest[1]) end
+      -- Two more entries, which may be large: only where it takes them to estimate.
+      if isExact == 0 then
+        put('firstUnread', idBeside('XRANGE', key, '(' .. last, '+'))
+        put('newest', idBeside('XREVRANGE', key, '+', '-'))
+      end
       local copy = entryAt(key, id)
       if copy then put('job', described(copy[2], 1, wantsPayload)) end
       present()

@@ -58,7 +58,8 @@ export const joinGroup = script(
 
 /**
  * A worker's sign of life, once an interval: writes its presence and brings back what it must know. Returns
- * {now, leaseMs, maxDeliveries, claimDue, next due time or '', cancel cursor, cancelled member, …}. claimDue is 1 if the claim
+ * {now, leaseMs, maxDeliveries, claimDue, next due time or '', cancel cursor, {pause of the stream or '', of the group or ''},
+ * cancelled member, …}. claimDue is 1 if the claim
  * tick is free and there is something to look for: an entry handed back, a consumer gone silent, or the sweep that is due
  * once a lease. Cheap, so that idle groups cost nothing more than this.
  *
@@ -88,8 +89,8 @@ export const pulse = script(
       or hasSilent(redelivery, group, me, leaseMs) or hasSilent(stream, group, me, leaseMs)
   end
   local quiet = isQuiet(info, at, intervalMs, leaseMs)
-  local lease = redis.call('HGET', settings, 'group:' .. group .. ':leaseMs') or ''
-  local most = redis.call('HGET', settings, 'group:' .. group .. ':maxDeliveries') or ''
+  local own = 'group:' .. group .. ':'
+  local kept = redis.call('HMGET', settings, own .. 'leaseMs', own .. 'maxDeliveries', 'paused', own .. 'paused')
   local nextDue = ''
   for key = 6, 7 do
     local due = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')[2]
@@ -97,7 +98,8 @@ export const pulse = script(
       nextDue = string.format('%.0f', math.max(0, tonumber(due)))
     end
   end
-  local reply = {at, lease, most, not quiet and anythingToClaim() and 1 or 0, nextDue, ARGV[6]}
+  local claimDue = not quiet and anythingToClaim() and 1 or 0
+  local reply = {at, kept[1] or '', kept[2] or '', claimDue, nextDue, ARGV[6], {kept[3] or '', kept[4] or ''}}
   local cancels = redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. ARGV[6], '+inf', 'WITHSCORES', 'LIMIT', 0, 500)
   for i = 1, #cancels, 2 do
     reply[#reply + 1] = cancels[i]

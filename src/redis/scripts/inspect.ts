@@ -10,12 +10,12 @@ import { script } from './script.ts'
  * What a stream holds. At most `most` group names come back. A stream that has only jobs scheduled for later is one too,
  * though its key is still missing.
  * Returns {kind} where the key is missing ('none') or no stream, else {'stream', now, entries, oldest id or '', scheduled,
- * groups, name, …}, scheduled = {jobs, set aside, next due ms or ''}.
+ * pause or '', groups, name, …}, scheduled = {jobs, set aside, next due ms or ''}.
  */
 export const inspectStream = script(
   'inspectStream',
   `${GROUPS}${NOW}${WAITING}
-  -- KEYS stream scheduled | ARGV most
+  -- KEYS stream scheduled settings | ARGV most
   local stream, scheduled, most = KEYS[1], KEYS[2], tonumber(ARGV[1])
   local kind = redis.call('TYPE', stream).ok
   if kind ~= 'stream' and (kind ~= 'none' or redis.call('EXISTS', scheduled) == 0) then return {kind} end
@@ -23,7 +23,9 @@ export const inspectStream = script(
   local found, names = groupsOf(stream)
   local shown = math.min(#names, most)
   local entries = redis.call('XLEN', stream)
-  return {'stream', now(), entries, oldest and oldest[1] or '', waiting(scheduled), #names, unpack(names, 1, shown)}`,
+  local paused = redis.call('HGET', KEYS[3], 'paused') or ''
+  local first = oldest and oldest[1] or ''
+  return {'stream', now(), entries, first, waiting(scheduled), paused, #names, unpack(names, 1, shown)}`,
 )
 
 /**
@@ -35,13 +37,13 @@ export const inspectStream = script(
  * are counted, of the workers maxWorkers are asked what they do.
  *
  * Returns {now, seen on the stream, seen on the redelivery stream, scheduled, dead, workers, {about, …}, last heard ms or
- * '', {completed, dead, late, retried, cancelled}}, seen = {lag or '', first unread id or '', pending, oldest pending id or
+ * '', {completed, dead, late, retried, cancelled}, pause or ''}, seen = {lag or '', first unread id or '', pending, oldest pending id or
  * '', handed back}, {} where there is no such group; scheduled = {jobs, set aside, next due ms or ''}.
  */
 export const inspectGroup = script(
   'inspectGroup',
   `${GROUPS}${NOW}${WAITING}
-  -- KEYS stream redelivery workers info dead scheduled tally tallyBefore | ARGV group minute presentMs maxWorkers
+  -- KEYS stream redelivery workers info dead scheduled tally tallyBefore settings | ARGV group minute presentMs maxWorkers
   local stream, redelivery, workers, info, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
   local group, minute, presentMs, maxWorkers = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
   local at = now()
@@ -81,5 +83,6 @@ export const inspectGroup = script(
   local heard = (redis.call('HGET', info, ':beat') or ''):match('^%d+') or ''
   local lastHour = {sums.completed, sums.dead, sums.late, sums.retried, sums.cancelled}
   local letters = redis.call('XLEN', dead)
-  return {at, seen(stream), seen(redelivery), waiting(KEYS[6]), letters, present, about, heard, lastHour}`,
+  local paused = redis.call('HGET', KEYS[9], 'group:' .. group .. ':paused') or ''
+  return {at, seen(stream), seen(redelivery), waiting(KEYS[6]), letters, present, about, heard, lastHour, paused}`,
 )

@@ -2,20 +2,16 @@ import { NOW } from './lua.ts'
 import { script } from './script.ts'
 
 /**
- * A page of a stream, oldest first: at most 500 entries, and no more than about 1 MiB beyond one entry, in steps that grow
+ * `pageOf(command)`: a page of a stream: at most 500 entries, and no more than about 1 MiB beyond one entry, in steps that grow
  * only while the entries are small. One XRANGE with a COUNT would bring as many payloads as it says, however large.
- *
- * Returns {where to go on or '', {id, fields}, …}.
  */
-export const readPage = script(
-  'readPage',
-  `
+const pageOf = (command: 'XRANGE' | 'XREVRANGE') => `
   -- KEYS stream | ARGV from to most
   local from, to, most = ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]), 500)
   local page, got, bytes, largest, count = {''}, 0, 0, 64, math.min(16, most)
   while true do
-    -- The highest id there is has no successor, and asking for one is an error.
-    local rows = redis.pcall('XRANGE', KEYS[1], from, to, 'COUNT', count)
+    -- The highest and the lowest id there is have nothing beside them, and asking for it is an error.
+    local rows = redis.pcall('${command}', KEYS[1], from, to, 'COUNT', count)
     if rows.err then
       if from:sub(1, 1) == '(' and rows.err:find('ID for the interval', 1, true) then return page end
       return rows
@@ -35,8 +31,13 @@ export const readPage = script(
       return page
     end
     count = math.max(1, math.min(count * 8, most - got, math.floor((1048576 - bytes) / largest)))
-  end`,
-)
+  end`
+
+/** A page, oldest first. Returns {where to go on or '', {id, fields}, …}. */
+export const readPage = script('readPage', pageOf('XRANGE'))
+
+/** A page, newest first: `from` is the higher end. Returns the same. */
+export const readPageBack = script('readPageBack', pageOf('XREVRANGE'))
 
 /**
  * How far the history of a stream goes. Returns {kind} where the key is missing ('none') or no stream, else {'stream', now,
@@ -55,38 +56,4 @@ export const readHistory = script(
   local function idOf(entry) return entry and entry[1] or '' end
   local oldest, newest = idOf(info['first-entry']), idOf(info['last-entry'])
   return {'stream', now(), info.length, oldest, newest, removed, info['last-generated-id']}`,
-)
-
-/**
- * The same, newest first. Returns {where to go on or '', {id, fields}, …}.
- */
-export const readPageBack = script(
-  'readPageBack',
-  `
-  -- KEYS stream | ARGV from(the higher end) to most
-  local from, to, most = ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]), 500)
-  local page, got, bytes, largest, count = {''}, 0, 0, 64, math.min(16, most)
-  while true do
-    -- The lowest id there is has nothing before it, and asking for that is an error.
-    local rows = redis.pcall('XREVRANGE', KEYS[1], from, to, 'COUNT', count)
-    if rows.err then
-      if from:sub(1, 1) == '(' and rows.err:find('ID for the interval', 1, true) then return page end
-      return rows
-    end
-    for i = 1, #rows do
-      local entry, size = rows[i], 0
-      for f = 1, #entry[2] do size = size + #entry[2][f] end
-      bytes = bytes + size
-      if size > largest then largest = size end
-      page[#page + 1] = entry
-    end
-    got = got + #rows
-    if #rows < count then return page end
-    from = '(' .. rows[#rows][1]
-    if got >= most or bytes >= 1048576 then
-      page[1] = from
-      return page
-    end
-    count = math.max(1, math.min(count * 8, most - got, math.floor((1048576 - bytes) / largest)))
-  end`,
 )
