@@ -32,14 +32,14 @@ export type {
   DeadResult,
   PurgeOptions,
   RedriveOptions,
-} from './dead-letters.ts'
-export { DEAD_REASONS } from './dead-filter.ts'
-export type { DeadFilter } from './dead-filter.ts'
-export type { DeadErrorGroup } from './dead-errors.ts'
-export type { DeadPlan, DeadProgress, DeadRefusal } from './dead-moves.ts'
+} from './dead/letters.ts'
+export { DEAD_REASONS } from './dead/filter.ts'
+export type { DeadFilter } from './dead/filter.ts'
+export type { DeadErrorGroup } from './dead/errors.ts'
+export type { DeadPlan, DeadProgress, DeadRefusal } from './dead/moves.ts'
 export type { DeadLetter } from './redis/dead.ts'
 export type { DeadField } from './redis/dead-fields.ts'
-export type { ExplainOptions } from './explain.ts'
+export type { ExplainOptions } from './explain/explain.ts'
 export type {
   AskedId,
   ExplainedGroup,
@@ -50,7 +50,7 @@ export type {
   Rewound,
   Sentence,
   StreamHistory,
-} from './explanation.ts'
+} from './explain/explanation.ts'
 export type { FindOptions, FindProgress, Found, FoundJob } from './find.ts'
 export { PartlyDoneError } from './partly-done.ts'
 export { ABANDONED_AFTER_MS } from './stats.ts'
@@ -65,8 +65,8 @@ export type {
   SettingsChange,
   StreamSettings,
 } from './settings.ts'
-export type { RewindResult } from './rewind.ts'
-export type { RewindOptions } from './rewind-asked.ts'
+export type { RewindResult } from './rewind/rewind.ts'
+export type { RewindOptions } from './rewind/asked.ts'
 export type { Elsewhere } from './redis/rewinding.ts'
 export type { GroupHistory, HistoryMinute, HistoryOptions } from './history.ts'
 export type { PendingJob, PendingOptions, PendingPage } from './pending.ts'
@@ -77,15 +77,15 @@ export type { Pause } from './redis/pause.ts'
 export type { TrimOptions, TrimResult } from './trims.ts'
 export type { EntryCount, TrimPlan, Watermark } from './trim-plan.ts'
 export type { Range } from './range.ts'
-export type { ReplayResult, Replays, ResumeOptions } from './replays.ts'
-export type { ReplayOptions, ReplayProgress } from './replay-asked.ts'
-export type { Histogram } from './replay-histogram.ts'
-export type { ReplayPlan, ReplaySample } from './replay-plan.ts'
-export type { Replay, ReplayStatus, ReplayTarget } from './replay-state.ts'
-export type { AuditOptions, AuditResult } from './audit.ts'
-export type { AuditFinding, FindingKind } from './audit-findings.ts'
-export type { AuditCounts, AuditMinute } from './audit-minutes.ts'
-export type { AuditRepair } from './audit-repair.ts'
+export type { ReplayResult, Replays, ResumeOptions } from './replay/replays.ts'
+export type { ReplayOptions, ReplayProgress } from './replay/asked.ts'
+export type { Histogram } from './replay/histogram.ts'
+export type { ReplayPlan, ReplaySample } from './replay/plan.ts'
+export type { Replay, ReplayStatus, ReplayTarget } from './replay/state.ts'
+export type { AuditOptions, AuditResult } from './audit/audit.ts'
+export type { AuditFinding, FindingKind } from './audit/findings.ts'
+export type { AuditCounts, AuditMinute } from './audit/minutes.ts'
+export type { AuditRepair } from './audit/repair.ts'
 export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'

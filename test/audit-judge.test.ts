@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Asking } from '../src/asking.ts'
-import { auditStream } from '../src/audit.ts'
+import { auditStream } from '../src/audit/audit.ts'
 import { complete, deliverAll, end, joinAs, minutesAgo, publishAt } from './helpers/audits.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { withRedis } from './helpers/redis.ts'
