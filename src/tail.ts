@@ -5,9 +5,8 @@ import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { checkRange, historyRange, type IdRange } from './range.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { compareIds, timeOf } from './redis/entry-id.ts'
-import { readEntries, readHistoryOf, type EntryPage, type EntryRange } from './redis/reading.ts'
+import { readEntries, readEntriesBack, readHistoryOf, type EntryPage, type EntryRange } from './redis/reading.ts'
 import type { RawEntry } from './redis/replies.ts'
-import { readEntriesBack } from './redis/tail.ts'
 import { matchesJob, scannedJob, scanPages, type Ask, type JobFilter } from './scan.ts'
 import { compileWhere } from './where.ts'
 
@@ -128,7 +127,7 @@ class Tail {
         this.#tell({ kind: 'bound', scanned, oldestId })
         break
       }
-      const range: EntryRange = { from: low, to }
+      const range: EntryRange = { from: to, to: low }
       const page: EntryPage<RawEntry> | undefined = await this.#unlessAborted(
         this.#ask((client) => readEntriesBack(client, this.#stream, range)),
       )

@@ -1,4 +1,4 @@
-import { GROUPS, LESS } from './lua.ts'
+import { GROUPS, LESS, WALK } from './lua.ts'
 import { script } from './script.ts'
 import { WHERE } from './whereabouts.ts'
 
@@ -13,32 +13,13 @@ const MINUTE = `
     return math.floor(math.min(tonumber(id:match('^%d+')), 8639999999000000) / 60000)
   end`
 
-/**
- * `entriesOf(key, from, to)`: at most 500 entries as {id, job id}, or about 1 MiB beyond one entry, in steps that grow only
- * while the entries are small; and whether there may be others behind them.
- */
-const ENTRIES = `
+/** `entriesOf(key, from, to)`: at most 500 entries as {id, job id}, or about 1 MiB beyond one; whether there may be others behind. */
+const ENTRIES = `${WALK}
   local function entriesOf(key, from, to)
-    local entries, bytes, largest, count = {}, 0, 64, 16
-    while true do
-      -- The highest id there is has no successor, and asking for one is an error.
-      local rows = redis.pcall('XRANGE', key, from, to, 'COUNT', count)
-      if rows.err then
-        if rows.err:find('ID for the interval', 1, true) then return entries, false end
-        return entries, false, rows
-      end
-      for i = 1, #rows do
-        local entry, size = rows[i], 0
-        for f = 1, #entry[2] do size = size + #entry[2][f] end
-        bytes = bytes + size
-        if size > largest then largest = size end
-        entries[#entries + 1] = {entry[1], jobOf(entry)}
-      end
-      if #rows < count then return entries, false end
-      if #entries >= 500 or bytes >= 1048576 then return entries, true end
-      from = '(' .. rows[#rows][1]
-      count = math.max(1, math.min(count * 8, 500 - #entries, math.floor((1048576 - bytes) / largest)))
-    end
+    local entries = {}
+    local function add(entry) entries[#entries + 1] = {entry[1], jobOf(entry)} end
+    local next, refusal = walk('XRANGE', key, from, to, 500, add)
+    return entries, next ~= nil, refusal
   end`
 
 /**
