@@ -204,14 +204,18 @@ export const repairOrphans = script(
   local at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
   local bytes = 0
 
+  -- The fields of its entry, and those of others that the record holds beside it.
   local function ofRecord(raw)
     local ok, record = pcall(cmsgpack.unpack, raw)
-    local flat = ok and type(record) == 'table' and record[2]
-    if type(flat) ~= 'table' or #flat == 0 or #flat % 2 == 1 then return nil end
+    if not ok or type(record) ~= 'table' then return nil end
+    for n = 2, #record do
+      local flat = record[n]
+      if type(flat) ~= 'table' or #flat == 0 or #flat % 2 == 1 then return nil end
+      flat[#flat + 1] = 'at'
+      flat[#flat + 1] = at
+    end
     bytes = bytes + #raw
-    flat[#flat + 1] = 'at'
-    flat[#flat + 1] = at
-    return flat
+    return record[2], {unpack(record, 3)}
   end
   local function ofEntry(jobId, entryId)
     local entry = entryId ~= '' and redis.call('XRANGE', KEYS[1], entryId, entryId)[1]
@@ -248,13 +252,16 @@ export const repairOrphans = script(
       local isOrphan = record or redis.call('HEXISTS', index, jobId) == 1
       if not isOrphan and not (isNamed and isNowhere(KEYS, outcomes, group, jobId, entryId)) then return 'elsewhere' end
     end
-    local flat = record and ofRecord(record) or ofEntry(jobId, entryId)
+    local flat, others
+    if record then flat, others = ofRecord(record) end
+    flat = flat or ofEntry(jobId, entryId)
     if not flat then return 'gone' end
     if #flat > 7800 then return 'wide' end
     if ARGV[2] ~= '1' then return 'done' end
     local isRedriven = wasDead(jobId, outcomes)
     local added = redis.pcall('XADD', redelivery, '*', unpack(flat))
     if type(added) ~= 'string' then return added end
+    for _, other in ipairs(others or {}) do redis.pcall('XADD', redelivery, '*', unpack(other)) end
     if deleted then redis.pcall('XACK', redelivery, group, deleted) end
     redis.call('ZREM', scheduled, jobId)
     redis.call('HDEL', jobs, jobId)

@@ -108,7 +108,7 @@ export const findAlias = script(
 const AHEAD = `
   local left, bytesLeft, walks = 500, 1048576, {}
   local function walkOn(walk, key)
-    local count = math.max(1, math.min(16, left, math.floor(bytesLeft / walk.largest)))
+    local count = math.max(1, math.min(#walk.ids == 0 and 1 or 16, left, math.floor(bytesLeft / walk.largest)))
     local rows = redis.pcall('XREVRANGE', key, walk.to, '-', 'COUNT', count)
     -- The lowest id there is has nothing before it, and asking for it is an error.
     if rows.err then

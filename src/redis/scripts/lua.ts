@@ -141,12 +141,12 @@ export const RECORD_OUTCOMES = `
  * where visit answers true, and an error beside it. A field counts some bytes beyond its text: that is what it takes in a script.
  *
  * XRANGE brings the payloads of as many entries as its COUNT says into the script, however large they are, and nobody knows
- * before. So it is asked for a few at a time, and for fewer once large ones were seen: a step that grows while entries are
- * small would bring hundreds of large ones at once as soon as those begin.
+ * before. So it is asked for one and then for a few at a time, and for fewer once large ones were seen: a step that grows
+ * while entries are small would bring hundreds of large ones at once as soon as those begin.
  */
 export const WALK = `
   local function walk(command, key, from, to, most, visit)
-    local got, bytes, largest, count = 0, 0, 64, math.min(16, most)
+    local got, bytes, largest, count = 0, 0, 64, 1
     while true do
       local rows = redis.pcall(command, key, from, to, 'COUNT', count)
       if rows.err then
