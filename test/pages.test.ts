@@ -12,7 +12,7 @@ const redis = withRedis()
 const SMALL = 200
 const LARGE_BYTES = 256 * 1024
 /** Entries of one step inside the script: what they hold is not known before they are read. */
-const STEP = 16
+const STEP = 32
 
 async function smallThenLarge(): Promise<void> {
   await redis.flush()

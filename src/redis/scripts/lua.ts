@@ -166,6 +166,6 @@ export const WALK = `
       if #rows < count then return nil end
       from = '(' .. rows[#rows][1]
       if got >= most or bytes >= 1048576 then return from end
-      count = math.max(1, math.min(16, most - got, math.floor((1048576 - bytes) / largest)))
+      count = math.max(1, math.min(32, most - got, math.floor((1048576 - bytes) / largest)))
     end
   end`
