@@ -160,7 +160,8 @@ export class FencedSettler {
       case 'twin':
         logger.warn(
           { ...this.#where(), id, job: name },
-          'another entry of the same job id is scheduled already; this one stays pending until its lease is over',
+          'another entry of the same job id is scheduled already, and the two do not fit together: this one stays pending ' +
+            'until its lease is over, and is not charged',
         )
         break
       case 'cancelled':

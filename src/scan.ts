@@ -4,6 +4,7 @@ import type { EntryPage, EntryRange } from './redis/reading.ts'
 import type { IdRange } from './range.ts'
 import { isEntryId } from './redis/entry-id.ts'
 import type { Where } from './where.ts'
+import { originalOf } from './wire.ts'
 
 /** Looking through the history of a stream: its pages, and which of their jobs are meant. */
 
@@ -49,7 +50,7 @@ export interface ScannedJob {
   readonly job: string | null
   /** The payload's text; undefined where there is none. */
   readonly json: string | undefined
-  /** What it is a copy of; undefined where it is none. */
+  /** What it is a copy of, as its field says it; undefined where it is none, or says what no replay has written. */
   readonly replayOf: string | undefined
   readonly headers: Readonly<Record<string, string>>
 }
@@ -72,7 +73,18 @@ export function scannedJob(entryId: string, fields: readonly (string | Buffer)[]
     }
   }
   const jobId = id !== undefined && isEntryId(id) ? id : entryId
-  return { entryId, id: jobId, job: isJobName(name) ? name : null, json, replayOf, headers: headers ?? NO_HEADERS }
+  return {
+    entryId,
+    id: jobId,
+    job: isJobName(name) ? name : null,
+    json,
+    replayOf: isOriginal(replayOf) ? replayOf : undefined,
+    headers: headers ?? NO_HEADERS,
+  }
+}
+
+function isOriginal(text: string | undefined): boolean {
+  return text !== undefined && originalOf(text) !== undefined
 }
 
 function textOf(field: string | Buffer | undefined): string {

@@ -136,7 +136,7 @@ function earlierOf(given: EarlierFields): Earlier {
 }
 
 /** `<job id>` or `<stream> <job id>`; what is neither was written by somebody else, and is not worth a job. */
-function originalOf(text: string | undefined): Earlier['replayOf'] {
+export function originalOf(text: string | undefined): Earlier['replayOf'] {
   if (text === undefined) return undefined
   const space = text.lastIndexOf(' ')
   const [stream, id] = [space < 0 ? undefined : text.slice(0, space), text.slice(space + 1)]

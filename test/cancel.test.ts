@@ -428,6 +428,7 @@ describe('the notes of what is cancelled', () => {
     await redis.client.eval(fill, 1, cancelledKey('orders'), await serverMs(redis.client))
     const id = await add()
     await schedule(redis.client, { id, group: 'billing' })
+    await redis.client.xgroup('SETID', 'orders', 'billing', '$')
     await expect(inspect().cancel('orders', id)).rejects.toThrow(
       `cannot cancel job ${id} on orders: 100000 jobs are noted as cancelled already, each for 7 days; it is cancelled in billing only`,
     )

@@ -11,7 +11,7 @@ import {
   STREAMS_KEY,
   tallyKey,
 } from '../src/redis/keys.ts'
-import { MOST_VALUES } from '../src/redis/replays.ts'
+import { copyStep, MOST_VALUES, turn } from '../src/redis/replays.ts'
 import { newProducer } from './fixtures/producers.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
@@ -164,6 +164,28 @@ describe('a replay into a group', () => {
     ])
     expect(one?.slice(-2).map(String)).toEqual(['replay-of', '1-1'])
     expect(two?.map(String)).toEqual(['job', 'mail', 'job', 'twice', 'id', expect.any(String), 'replay-of', '7-1'])
+  })
+
+  test('copies what a foreign producer says to be a copy of something that is no job', async () => {
+    await makeGroup()
+    const garbage = ['', ' ', 'yes', 'orders 1', '\u0000', ' 1-1']
+    for (const text of garbage) await redis.client.xadd('orders', '*', 'job', 'mail', 'replay-of', text)
+    await redis.client.xadd('orders', '*', 'job', 'mail', 'replay-of', 'other 1-1')
+    await redis.client.xadd('orders', '*', 'job', 'mail', 'replay-of', '1-1')
+    expect(await replays().plan('orders', { from: 0, group })).toMatchObject({ matches: 6, skippedReplays: 2 })
+    expect(await start()).toMatchObject({ copied: 6, skippedReplays: 2 })
+    const ids = (await redis.client.xrange('orders', '-', '+')).map(([id]) => id)
+    expect(await originals(redis.client)).toEqual(ids.slice(0, 6))
+  })
+
+  test('copies jobs of thousands of fields without text, of which a step takes only a few', async () => {
+    await makeGroup()
+    const empty = Array.from({ length: 3800 }, () => ['', '']).flat()
+    for (let n = 0; n < 150; n++) await redis.client.xadd('orders', '*', ...empty)
+    const steps: number[] = []
+    await start({ onProgress: ({ copied }) => void steps.push(copied) })
+    expect(steps.at(-1)).toBe(150)
+    expect(Math.max(...steps.map((copied, at) => copied - (steps[at - 1] ?? 0)))).toBeLessThan(20)
   })
 
   test('refuses what has more fields than a script can append, and says which', async () => {
@@ -514,6 +536,40 @@ describe('retention', () => {
     })
     expect(await replays().show('orders', paused.id)).toMatchObject({ status: 'paused', copied: 200 })
     expect(await originals(redis.client)).toHaveLength(200)
+  })
+
+  test('is let go by the last step itself, for the runner may die behind it', async () => {
+    const ids = await arrange(3)
+    const stop = new AbortController()
+    const { id, cursor } = await replays().start('orders', {
+      ...{ ids, group, signal: stop.signal, perSecond: 1 },
+      onProgress: () => stop.abort(),
+    })
+    const place = { stream: 'orders', id }
+    expect(await turn(redis.client, place, { wanted: 'running' })).toBe('running')
+    expect(Object.keys(await holds(redis.client))).toEqual([`orders ${id}`])
+    const step = { group, cursor, nextCursor: ids[2] ?? '', copies: [], fields: { status: 'done' } }
+    expect((await copyStep(redis.client, place, { ...step, nowMs: await serverMs(redis.client) })).kind).toBe('ok')
+    expect(await holds(redis.client)).toEqual({})
+    expect(await redis.client.exists(replayIdsKey('orders', id))).toBe(0)
+    expect(await replays().show('orders', id)).toMatchObject({
+      status: 'done',
+      finishedMs: expect.any(Number) as number,
+    })
+  })
+
+  test('that takes what was copied keeps no replay from its end', async () => {
+    const ids = await arrange(3)
+    const stop = new AbortController()
+    const { id, cursor } = await start({ signal: stop.signal, perSecond: 1, onProgress: () => stop.abort() })
+    const place = { stream: 'orders', id }
+    await turn(redis.client, place, { wanted: 'running' })
+    const step = { group, cursor, nextCursor: ids[2] ?? '', copies: [], fields: {} }
+    // Killed after its last copies, and before it has noted that these were the last.
+    expect((await copyStep(redis.client, place, { ...step, nowMs: await serverMs(redis.client) })).kind).toBe('ok')
+    await redis.client.xadd('orders', '*', 'job', 'later')
+    await redis.client.xtrim('orders', 'MAXLEN', '=', 1)
+    expect(await replays().resume('orders', id)).toMatchObject({ status: 'done' })
   })
 
   test('of somebody who heeds no hold is noticed, and not taken for the end', async () => {

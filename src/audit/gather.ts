@@ -143,7 +143,7 @@ async function addLetters(ask: Ask, scope: AuditScope, { sums, watching }: Addin
 /** Retries whose record is there: without it nothing will ever be made of them. */
 async function addScheduled(ask: Ask, scope: AuditScope, { sums, watching }: Adding): Promise<void> {
   for await (const row of scheduledRows(ask, scope.stream, { group: scope.group, signal: watching.signal })) {
-    if (row.hasRecord && isIn(scope, minuteOf(row.id))) sums.add(minuteOf(row.id), 'scheduled', 1)
+    if (row.hasRecord && isIn(scope, minuteOf(row.id))) sums.add(minuteOf(row.id), 'scheduled', row.entries)
   }
 }
 
@@ -152,12 +152,12 @@ export async function* scheduledRows(
   ask: Ask,
   stream: string,
   { group, signal }: { group: string | null; signal: AbortSignal | undefined },
-): AsyncGenerator<{ id: string; hasRecord: boolean }> {
+): AsyncGenerator<{ id: string; hasRecord: boolean; entries: number }> {
   let from: { score: string; id: string; inclusive: boolean } | undefined
   for (let more = true; more;) {
     signal?.throwIfAborted()
     const page = await ask((client) => readScheduled(client, stream, group, { from, limit: 500 }))
-    for (const { id, bytes } of page.rows) if (isEntryId(id)) yield { id, hasRecord: bytes > 0 }
+    for (const { id, bytes, entries } of page.rows) if (isEntryId(id)) yield { id, hasRecord: bytes > 0, entries }
     const last = page.rows.at(-1)
     if (last !== undefined) from = { score: last.score, id: last.id, inclusive: false }
     more = page.more && last !== undefined

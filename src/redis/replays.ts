@@ -139,30 +139,30 @@ export type Copied =
 /** Brings copies into the target and moves the cursor, in one step. */
 export async function copyStep(client: Redis, { stream, id }: ReplayPlace, asked: CopyAsked): Promise<Copied> {
   const { group, cursor, nextCursor, copies, nowMs } = asked
-  const replay = replayKey(stream, id)
+  const own = [replayKey(stream, id), replayIdsKey(stream, id)]
   const firstHour = Math.floor(nowMs / HOUR_MS) - 1
-  const keys = group === undefined ? [replay, stream] : groupKeys(replay, { stream, group }, firstHour)
+  const keys = group === undefined ? [...own, stream] : [...own, ...groupKeys({ stream, group }, firstHour)]
   const noted = Object.entries(asked.fields).flat()
   const args: Argument[] = [cursor, group ?? '', firstHour, TALLY_TTL_MS, copies.length, nextCursor, noted.length]
   args.push(...noted)
   for (const { fields, replayOf } of copies) {
-    const own = group === undefined ? ['replay-of', replayOf] : ['id', '', 'replay-of', replayOf]
-    args.push(fields.length + own.length, ...fields, ...own)
+    const added = group === undefined ? ['replay-of', replayOf] : ['id', '', 'replay-of', replayOf]
+    args.push(fields.length + added.length, ...fields, ...added)
   }
   const [kind, at] = asArray(await run(client, copyReplay, keys, args))
   if (kind === 'ok' || kind === 'clock') return { kind, nowMs: asNumber(at) }
   return { kind: kind === 'missing' || kind === 'gone' ? kind : 'moved' }
 }
 
-function groupKeys(replay: string, { stream, group }: { stream: string; group: string }, firstHour: number): string[] {
+function groupKeys({ stream, group }: { stream: string; group: string }, firstHour: number): string[] {
   const hours = [0, 1, 2].map((after) => tallySlot(`${(firstHour + after) * HOUR_MS}-0`).hour)
   return [
-    replay,
     redeliveryKey(stream, group),
     stream,
     indexKey(stream, group),
     settingsKey(stream),
     ...hours.map((hour) => tallyKey(stream, group, hour)),
+    holdsKey(stream),
   ]
 }
 

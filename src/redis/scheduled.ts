@@ -14,6 +14,8 @@ export interface ScheduledRow {
   /** Its due time as Redis writes it. */
   readonly score: string
   readonly bytes: number
+  /** How many entries it will be: more than one where a job failed twice beside itself, as after a rewind. */
+  readonly entries: number
   /** Undefined if what it will be is missing or not to be read. */
   readonly record: { readonly job: string; readonly attempt: string; readonly error: string } | undefined
 }
@@ -71,7 +73,7 @@ function keysOf(stream: string, group: string | null): string[] {
 }
 
 function asRow(reply: unknown, group: string | null): ScheduledRow {
-  const [id, score, bytes, job, attempt, error] = asArray(reply)
+  const [id, score, bytes, job, attempt, error, entries = 1] = asArray(reply)
   const record = job === undefined ? undefined : { job: asText(job), attempt: asText(attempt), error: asText(error) }
-  return { id: asText(id), group, score: asText(score), bytes: asNumber(bytes), record }
+  return { id: asText(id), group, score: asText(score), bytes: asNumber(bytes), entries: asNumber(entries), record }
 }

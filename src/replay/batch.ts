@@ -6,6 +6,8 @@ import type { JobFilter, ScannedJob } from '../scan.ts'
 
 /** Fields that a copy has beyond those of its original, flat. */
 const OWN_VALUES = 4
+/** What a value takes beside its text on its way: thousands of empty ones are no empty step, and Redis takes a million in a call. */
+const VALUE_BYTES = 16
 
 /** What one step of a replay does: the copies that it makes, and how the replay stands behind it. */
 export class ReplayBatch {
@@ -92,6 +94,6 @@ export class ReplayBatch {
     }
     const { source, target } = this.#before
     this.copies.push({ fields, replayOf: target.stream === source ? job.id : `${source} ${job.id}` })
-    for (const field of fields) this.#bytes += field.length
+    for (const field of fields) this.#bytes += field.length + VALUE_BYTES
   }
 }

@@ -207,7 +207,8 @@ export class ReplayRunner {
   }
 
   /** Renews the hold, about once a second. @throws MillraceError ERR_HISTORY if entries that were not read yet are gone. */
-  async #keepHold({ cursor, fromId, source, status }: Replay, now = false): Promise<void> {
+  async #keepHold(replay: Replay, now = false): Promise<void> {
+    const { cursor, fromId, toId, ids, scanned, source, status } = replay
     if (isOver({ status }) || (!now && monotonicMs() - this.#heldAtMs < MOVE_MS)) return
     const held = await this.#ask((client) => this.#hold(client, cursor))
     this.#heldAtMs = monotonicMs()
@@ -216,6 +217,8 @@ export class ReplayRunner {
     const expected = compareIds(cursor, fromId) < 0 ? fromId : cursor
     const { oldestId } = held
     if (oldestId !== undefined && compareIds(oldestId, expected) <= 0) return
+    // All of it was read: what is gone by now was copied, and only its end is to be noted.
+    if (ids === null ? compareIds(cursor, toId) >= 0 : scanned >= ids) return
     throw new MillraceError(
       'ERR_HISTORY',
       `entries of ${source} that replay ${this.#place.id} had not read yet were removed: it stands at ${cursor}, and the ` +

@@ -1,4 +1,4 @@
-import { GROUPS, LESS } from './lua.ts'
+import { GROUPS, LESS, WALK } from './lua.ts'
 import { script } from './script.ts'
 import { WHERE } from './whereabouts.ts'
 
@@ -13,32 +13,13 @@ const MINUTE = `
     return math.floor(math.min(tonumber(id:match('^%d+')), 8639999999000000) / 60000)
   end`
 
-/**
- * `entriesOf(key, from, to)`: at most 500 entries as {id, job id}, or about 1 MiB beyond one entry, in steps that grow only
- * while the entries are small; and whether there may be others behind them.
- */
-const ENTRIES = `
+/** `entriesOf(key, from, to)`: at most 500 entries as {id, job id}, or about 1 MiB beyond one; whether there may be others behind. */
+const ENTRIES = `${WALK}
   local function entriesOf(key, from, to)
-    local entries, bytes, largest, count = {}, 0, 64, 16
-    while true do
-      -- The highest id there is has no successor, and asking for one is an error.
-      local rows = redis.pcall('XRANGE', key, from, to, 'COUNT', count)
-      if rows.err then
-        if rows.err:find('ID for the interval', 1, true) then return entries, false end
-        return entries, false, rows
-      end
-      for i = 1, #rows do
-        local entry, size = rows[i], 0
-        for f = 1, #entry[2] do size = size + #entry[2][f] end
-        bytes = bytes + size
-        if size > largest then largest = size end
-        entries[#entries + 1] = {entry[1], jobOf(entry)}
-      end
-      if #rows < count then return entries, false end
-      if #entries >= 500 or bytes >= 1048576 then return entries, true end
-      from = '(' .. rows[#rows][1]
-      count = math.max(1, math.min(count * 8, 500 - #entries, math.floor((1048576 - bytes) / largest)))
-    end
+    local entries = {}
+    local function add(entry) entries[#entries + 1] = {entry[1], jobOf(entry)} end
+    local next, refusal = walk('XRANGE', key, from, to, 500, add)
+    return entries, next ~= nil, refusal
   end`
 
 /**
@@ -223,14 +204,18 @@ export const repairOrphans = script(
   local at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
   local bytes = 0
 
+  -- The fields of its entry, and those of others that the record holds beside it.
   local function ofRecord(raw)
     local ok, record = pcall(cmsgpack.unpack, raw)
-    local flat = ok and type(record) == 'table' and record[2]
-    if type(flat) ~= 'table' or #flat == 0 or #flat % 2 == 1 then return nil end
+    if not ok or type(record) ~= 'table' then return nil end
+    for n = 2, #record do
+      local flat = record[n]
+      if type(flat) ~= 'table' or #flat == 0 or #flat % 2 == 1 then return nil end
+      flat[#flat + 1] = 'at'
+      flat[#flat + 1] = at
+    end
     bytes = bytes + #raw
-    flat[#flat + 1] = 'at'
-    flat[#flat + 1] = at
-    return flat
+    return record[2], {unpack(record, 3)}
   end
   local function ofEntry(jobId, entryId)
     local entry = entryId ~= '' and redis.call('XRANGE', KEYS[1], entryId, entryId)[1]
@@ -267,13 +252,16 @@ export const repairOrphans = script(
       local isOrphan = record or redis.call('HEXISTS', index, jobId) == 1
       if not isOrphan and not (isNamed and isNowhere(KEYS, outcomes, group, jobId, entryId)) then return 'elsewhere' end
     end
-    local flat = record and ofRecord(record) or ofEntry(jobId, entryId)
+    local flat, others
+    if record then flat, others = ofRecord(record) end
+    flat = flat or ofEntry(jobId, entryId)
     if not flat then return 'gone' end
     if #flat > 7800 then return 'wide' end
     if ARGV[2] ~= '1' then return 'done' end
     local isRedriven = wasDead(jobId, outcomes)
     local added = redis.pcall('XADD', redelivery, '*', unpack(flat))
     if type(added) ~= 'string' then return added end
+    for _, other in ipairs(others or {}) do redis.pcall('XADD', redelivery, '*', unpack(other)) end
     if deleted then redis.pcall('XACK', redelivery, group, deleted) end
     redis.call('ZREM', scheduled, jobId)
     redis.call('HDEL', jobs, jobId)

@@ -1,4 +1,5 @@
 import { NOW, RECORD_OUTCOMES } from './lua.ts'
+import { RECORD } from './scheduled.ts'
 import { script } from './script.ts'
 import { WHERE } from './whereabouts.ts'
 
@@ -40,27 +41,35 @@ export const cancelDelayed = script(
  */
 export const cancelInGroup = script(
   'cancelInGroup',
-  `${WHERE}${MARK}${RECORD_OUTCOMES}
+  `${WHERE}${MARK}${RECORD}${RECORD_OUTCOMES}
   -- KEYS stream redelivery scheduled scheduledJobs dead index cancelled tally settings outcomes
   -- ARGV group jobId entryId member blind minute tallyTtlMs most keepMs
   local group, jobId, member, most, keepMs = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[8]), tonumber(ARGV[9])
   local place, deadId, there, entry = whereIs(KEYS, group, jobId, ARGV[3])
   local exists = entry and 1 or 0
-  local function count(outcome)
+  local function count(outcome, jobs)
     redis.call('HDEL', KEYS[6], jobId)
-    redis.call('HINCRBY', KEYS[8], ARGV[6] .. ':' .. outcome, 1)
+    redis.call('HINCRBY', KEYS[8], ARGV[6] .. ':' .. outcome, jobs)
     redis.call('PEXPIRE', KEYS[8], ARGV[7])
     if isRecording(KEYS[9], group) then record(KEYS[10], jobId, outcome, now(), ARGV[7]) end
     return {place, 1, exists}
   end
+  -- A rewind has a job delivered again beside its retry or its dead letter.
+  if (place == 'scheduled' or place == 'dead') and entry then
+    local beside = placeIn(KEYS[1], group, entry[1])
+    if (beside == 'waiting' or beside == 'running') and not mark(KEYS[7], member, most, keepMs) then
+      return {place, -1, exists}
+    end
+  end
   if place == 'scheduled' then
+    local _, _, entries = recordOf(redis.call('HGET', KEYS[4], jobId))
     redis.call('ZREM', KEYS[3], jobId)
     redis.call('HDEL', KEYS[4], jobId)
-    return count('cancelled')
+    return count('cancelled', entries or 1)
   end
   if place == 'dead' then
     redis.call('XDEL', KEYS[5], deadId)
-    return count('discarded')
+    return count('discarded', 1)
   end
   if place == 'finished' or (place == 'unknown' and not (there and ARGV[5] == '1')) then return {place, 0, exists} end
   return {place, mark(KEYS[7], member, most, keepMs) and 1 or -1, exists}`,

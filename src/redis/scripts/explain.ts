@@ -108,7 +108,7 @@ export const findAlias = script(
 const AHEAD = `
   local left, bytesLeft, walks = 500, 1048576, {}
   local function walkOn(walk, key)
-    local count = math.max(1, math.min(walk.count, left, math.floor(bytesLeft / walk.largest)))
+    local count = math.max(1, math.min(#walk.ids == 0 and 1 or 16, left, math.floor(bytesLeft / walk.largest)))
     local rows = redis.pcall('XREVRANGE', key, walk.to, '-', 'COUNT', count)
     -- The lowest id there is has nothing before it, and asking for it is an error.
     if rows.err then
@@ -121,10 +121,10 @@ const AHEAD = `
       bytesLeft, walk.largest, walk.to = bytesLeft - size, math.max(walk.largest, size), '(' .. entry[1]
       walk.ids[#walk.ids + 1] = entry[1]
     end
-    left, walk.count, walk.ended = left - #rows, walk.count * 8, #rows < count
+    left, walk.ended = left - #rows, #rows < count
   end
   local function aheadOf(key, id, last)
-    local walk = walks[key] or {ids = {}, to = '(' .. id, count = 16, largest = 64, ended = false}
+    local walk = walks[key] or {ids = {}, to = '(' .. id, largest = 64, ended = false}
     walks[key] = walk
     while true do
       local low, high = 0, #walk.ids

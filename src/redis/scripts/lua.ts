@@ -134,3 +134,38 @@ export const RECORD_OUTCOMES = `
     redis.pcall('HSET', key, jobId, outcome .. ' ' .. string.format('%.0f', at))
     if size == 0 then redis.call('PEXPIRE', key, ttlMs) end
   end`
+
+/**
+ * `walk(command, key, from, to, most, visit)`: calls visit(entry) for the entries of a range in the order of the command,
+ * XRANGE or XREVRANGE: at most `most`, and no more than about 1 MiB beyond one entry. Gives where to go on, nil at the end or
+ * where visit answers true, and an error beside it. A field counts some bytes beyond its text: that is what it takes in a script.
+ *
+ * XRANGE brings the payloads of as many entries as its COUNT says into the script, however large they are, and nobody knows
+ * before. So it is asked for one and then for a few at a time, and for fewer once large ones were seen: a step that grows
+ * while entries are small would bring hundreds of large ones at once as soon as those begin.
+ */
+export const WALK = `
+  local function walk(command, key, from, to, most, visit)
+    local got, bytes, largest, count = 0, 0, 64, 1
+    while true do
+      local rows = redis.pcall(command, key, from, to, 'COUNT', count)
+      if rows.err then
+        -- The highest and the lowest id there is have nothing beside them, and asking for it is an error.
+        if from:sub(1, 1) == '(' and rows.err:find('ID for the interval', 1, true) then return nil end
+        return nil, rows
+      end
+      for i = 1, #rows do
+        local flat = rows[i][2]
+        local size = 8 * #flat
+        for f = 1, #flat do size = size + #flat[f] end
+        bytes = bytes + size
+        if size > largest then largest = size end
+        if visit(rows[i]) then return nil end
+      end
+      got = got + #rows
+      if #rows < count then return nil end
+      from = '(' .. rows[#rows][1]
+      if got >= most or bytes >= 1048576 then return from end
+      count = math.max(1, math.min(32, most - got, math.floor((1048576 - bytes) / largest)))
+    end
+  end`

@@ -12,8 +12,11 @@ import { script } from './script.ts'
  * If somebody has cancelled the job meanwhile, it is settled as cancelled, whatever its last run came to.
  *
  * - retry: fields without id, attempt, first-failed and at, then those anew, go packed beside the due time. An id that is
- *   scheduled already (two entries that claim to be one job) changes nothing: 'twin', or one of the two would be lost. An
- *   entry too wide to be appended again by unpack changes nothing: 'wide'.
+ *   scheduled already is of a job that is there twice: a rewind had it delivered again beside its retry, or two entries claim
+ *   to be one job. The record then holds both, and both come back at the later of the two times, so that neither is lost
+ *   and neither runs before its own. Only where that would make a record of more than a MiB beyond one entry, or the other
+ *   one was set aside, the delivery stays pending, and what it was charged is taken off: 'twin'. It is claimed when its
+ *   lease is over. An entry too wide to be appended again by unpack changes nothing: 'wide'.
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
@@ -64,6 +67,13 @@ export const settleFenced = script(
   local function isCancelled(jobId)
     return redis.call('ZSCORE', cancelled, jobId) or redis.call('ZSCORE', cancelled, jobId .. ' ' .. group)
   end
+  -- A record is an error text, and then the fields of each entry that it will be.
+  local function joined(kept, fields)
+    local ok, record = pcall(cmsgpack.unpack, kept)
+    if not ok or type(record) ~= 'table' or #kept > 1048576 or #record > 16 then return nil end
+    record[#record + 1] = fields
+    return record
+  end
   local function retry(entry, raw, args)
     if #raw > 7000 then return 'wide' end
     local fields = {}
@@ -75,9 +85,18 @@ export const settleFenced = script(
     end
     local own = {'id', entry.jobId, 'attempt', args[2], 'first-failed', args[3] == '' and ms or args[3]}
     for i = 1, #own do fields[#fields + 1] = own[i] end
-    if redis.call('ZSCORE', retries, entry.jobId) then return 'twin' end
-    redis.call('ZADD', retries, string.format('%.0f', at + tonumber(args[1])), entry.jobId)
-    redis.call('HSET', retryJobs, entry.jobId, cmsgpack.pack({args[4], fields}))
+    local due, record = at + tonumber(args[1]), {args[4], fields}
+    local other = redis.call('ZSCORE', retries, entry.jobId)
+    local kept = other and redis.call('HGET', retryJobs, entry.jobId)
+    if kept then
+      record, due = joined(kept, fields), math.max(due, tonumber(other))
+      if not record or due == math.huge then
+        redis.call('XCLAIM', source, group, me, 0, entry.id, 'RETRYCOUNT', math.max(0, entry.deliveries - 1), 'JUSTID')
+        return 'twin'
+      end
+    end
+    redis.call('ZADD', retries, string.format('%.0f', due), entry.jobId)
+    redis.call('HSET', retryJobs, entry.jobId, cmsgpack.pack(record))
     redis.call('HSET', index, entry.jobId, 'scheduled')
     return settled(entry, 'retried')
   end

@@ -1,37 +1,17 @@
-import { NOW } from './lua.ts'
+import { NOW, WALK } from './lua.ts'
 import { script } from './script.ts'
 
 /**
- * `pageOf(command)`: a page of a stream: at most 500 entries, and no more than about 1 MiB beyond one entry, in steps that grow
- * only while the entries are small. One XRANGE with a COUNT would bring as many payloads as it says, however large.
+ * `pageOf(command)`: a page of a stream: at most 500 entries, and no more than about 1 MiB beyond one entry. One XRANGE with
+ * a COUNT would bring as many payloads as it says, however large.
  */
-const pageOf = (command: 'XRANGE' | 'XREVRANGE') => `
+const pageOf = (command: 'XRANGE' | 'XREVRANGE') => `${WALK}
   -- KEYS stream | ARGV from to most
-  local from, to, most = ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]), 500)
-  local page, got, bytes, largest, count = {''}, 0, 0, 64, math.min(16, most)
-  while true do
-    -- The highest and the lowest id there is have nothing beside them, and asking for it is an error.
-    local rows = redis.pcall('${command}', KEYS[1], from, to, 'COUNT', count)
-    if rows.err then
-      if from:sub(1, 1) == '(' and rows.err:find('ID for the interval', 1, true) then return page end
-      return rows
-    end
-    for i = 1, #rows do
-      local entry, size = rows[i], 0
-      for f = 1, #entry[2] do size = size + #entry[2][f] end
-      bytes = bytes + size
-      if size > largest then largest = size end
-      page[#page + 1] = entry
-    end
-    got = got + #rows
-    if #rows < count then return page end
-    from = '(' .. rows[#rows][1]
-    if got >= most or bytes >= 1048576 then
-      page[1] = from
-      return page
-    end
-    count = math.max(1, math.min(count * 8, most - got, math.floor((1048576 - bytes) / largest)))
-  end`
+  local page = {''}
+  local function add(entry) page[#page + 1] = entry end
+  local next, refusal = walk('${command}', KEYS[1], ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]), 500), add)
+  page[1] = next or ''
+  return refusal or page`
 
 /** A page, oldest first. Returns {where to go on or '', {id, fields}, …}. */
 export const readPage = script('readPage', pageOf('XRANGE'))

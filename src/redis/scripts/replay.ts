@@ -56,7 +56,8 @@ export const noteReplayIds = script(
  *
  * Each entry ends with id, '', replay-of, what it is a copy of (into a stream only the latter two); the id is put in here.
  * All is checked before the first write, which is the counter of ids or the first append: under OOM that fails, and nothing
- * was written. At most 500 entries and about 1 MiB; with none only the cursor moves.
+ * was written. At most 500 entries and about 1 MiB; with none only the cursor moves. The last step lets go what the replay
+ * held, for nobody may come to do so after it; that of another stream is in another slot, and ends by itself.
  *
  * Returns {'ok', now} | {'moved'} if the cursor stands elsewhere or it is not to run now | {'missing'} without its hash |
  * {'gone'} without the group | {'clock', now} if none of the tallies is of this hour.
@@ -64,9 +65,9 @@ export const noteReplayIds = script(
 export const copyReplay = script(
   'copyReplay',
   `${GROUPS}${NOW}
-  -- KEYS replay target [stream index settings tally tally tally]
+  -- KEYS replay ids target [stream index settings tally tally tally holds]
   -- ARGV cursor group firstHour tallyTtlMs copies nextCursor count field value..., then per entry: width field value...
-  local replay, target, group, copies = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[5])
+  local replay, target, group, copies = KEYS[1], KEYS[3], ARGV[2], tonumber(ARGV[5])
   local stored = redis.call('HMGET', replay, 'cursor', 'status')
   if not stored[1] then return {'missing'} end
   if stored[1] ~= ARGV[1] or stored[2] ~= 'running' then return {'moved'} end
@@ -74,9 +75,9 @@ export const copyReplay = script(
   local hour = math.floor(at / 3600000) - tonumber(ARGV[3]) + 1
   local kinds = {[target] = 'stream'}
   if group ~= '' then
-    if not groupsOf(KEYS[3])[group] then return {'gone'} end
+    if not groupsOf(KEYS[4])[group] then return {'gone'} end
     if hour < 1 or hour > 3 then return {'clock', at} end
-    kinds[KEYS[4]], kinds[KEYS[5]], kinds[KEYS[5 + hour]] = 'hash', 'hash', 'hash'
+    kinds[KEYS[5]], kinds[KEYS[6]], kinds[KEYS[6 + hour]] = 'hash', 'hash', 'hash'
   end
   for key, wanted in pairs(kinds) do
     local kind = redis.call('TYPE', key).ok
@@ -92,7 +93,7 @@ export const copyReplay = script(
   end
   local ms, number, places = string.format('%.0f', at), 0, {}
   if group ~= '' and copies > 0 then
-    number = 2000000000000000 + redis.call('HINCRBY', KEYS[5], 'copied-seq', copies) - copies
+    number = 2000000000000000 + redis.call('HINCRBY', KEYS[6], 'copied-seq', copies) - copies
   end
   local given = tonumber(ARGV[7])
   local arg = 8 + given
@@ -109,14 +110,18 @@ export const copyReplay = script(
     arg = last + 1
   end
   if #places > 0 then
-    redis.call('HSET', KEYS[4], unpack(places))
+    redis.call('HSET', KEYS[5], unpack(places))
     local minute = math.floor(at / 60000) % 60
-    redis.pcall('HINCRBY', KEYS[5 + hour], minute .. ':replayed', copies)
-    redis.call('PEXPIRE', KEYS[5 + hour], ARGV[4])
+    redis.pcall('HINCRBY', KEYS[6 + hour], minute .. ':replayed', copies)
+    redis.call('PEXPIRE', KEYS[6 + hour], ARGV[4])
   end
   redis.call('HINCRBY', replay, 'copied', copies)
   redis.call('HSET', replay, 'cursor', ARGV[6], 'updatedMs', ms, unpack(ARGV, 8, 7 + given))
-  if redis.call('HGET', replay, 'status') == 'done' then redis.call('HSET', replay, 'finishedMs', ms) end
+  if redis.call('HGET', replay, 'status') == 'done' then
+    redis.call('HSET', replay, 'finishedMs', ms)
+    redis.call('DEL', KEYS[2])
+    if group ~= '' then redis.pcall('HDEL', KEYS[10], KEYS[4] .. ' ' .. replay:match('[^:]*$')) end
+  end
   return {'ok', at}`,
 )
 

@@ -1,37 +1,21 @@
-import { FLOOR, LESS, NOW } from './lua.ts'
+import { FLOOR, LESS, NOW, WALK } from './lua.ts'
 import { script } from './script.ts'
 
 /**
- * `countIn(key, from, to, most)`: entries of a range, oldest first: at most `most`, and no more than about 1 MiB beyond one
- * entry, in steps that grow only while the entries are small, for XRANGE brings their payloads into the script. Gives their
- * number, the first and last id, and where to go on, or nil at the end.
+ * `countIn(key, from, to)`: entries of a range, oldest first: at most 500, and no more than about 1 MiB beyond one entry, for
+ * XRANGE brings their payloads into the script. Gives their number, the first and last id, and where to go on, or nil at the
+ * end.
  */
-const COUNT = `
-  local function countIn(key, from, to, most)
-    local counted, bytes, largest, count = 0, 0, 64, math.min(4, most)
-    local first, last = '', ''
-    while true do
-      -- The highest id there is has no successor, and asking for one is an error.
-      local rows = redis.pcall('XRANGE', key, from, to, 'COUNT', count)
-      if rows.err then
-        if from:sub(1, 1) == '(' and rows.err:find('ID for the interval', 1, true) then return counted, first, last end
-        error(rows.err)
-      end
-      for i = 1, #rows do
-        local size = 0
-        for f = 1, #rows[i][2] do size = size + #rows[i][2][f] end
-        bytes, largest = bytes + size, math.max(largest, size)
-      end
-      if #rows > 0 then
-        if first == '' then first = rows[1][1] end
-        last = rows[#rows][1]
-      end
-      counted = counted + #rows
-      if #rows < count then return counted, first, last end
-      from = '(' .. last
-      if counted >= most or bytes >= 1048576 then return counted, first, last, from end
-      count = math.max(1, math.min(count * 4, 100, most - counted, math.floor((1048576 - bytes) / largest)))
+const COUNT = `${WALK}
+  local function countIn(key, from, to)
+    local counted, first, last = 0, '', ''
+    local function count(entry)
+      if counted == 0 then first = entry[1] end
+      counted, last = counted + 1, entry[1]
     end
+    local next, refusal = walk('XRANGE', key, from, to, 500, count)
+    if refusal then error(refusal.err) end
+    return counted, first, last, next
   end`
 
 /** `aliveOf(workers, at, presentMs)`: workers heard of lately. Scores in the future are of a clock that has jumped back since. */
@@ -75,7 +59,7 @@ export const countEntries = script(
   `${FLOOR}${COUNT}
   -- KEYS stream | ARGV from to
   if redis.call('EXISTS', KEYS[1]) == 0 then return {0, '', '', '', ''} end
-  local counted, first, last, next = countIn(KEYS[1], ARGV[1], ARGV[2], 500)
+  local counted, first, last, next = countIn(KEYS[1], ARGV[1], ARGV[2])
   local info = fields(redis.call('XINFO', 'STREAM', KEYS[1]))
   return {counted, first, last, next or '', info['entries-added'] or ''}`,
 )
@@ -119,7 +103,7 @@ export const setBack = script(
   local first = redis.call('XRANGE', stream, '(' .. toId, '+', 'COUNT', 1)[1]
   if not first or first[1] ~= firstId then return {'trimmed', first and first[1] or ''} end
   if last ~= countedTo then
-    local counted, _, _, next = countIn(stream, '(' .. countedTo, last, 500)
+    local counted, _, _, next = countIn(stream, '(' .. countedTo, last)
     if next then return {'moved'} end
     further = counted
   end

@@ -7,6 +7,8 @@ import { script } from './script.ts'
  * a lost reply has the call sent again and however many workers send it at once. The fields are packed inside Redis and
  * unpacked here: their bytes never pass through a client.
  *
+ * A record holds the fields of one entry, or of a few where a job failed twice beside itself: all of them are appended.
+ *
  * A job whose record is missing, cannot be read or cannot be appended is set aside: its time becomes +inf, so that it is
  * never at the head again and those behind it go on; it stays in the set for people to look at. What is no fault of the job
  * sets none aside: a target of another type, a full id space, a missing permission stop the call, with an error unless some
@@ -32,14 +34,20 @@ export const promote = script(
   local ids = named and {unpack(ARGV, 2)} or redis.call('ZRANGEBYSCORE', zset, '-inf', nowMs, 'LIMIT', 0, ARGV[1])
   if #ids > 0 then redis.call('HDEL', jobs, '') end
 
+  local function isWritable(fields)
+    if type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 or #fields > 7900 then return false end
+    for at = 1, #fields do
+      if type(fields[at]) ~= 'string' and type(fields[at]) ~= 'number' then return false end
+    end
+    return true
+  end
   local function unpacked(raw)
     local ok, record = pcall(cmsgpack.unpack, raw)
-    local fields = ok and type(record) == 'table' and record[2]
-    if type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 or #fields > 7900 then return nil end
-    for at = 1, #fields do
-      if type(fields[at]) ~= 'string' and type(fields[at]) ~= 'number' then return nil end
+    if not ok or type(record) ~= 'table' or #record < 2 then return nil end
+    for n = 2, #record do
+      if not isWritable(record[n]) then return nil end
     end
-    return fields
+    return record
   end
   local function isOfJob(failure)
     for _, text in ipairs({'last possible ID', 'ACL', 'executing the script'}) do
@@ -49,24 +57,38 @@ export const promote = script(
   end
 
   local moved, aside, indexed, seen = {}, {}, {}, {}
-  local bytes, looked, failure = 0, 0, nil
+  local bytes, looked, appended, failure = 0, 0, 0, nil
+  -- Gives the id of the last entry; nil if the job is at fault; a failure that is not its own. What could not be appended
+  -- any more stays in the record, so that what was is not appended again.
+  local function append(id, record, at)
+    local last
+    for n = 2, #record do
+      local fields = record[n]
+      fields[#fields + 1] = 'at'
+      fields[#fields + 1] = at
+      local added = redis.pcall('XADD', target, '*', unpack(fields))
+      if type(added) ~= 'string' then
+        if not last then return nil, not isOfJob(added.err) and added or nil end
+        fields[#fields], fields[#fields - 1] = nil, nil
+        redis.call('HSET', jobs, id, cmsgpack.pack({record[1], unpack(record, n)}))
+        return nil, added
+      end
+      last, appended = added, appended + 1
+    end
+    return last
+  end
   for _, id in ipairs(ids) do
-    if bytes >= 1048576 then break end
+    if bytes >= 1048576 or appended >= 500 then break end
     local score = not seen[id] and redis.call('ZSCORE', zset, id)
     seen[id] = true
     if score then
       local raw = redis.call('HGET', jobs, id)
-      local fields = raw and unpacked(raw)
+      local record = raw and unpacked(raw)
       local added
-      if fields then
+      if record then
         bytes = bytes + #raw
-        fields[#fields + 1] = 'at'
-        fields[#fields + 1] = string.format('%.0f', math.max(0, math.min(tonumber(score), nowMs)))
-        added = redis.pcall('XADD', target, '*', unpack(fields))
-        if type(added) ~= 'string' and not isOfJob(added.err) then
-          failure = added
-          break
-        end
+        added, failure = append(id, record, string.format('%.0f', math.max(0, math.min(tonumber(score), nowMs))))
+        if failure then break end
       end
       if type(added) == 'string' then
         moved[#moved + 1] = id

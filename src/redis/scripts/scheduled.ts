@@ -2,7 +2,8 @@ import { NOW } from './lua.ts'
 import { script } from './script.ts'
 
 /**
- * `recordOf(raw)`: error text and flat fields of what a scheduled job will be, or nil if it is missing or not to be read.
+ * `recordOf(raw)`: error text and flat fields of what a scheduled job will be, or nil if it is missing or not to be read; and
+ * how many entries that will be: more than one where a job failed twice beside itself, of which these are the first.
  * The bytes stay in Redis: a client would bend those that are not UTF-8.
  */
 export const RECORD = `
@@ -15,7 +16,7 @@ export const RECORD = `
     for i = 1, #flat do
       if type(flat[i]) ~= 'string' then return nil end
     end
-    return record[1], flat
+    return record[1], flat, #record - 1
   end
   local function first(flat, name)
     for i = 1, #flat, 2 do
@@ -29,7 +30,7 @@ export const RECORD = `
  * by halving among those due at its time: thousands may be due together, or be set aside together.
  *
  * At most 500 jobs, and fewer once they hold 1 MiB. Returns {1 if there is more, row, …}, row = {id, score, bytes} of one
- * whose record is missing or not to be read, else {id, score, bytes, job name, attempt, error}.
+ * whose record is missing or not to be read, else {id, score, bytes, job name, attempt, error, entries}.
  */
 export const listScheduled = script(
   'listScheduled',
@@ -59,9 +60,9 @@ export const listScheduled = script(
     if bytes > 1048576 then break end
     local raw = redis.call('HGET', jobs, range[i])
     local size = raw and #raw or 0
-    local problem, flat = recordOf(raw)
+    local problem, flat, entries = recordOf(raw)
     if flat then
-      rows[#rows + 1] = {range[i], range[i + 1], size, first(flat, 'job'), first(flat, 'attempt'), problem}
+      rows[#rows + 1] = {range[i], range[i + 1], size, first(flat, 'job'), first(flat, 'attempt'), problem, entries}
     else
       rows[#rows + 1] = {range[i], range[i + 1], size}
     end
@@ -70,7 +71,7 @@ export const listScheduled = script(
   return {low + #rows < redis.call('ZCARD', scheduled) and 1 or 0, unpack(rows)}`,
 )
 
-/** One scheduled job: {} if it is not there, else {row, flat fields}, row as above. */
+/** One scheduled job: {} if it is not there, else {row, flat fields}, row as above, without the entries. */
 export const showScheduled = script(
   'showScheduled',
   `${RECORD}

@@ -60,17 +60,20 @@ const RETENTION = `${GROUPS}${LESS}${NOW}
   end
   local function pageOf(bytes, entries)
     if not bytes or bytes == 0 then return 10 end
-    return math.max(1, math.min(100, math.floor(1048576 * entries / bytes)))
+    return math.max(1, math.min(16, math.floor(1048576 * entries / bytes)))
   end
   local function oldestBefore(target, most, page)
-    local ids, size, from = {}, 0, '-'
+    local ids, size, largest, from = {}, 0, 64, '-'
     while true do
-      local asked = math.min(page, most + 1 - #ids)
+      -- Steps are small and do not grow: how large the next entries are, nobody knows before.
+      local asked = math.max(1, math.min(page, most + 1 - #ids, math.floor((1048576 - size) / largest)))
       local range = redis.call('XRANGE', KEYS[1], from, '(' .. target, 'COUNT', asked)
       for _, entry in ipairs(range) do
         ids[#ids + 1] = entry[1]
         if #ids > most or size > 1048576 then return ids, true end
+        local before = size
         for i = 1, #entry[2] do size = size + #entry[2][i] end
+        largest = math.max(largest, size - before)
       end
       if #range < asked then return ids, false end
       from = '(' .. ids[#ids]

@@ -1,4 +1,4 @@
-import { GROUPS, LESS } from './lua.ts'
+import { GROUPS, LESS, WALK } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -60,31 +60,20 @@ export const locateJob = script(
 
 /**
  * Looks for the entry of a job that was published with a delay: it has an id of its own, and came into the stream after the
- * job had been given its. At most 500 entries or 1 MiB a call, in steps that grow only while the entries are small.
+ * job had been given its. At most 500 entries or 1 MiB a call.
  * Returns {'found', entry id}, {'absent'} when the end was reached, or {'more', where to go on}.
  */
 export const findEntry = script(
   'findEntry',
-  `${WHERE}
+  `${WHERE}${WALK}
   -- KEYS stream | ARGV from jobId
-  local from, jobId = ARGV[1], ARGV[2]
-  local seen, bytes, largest, count = 0, 0, 64, 1
-  while seen < 500 and bytes < 1048576 do
-    -- The highest id there is has no successor, and asking for one is an error.
-    local rows = redis.pcall('XRANGE', KEYS[1], from, '+', 'COUNT', count)
-    if rows.err then
-      if from:sub(1, 1) == '(' then return {'absent'} end
-      return rows
-    end
-    for _, entry in ipairs(rows) do
-      if jobOf(entry) == jobId then return {'found', entry[1]} end
-      local size = 0
-      for i = 1, #entry[2] do size = size + #entry[2][i] end
-      bytes, largest, from = bytes + size, math.max(largest, size), '(' .. entry[1]
-    end
-    if #rows < count then return {'absent'} end
-    seen = seen + count
-    count = math.max(1, math.min(count * 4, 500 - seen, math.floor((1048576 - bytes) / largest)))
+  local jobId, found = ARGV[2], nil
+  local function look(entry)
+    if not found and jobOf(entry) == jobId then found = entry[1] end
+    return found
   end
-  return {'more', from}`,
+  local next, refusal = walk('XRANGE', KEYS[1], ARGV[1], '+', 500, look)
+  if found then return {'found', found} end
+  if refusal then return refusal end
+  return next and {'more', next} or {'absent'}`,
 )
