@@ -209,3 +209,51 @@ test('a repair that is asked for by several at once hands each job back once', a
   expect(await audit({ repair: true, execute: true })).toMatchObject({ ok: true, repair: { handedBack: 0 } })
   expect(await redis.client.hget(settingsKey('orders'), 'group:main:start')).toBe('0-0')
 })
+
+test('large dead letters are looked for over several steps', async () => {
+  const ms = await minutesAgo(redis.client, 10)
+  await joinAs(redis.client)
+  const ids: string[] = []
+  for (let n = 0; n < 30; n++) ids.push((await foreign(`${ms + n}-0`, 'h-big', 'x'.repeat(200_000))) ?? '')
+  await deliverAll(redis.client)
+  for (const id of ids) await end(redis.client, 'dead', [id])
+  const letters = (await redis.client.xrange(DEAD, '-', '+')).map(([id]) => id)
+  await redis.client.xdel(DEAD, letters[3] as string, letters[25] as string)
+  const missing = [ids[3] as string, ids[25] as string].sort()
+  const { findings } = await audit()
+  expect(findings.map(({ kind, count, ids: told }) => [kind, count, [...told].sort()])).toEqual([
+    ['letter-missing', 2, missing],
+  ])
+  expect((await inspector().explain('orders', missing[0] as string)).groups[0]?.state).toMatchObject({ at: 'nowhere' })
+})
+
+test('a cancel of a job that is dead, and was rewound, ends both', async () => {
+  for (const how of ['dead', 'retry'] as const) {
+    await redis.flush()
+    const ms = await minutesAgo(redis.client, 10)
+    await joinAs(redis.client)
+    const [id = ''] = await publishAt(redis.client, ms, 1)
+    await deliverAll(redis.client)
+    await end(redis.client, how, [id])
+    await inspector().groups.rewind('orders', 'main', { to: id, execute: true, force: true })
+    const before = await inspector().explain('orders', id)
+    expect(before.groups[0]?.sentences.map(({ text }) => text).join(' ')).not.toContain('was delivered again')
+    expect((await inspector().cancel('orders', id)).cancelled).toBe(true)
+    await deliverAll(redis.client)
+    // As a worker that has it: what it comes to does not count any more.
+    await end(redis.client, 'dead', [id])
+    expect(await audit()).toMatchObject({ ok: true, expected: 2, totals: { dead: 0, scheduled: 0 } })
+  }
+})
+
+test('an explanation of a job that was acked by hand is not certain where outcomes are recorded', async () => {
+  const ms = await minutesAgo(redis.client, 10)
+  await joinAs(redis.client)
+  await inspector().settings.set('orders', { groups: { main: { record: 'outcomes' } } })
+  const ids = await publishAt(redis.client, ms, 3)
+  await deliverAll(redis.client)
+  await complete(redis.client, ids.slice(1))
+  await redis.client.xack('orders', 'main', ids[0] as string)
+  const { groups } = await inspector().explain('orders', ids[0] as string)
+  expect(groups[0]?.state).toMatchObject({ at: 'settled', evidence: 'likely', outcome: 'completed' })
+})

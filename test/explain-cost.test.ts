@@ -62,7 +62,8 @@ test('explaining touches as much with two hundred thousand entries as with two t
   expect(seen[1]).toEqual(seen[0])
   for (const each of seen[0] ?? []) {
     expect(each['xrange']).toBeLessThan(10)
-    expect(each['xrevrange'] ?? 0).toBeLessThan(10)
+    // 500 entries, eight at a time: how large they are is not known before.
+    expect(each['xrevrange'] ?? 0).toBeLessThan(70)
   }
 })
 

@@ -38,6 +38,7 @@ function stateOf(state: GroupState): string {
       return `dead ${state.letter.deadId}`
     case 'before-group':
     case 'delayed':
+    case 'nowhere':
     case 'settled':
     case 'trimmed':
     case 'unknown':

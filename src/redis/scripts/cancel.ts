@@ -31,7 +31,7 @@ export const cancelDelayed = script(
 
 /**
  * Cancels a job for one group, wherever that has it: what is scheduled or dead goes; what a worker has, or will get, is
- * noted as cancelled, and the worker ends it. Looking and doing are one step: between two a retry or a promotion could
+ * noted as cancelled, and the worker ends it. After a rewind a job can be both: it is dead, and will be delivered again. Looking and doing are one step: between two a retry or a promotion could
  * carry the job past the note.
  *
  * member is the job id, or 'jobId group' for this group alone. With blind = 1 the entry could not be found, and the job is
@@ -52,6 +52,10 @@ export const cancelInGroup = script(
     redis.call('PEXPIRE', KEYS[8], ARGV[7])
     if isRecording(KEYS[9], group) then record(KEYS[10], jobId, outcome, now(), ARGV[7]) end
     return {place, 1, exists}
+  end
+  if entry and (place == 'scheduled' or place == 'dead') and redis.call('HEXISTS', KEYS[9], 'group:' .. group .. ':rewinds') == 1 then
+    local again = placeIn(KEYS[1], group, entry[1])
+    if (again == 'waiting' or again == 'running') and not mark(KEYS[7], member, most, keepMs) then return {place, -1, exists} end
   end
   if place == 'scheduled' then
     redis.call('ZREM', KEYS[3], jobId)

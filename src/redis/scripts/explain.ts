@@ -103,12 +103,14 @@ export const findAlias = script(
 /**
  * `aheadOf(key, id, last)`: how many entries lie between the last one that a group was given and this one: how many were
  * counted, and whether these are all. Counts from the entry backwards; groups of one stream share what was looked at. At
- * most 500 entries and about 1 MiB a call, however many groups are asked about.
+ * most 500 entries and about 1 MiB a call, however many groups are asked about, in small steps: how large the next entries
+ * are is not known before they are in the script.
  */
 const AHEAD = `
   local left, bytesLeft, walks = 500, 1048576, {}
   local function walkOn(walk, key)
-    local count = math.max(1, math.min(walk.count, left, math.floor(bytesLeft / walk.largest)))
+    local count = math.max(1, math.min(8, left, math.floor(bytesLeft / walk.largest)))
+    if #walk.ids == 0 then count = 1 end
     local rows = redis.pcall('XREVRANGE', key, walk.to, '-', 'COUNT', count)
     -- The lowest id there is has nothing before it, and asking for it is an error.
     if rows.err then
@@ -121,10 +123,10 @@ const AHEAD = `
       bytesLeft, walk.largest, walk.to = bytesLeft - size, math.max(walk.largest, size), '(' .. entry[1]
       walk.ids[#walk.ids + 1] = entry[1]
     end
-    left, walk.count, walk.ended = left - #rows, walk.count * 8, #rows < count
+    left, walk.ended = left - #rows, #rows < count
   end
   local function aheadOf(key, id, last)
-    local walk = walks[key] or {ids = {}, to = '(' .. id, count = 16, largest = 64, ended = false}
+    local walk = walks[key] or {ids = {}, to = '(' .. id, largest = 64, ended = false}
     walks[key] = walk
     while true do
       local low, high = 0, #walk.ids
@@ -245,7 +247,12 @@ export const explainGroups = script(
       if pending then tellPending(key, pending)
       elseif place == 'redelivery' then tellUnread(redelivery, again)
       else tellUnread(stream, entryId) end
-    elseif redis.call('EXISTS', tally) == 1 then
+    else
+      local known = redis.call('HGET', index, jobId)
+      if known then put('lost', known:sub(1, 100)) end
+    end
+    if place ~= 'scheduled' and place ~= 'dead' and place ~= 'running' and place ~= 'waiting' and place ~= 'redelivery'
+      and redis.call('EXISTS', tally) == 1 then
       local names = {}
       for i = 1, #outcomes do names[i] = minute .. ':' .. outcomes[i] end
       local counts = redis.call('HMGET', tally, unpack(names))

@@ -65,7 +65,8 @@ export const locateJob = script(
 
 /**
  * Looks for the entry of a job that was published with a delay: it has an id of its own, and came into the stream after the
- * job had been given its. At most 500 entries or 1 MiB a call, in steps that grow only while the entries are small.
+ * job had been given its. At most 500 entries or 1 MiB a call, in small steps: how large
+ * the next entries are is not known before they are in the script.
  * Returns {'found', entry id}, {'absent'} when the end was reached, or {'more', where to go on}.
  */
 export const findEntry = script(
@@ -89,7 +90,7 @@ export const findEntry = script(
     end
     if #rows < count then return {'absent'} end
     seen = seen + count
-    count = math.max(1, math.min(count * 4, 500 - seen, math.floor((1048576 - bytes) / largest)))
+    count = math.max(1, math.min(8, 500 - seen, math.floor((1048576 - bytes) / largest)))
   end
   return {'more', from}`,
 )
