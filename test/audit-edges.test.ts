@@ -257,3 +257,17 @@ test('an explanation of a job that was acked by hand is not certain where outcom
   const { groups } = await inspector().explain('orders', ids[0] as string)
   expect(groups[0]?.state).toMatchObject({ at: 'settled', evidence: 'likely', outcome: 'completed' })
 })
+
+test('a job that has ended is not taken for a copy that is missing, and not handed back in its place', async () => {
+  const nowMs = await serverMs(redis.client)
+  await joinAs(redis.client)
+  const ids = await publishAt(redis.client, nowMs, 1)
+  await deliverAll(redis.client)
+  await complete(redis.client, ids)
+  await copyByHand(redis.client, ids)
+  await redis.client.del('{orders}:group:main:redelivery', indexKey('orders', 'main'))
+  await joinAs(redis.client)
+  const result = await audit({ repair: true, execute: true })
+  expect(found(result)).toEqual([{ kind: 'missing', count: 1, ids: [] }])
+  expect(result.repair).toMatchObject({ handedBack: 0 })
+})

@@ -72,7 +72,7 @@ export async function auditStream(
   const { orphans, delayed } = await findOrphans(ask, scope, signal)
   const byId = [...orphans].map(([kind, ids]) => namedFinding(kind, ids))
   if (gathered.lost.size > 0) byId.push(namedFinding('pending-without-entry', gathered.lost))
-  const found = await findInMinutes(ask, scope, { judged, orphans, signal })
+  const found = await findInMinutes(ask, scope, { judged, orphans, isRecording, signal })
   const rows = [...judged].sort(([a], [b]) => a - b).map(([minute, one]) => rowOf(minute, one, found.minutes))
   const findings = [...byId, ...found.findings]
   const wanted = options.repair === true ? { orphans, entries: found.entries, execute: options.execute === true } : null
@@ -107,10 +107,12 @@ async function findInMinutes(
   {
     judged,
     orphans,
+    isRecording,
     signal,
   }: {
     judged: ReadonlyMap<number, Judged>
     orphans: Map<OrphanKind, Set<string>>
+    isRecording: boolean
     signal: AbortSignal | undefined
   },
 ): Promise<{ findings: AuditFinding[]; entries: Map<string, string>; minutes: Set<number> }> {
@@ -125,7 +127,7 @@ async function findInMinutes(
     const { all = new Set<string>(), letters = 0 } = byId.get(minute) ?? {}
     const balance = balanceOf(one, { named: all.size, letters })
     let names: string[] | undefined
-    if (balance.missing > 0) {
+    if (balance.missing > 0 && canName(one, isRecording)) {
       const told = await nameOf(ask, scope, { minute, most: balance.missing + all.size, signal })
       const nameless = told?.filter(({ id }) => !all.has(id))
       for (const { id, entryId } of nameless ?? []) entries.set(id, entryId)
@@ -137,6 +139,15 @@ async function findInMinutes(
   }
   if (entries.size > 0) orphans.set('outcome-missing', new Set(entries.keys()))
   return { findings, entries, minutes }
+}
+
+/**
+ * Who is nowhere without an outcome is missing only if each that ended has one. Where outcomes were not recorded, or not yet,
+ * the count tells: but not beside copies, which may be missing in the place of a job that has ended.
+ */
+function canName({ sums }: Judged, isRecording: boolean): boolean {
+  const hasEnded = sums.completed + sums.cancelled + sums.discarded > 0
+  return !hasEnded || (isRecording && sums.replayed === 0)
 }
 
 function rowOf(minute: number, { sums, state: judged }: Judged, faults: ReadonlySet<number>): AuditMinute {
