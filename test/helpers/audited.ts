@@ -78,7 +78,7 @@ function faultsOf(model: JobModel, group: Group): Fault[] {
     if (place.at === 'waiting') return []
     // Where nothing else of its minute has ended, it is known who it is.
     const ended = (['completed', 'cancelled', 'discarded'] as const).some(
-      (outcome) => model.counted(group, outcome) > 0,
+      (outcome) => model.counted(group, outcome, id) > 0,
     )
     const told = ended ? { ids: [], isRepairable: false } : { ids: [id], isRepairable: true }
     return [{ ...told, kind: 'missing', plant: (client) => client.xack(STREAM, group, entryId) }]
