@@ -246,7 +246,9 @@ describe('a settled job', () => {
       return found
     })
     expect(stateAt(told, 'settled')).toMatchObject({ evidence: 'certain', atMs: null, counts: { completed: 1 } })
-    expect(told.text).toMatch(/^Settled: completed, being the only settled job that is counted of the minute \d{4}-.* UTC\.$/)
+    expect(told.text).toMatch(
+      /^Settled: completed, being the only settled job that is counted of the minute \d{4}-.* UTC\.$/,
+    )
     await worker.stop()
     const { hour, minute } = tallySlot(id)
     const key = tallyKey('orders', 'main', hour)
