@@ -96,7 +96,7 @@ export function checkFind(stream: string, options: FindOptions): FindAsked {
   if (text !== undefined && (typeof text !== 'string' || text === '')) {
     throw new OptionError(`expected \`text\` to be a text, got ${shown(text)}`)
   }
-  if (after !== undefined && !(typeof after === 'string' && isEntryId(after))) {
+  if (after !== undefined && !(typeof after === 'string' && isEntryId(after) && !/(^|-)0\d/.test(after))) {
     throw new OptionError(`expected \`after\` to be the id of an entry, got ${shown(after)}`)
   }
   if (newest !== undefined && typeof newest !== 'boolean') {

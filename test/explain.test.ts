@@ -246,7 +246,9 @@ describe('a settled job', () => {
       return found
     })
     expect(stateAt(told, 'settled')).toMatchObject({ evidence: 'certain', atMs: null, counts: { completed: 1 } })
-    expect(told.text).toMatch(/^Settled: completed, being the only settled job published in the minute \d{4}-.* UTC\.$/)
+    expect(told.text).toMatch(
+      /^Settled: completed, being the only settled job that is counted of the minute \d{4}-.* UTC\.$/,
+    )
     await worker.stop()
     const { hour, minute } = tallySlot(id)
     const key = tallyKey('orders', 'main', hour)
@@ -308,10 +310,10 @@ describe('of a group', () => {
     const again = await explainOne(last)
     expect(again.rewinds).toHaveLength(1)
     expect(again.text).toContain(`The group was rewound from ${last} to ${ids[0]}`)
-    expect(again.text).toContain('so it will run again.')
+    expect(again.text).toContain('so that it is delivered again from there on.')
     await read(1)
     await redis.client.xack('orders', 'main', last)
-    expect((await explainOne(last)).text).toContain('so it was delivered again since.')
+    expect((await explainOne(last)).text).toContain('so that it is delivered again from there on.')
   })
 
   test('a pause is told with who, why and until when, while it lasts', async () => {

@@ -56,6 +56,11 @@ describe('find', () => {
     expect(await find({ job: 'none' })).toMatchObject({ jobs: [], scanned: COUNT, next: null })
   })
 
+  test('refuses an id to go on behind that compares as another', async () => {
+    await expect(find({ after: `0${idOf(3)}` })).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(find({ after: `${BASE_MS}-01` })).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
   test.each([false, true])('in pieces of any size finds the same as at once (newest first: %s)', async (newest) => {
     const filter = { job: 'bill', from: BASE_MS + 3, to: idOf(1111), newest, limit: 1000 }
     const whole = await find(filter)

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { Asking } from '../src/asking.ts'
 import { provenanceOf } from '../src/decide.ts'
 import { Inspector, type JobPlace } from '../src/index.ts'
 import { purgeBatch, redriveBatch, type DeadRef } from '../src/redis/dead.ts'
+import { compareIds } from '../src/redis/entry-id.ts'
 import { deadKey, groupScheduledKey, redeliveryKey } from '../src/redis/keys.ts'
 import { sourceKey, type Member, type Source } from '../src/redis/member.ts'
 import { append, fateOf, open } from '../src/redis/publishing.ts'
@@ -11,6 +13,8 @@ import { promoteDue, promoteNow } from '../src/redis/scheduling.ts'
 import { settle, settleOthers, type Fate, type FencedOutcome } from '../src/redis/settling.ts'
 import { begin, handBackAll, join, readNew } from '../src/redis/stream.ts'
 import { decodeJob } from '../src/wire.ts'
+import { expectAudited, expectFaultTold } from './helpers/audited.ts'
+import { copyByHand } from './helpers/audits.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { expectExplained } from './helpers/explained.ts'
 import { expectAsModelled, GROUPS, JobModel, STREAM, type Group, type Job, type Place } from './helpers/job-model.ts'
@@ -74,6 +78,9 @@ type Step =
   | { readonly do: 'reschedule'; readonly group: Group | undefined; readonly job: Pick; readonly delayMs: number }
   | { readonly do: 'cancel'; readonly group: Group | undefined; readonly job: Pick }
   | { readonly do: 'redrive' | 'purge'; readonly group: Group; readonly letters: readonly Pick[] }
+  | { readonly do: 'rewind'; readonly group: Group; readonly job: Pick }
+  | { readonly do: 'copy'; readonly group: Group; readonly job: Pick }
+  | { readonly do: 'pause'; readonly group: Group | undefined; readonly isOver: boolean }
 
 /** Shapes of payloads: ordinary, bytes that are no text, a field twice, more fields than a dead letter takes unpacked. */
 const SHAPES: readonly (readonly (string | Buffer)[])[] = [
@@ -110,12 +117,13 @@ class Run {
   }
 
   async do(step: Step): Promise<void> {
-    await this.#take(step)
+    await this.take(step)
     await expectAsModelled(redis.client, this.model)
     await expectExplained(this.#inspector, this.model)
   }
 
-  async #take(step: Step): Promise<void> {
+  /** Without a look at what has come of it. */
+  async take(step: Step): Promise<void> {
     switch (step.do) {
       case 'publish':
         return this.#publish(step.shape)
@@ -144,6 +152,12 @@ class Run {
       case 'redrive':
       case 'purge':
         return this.#move(step)
+      case 'rewind':
+        return this.#withJob(step, (job) => this.#rewind(job, step.group))
+      case 'copy':
+        return this.#withJob(step, (job) => this.#copy(job, step.group))
+      case 'pause':
+        return this.#pause(step)
     }
   }
 
@@ -162,6 +176,8 @@ class Run {
     const isAt = (...places: Place['at'][]) => groups.some((one) => places.includes(job.lives[one].place.at))
     if (step.do === 'claim') return isAt('pending')
     if (step.do === 'promote') return this.#isScheduled(job, step.group)
+    if (step.do === 'rewind') return this.#canRewind(job, step.group)
+    if (step.do === 'copy') return job.entryId === job.id
     return step.do === 'cancel' ? !isAt('settled') : isAt('scheduled', 'delayed')
   }
 
@@ -391,11 +407,14 @@ class Run {
     }
   }
 
-  async #cancel(job: Job, group: Group | undefined): Promise<void> {
+  async #cancel(job: Job, meant: Group | undefined): Promise<void> {
+    // A copy is of one group, and leaves nothing behind.
+    if (job.copyIn !== undefined && job.lives[job.copyIn].place.at === 'settled') return
+    const group = job.copyIn ?? meant
     const asked = this.#inspector.cancel(STREAM, job.id, group === undefined ? {} : { group })
     if (job.due !== undefined) return this.#cancelDelayed(job, { group, asked })
     // A delayed publish that was cancelled is nowhere any more.
-    if (job.entryId === undefined) return expectCode(asked, 'ERR_NOT_FOUND')
+    if (job.entryId === undefined && job.copyIn === undefined) return expectCode(asked, 'ERR_NOT_FOUND')
     const expected = (group === undefined ? GROUPS : [group]).map((one) => {
       const { place } = job.lives[one]
       return { group: one, was: wordOf(place), cancelled: place.at !== 'settled' }
@@ -423,6 +442,52 @@ class Run {
     this.#note('cancelled delayed')
     job.due = undefined
     for (const one of GROUPS) job.lives[one].place = { at: 'settled' }
+  }
+
+  /** Where a job has a place besides its entry it would be in two: each of them is its own then, and not the model's. */
+  #canRewind({ entryId }: Job, group: Group): boolean {
+    if (entryId === undefined) return false
+    return this.model.jobs.every((job) => {
+      const { place } = job.lives[group]
+      const isBehind = job.entryId !== undefined && compareIds(job.entryId, entryId) >= 0
+      if (job.entryId === entryId && place.at === 'waiting') return false
+      return !isBehind || place.at === 'settled' || ('source' in place && place.source === 0)
+    })
+  }
+
+  async #rewind(target: Job, group: Group): Promise<void> {
+    if (!this.#canRewind(target, group)) return
+    const to = target.entryId ?? ''
+    await this.#inspector.groups.rewind(STREAM, group, { to, execute: true, force: true })
+    for (const { entryId, lives } of this.model.jobs) {
+      if (entryId === undefined || compareIds(entryId, to) < 0) continue
+      const life = lives[group]
+      if (life.place.at === 'settled') this.model.runAgain[group] += 1
+      this.#note(`rewound ${life.place.at}`)
+      Object.assign(life, {
+        place: { at: 'waiting', source: 0, entryId },
+        failed: 0,
+        past: 0,
+        firstFailedMs: undefined,
+      })
+    }
+  }
+
+  async #copy({ id: original, entryId, raw }: Job, group: Group): Promise<void> {
+    if (entryId !== original || this.model.jobs.length >= MOST_JOBS + 2) return
+    const [id = ''] = await copyByHand(redis.client, [original], memberOf(group, 'a'))
+    const [copyId = ''] = await this.#newIn(redeliveryKey(STREAM, group))
+    const own = [...raw, Buffer.from('replay-of'), Buffer.from(original)]
+    this.model.addCopy(group, { id, raw: own, entryId: copyId })
+    this.#note('copied')
+  }
+
+  /** Moves nothing: only workers heed it. */
+  async #pause({ group, isOver }: Step & { do: 'pause' }): Promise<void> {
+    const where = group === undefined ? {} : { group }
+    if (isOver) await this.#inspector.resume(STREAM, where)
+    else await this.#inspector.pause(STREAM, { ...where, reason: 'a look' })
+    this.#note(isOver ? 'resumed' : 'paused')
   }
 
   async #move({ do: verb, group, letters }: Step & { do: 'redrive' | 'purge' }): Promise<void> {
@@ -504,6 +569,7 @@ const group = fc.constantFrom(...GROUPS)
 const consumer = fc.constantFrom('a', 'b')
 const shape = fc.constantFrom(0, 1, 2, 0, 1, 2, 0, 1, 2, 3)
 const pick = fc.record({ at: fc.nat(60), isFit: fc.constantFrom(true, true, true, true, true, true, false) })
+const anyPick = fc.record({ at: fc.nat(60), isFit: fc.boolean() })
 const resent = fc.boolean()
 const off = fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 1, -1)
 const delayMs = fc.constantFrom(0, HOUR_MS)
@@ -530,28 +596,43 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 7, arbitrary: fc.record({ do: fc.constant('promote'), group: schedule, job: pick }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('promote due'), group: schedule }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('reschedule'), group: maybeGroup, job: pick, delayMs }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('cancel'), group: maybeGroup, job: pick }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel'), group: maybeGroup, job: anyPick }) },
   {
     weight: 5,
     arbitrary: fc.record({ do: verb, group, letters: fc.array(pick, { minLength: 1, maxLength: 3 }) }),
   },
 )
 
+const rarely: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('rewind'), group, job: pick }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('copy'), group, job: pick }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('pause'), group: maybeGroup, isOver: fc.boolean() }) },
+)
+const anything = fc.oneof({ weight: 12, arbitrary: steps }, { weight: 1, arbitrary: rarely })
+
 /** Every sequence of steps leaves each job where it is expected. Returns all that happened in them. */
 async function explore(parameters: { seed?: number; numRuns: number }): Promise<Set<string>> {
   const inspector = new Inspector({ redis: redis.url, logger: false })
   onEnd(() => inspector.close())
+  const asking = new Asking({ redis: redis.url, logger: false })
+  onEnd(() => asking.close())
   const reached = new Set<string>()
   // Without a bias towards small values, which leads to the first of everything again and again.
-  const sequences = fc.noBias(fc.array(steps, { minLength: 30, maxLength: 60, size: 'max' }))
+  const sequences = fc.noBias(fc.array(anything, { minLength: 30, maxLength: 60, size: 'max' }))
   const property = fc.asyncProperty(sequences, async (sequence) => {
     const run = new Run(inspector, reached)
     await run.start()
     for (const shape of [0, 1]) await run.do({ do: 'publish', shape })
     for (const step of sequence) await run.do(step)
+    await expectAudited(asking, run.model)
   })
   // Of a failure the shortest sequence that was found in this time is told.
-  await fc.assert(property, { ...parameters, interruptAfterTimeLimit: 60_000, markInterruptAsFailure: true })
+  await fc.assert(property, {
+    endOnFailure: true,
+    ...parameters,
+    interruptAfterTimeLimit: 60_000,
+    markInterruptAsFailure: true,
+  })
   return reached
 }
 
@@ -567,9 +648,30 @@ test('a job is in exactly one place, and in the expected one, after every step o
   const moves = ['redrive moved', 'redrive gone', 'redriven again', 'purge moved', 'purge gone']
   const places = ['delayed', 'waiting', 'redelivery', 'running', 'scheduled', 'dead', 'finished']
   const cancels = places.map((place) => `cancelled ${place}`)
-  expect([...reached].sort()).toEqual([...settling, ...reading, ...waiting, ...moves, ...cancels].sort())
+  const others = ['rewound settled', 'rewound pending', 'rewound waiting', 'copied', 'paused', 'resumed']
+  const all = [...settling, ...reading, ...waiting, ...moves, ...cancels, ...others]
+  expect([...reached].sort()).toEqual(all.sort())
 }, 240_000)
 
 test('a job is in exactly one place, and in the expected one, after every step of any sequence', async () => {
   await explore({ numRuns: 20 })
 }, 240_000)
+
+test('an audit after any sequence of steps tells a fault that was planted, and nothing else', async () => {
+  const inspector = new Inspector({ redis: redis.url, logger: false })
+  const asking = new Asking({ redis: redis.url, logger: false })
+  onEnd(() => inspector.close())
+  onEnd(() => asking.close())
+  const sequences = fc.noBias(fc.array(anything, { minLength: 5, maxLength: 40, size: 'max' }))
+  const told = new Map<string, number>()
+  const property = fc.asyncProperty(sequences, group, fc.nat(60), async (sequence, group, at) => {
+    const run = new Run(inspector, new Set())
+    await run.start()
+    for (const shape of [0, 1]) await run.do({ do: 'publish', shape })
+    for (const step of sequence) await run.take(step)
+    const kind = await expectFaultTold({ client: redis.client, asking }, run.model, { group, at })
+    if (kind !== undefined) told.set(kind, (told.get(kind) ?? 0) + 1)
+  })
+  await fc.assert(property, { numRuns: 60, endOnFailure: true, interruptAfterTimeLimit: 60_000 })
+  expect(told.size).toBeGreaterThan(3)
+}, 120_000)

@@ -68,6 +68,7 @@ const STATES: Readonly<Record<ExplainedGroup['state']['at'], string>> = {
   settled: 'settled',
   delayed: 'delayed',
   'before-group': 'before the group began',
+  nowhere: 'nowhere',
   trimmed: 'trimmed',
   unknown: 'unknown',
 }

@@ -1,9 +1,9 @@
 import { askAgain } from '../ask-again.ts'
 import type { Asking } from '../asking.ts'
-import { goneFinding, minuteFinding, namedFinding, namedIn, type AuditFinding } from './findings.ts'
+import { balanceOf, goneFinding, minuteFindings, namedFinding, namedIn, type AuditFinding } from './findings.ts'
 import type { AuditScope } from './gather.ts'
 import { judge, type Judged, type Patience } from './judge.ts'
-import { accountedOf, countsOf, expectedOf, missingOf, totalsOf, type AuditCounts } from './minutes.ts'
+import { accountedOf, countsOf, expectedOf, totalsOf, type AuditCounts } from './minutes.ts'
 import type { AuditMinute } from './minutes.ts'
 import { findOrphans, nameOf, type OrphanKind } from './orphans.ts'
 import { minuteRange, scopeOf } from './range.ts'
@@ -72,8 +72,8 @@ export async function auditStream(
   const { orphans, delayed } = await findOrphans(ask, scope, signal)
   const byId = [...orphans].map(([kind, ids]) => namedFinding(kind, ids))
   if (gathered.lost.size > 0) byId.push(namedFinding('pending-without-entry', gathered.lost))
-  const found = await minuteFindings(ask, scope, { judged, orphans, signal })
-  const rows = [...judged].sort(([a], [b]) => a - b).map(([minute, one]) => rowOf(minute, one))
+  const found = await findInMinutes(ask, scope, { judged, orphans, isRecording, signal })
+  const rows = [...judged].sort(([a], [b]) => a - b).map(([minute, one]) => rowOf(minute, one, found.minutes))
   const findings = [...byId, ...found.findings]
   const wanted = options.repair === true ? { orphans, entries: found.entries, execute: options.execute === true } : null
   return {
@@ -101,42 +101,57 @@ function checkOptions(options: AuditOptions): ReturnType<typeof minuteRange> {
 /**
  * What does not add up, minute by minute, beyond what is told by id. Jobs that outcomes name become orphans, with their entries.
  */
-async function minuteFindings(
+async function findInMinutes(
   ask: Ask,
   scope: AuditScope,
   {
     judged,
     orphans,
+    isRecording,
     signal,
   }: {
     judged: ReadonlyMap<number, Judged>
     orphans: Map<OrphanKind, Set<string>>
+    isRecording: boolean
     signal: AbortSignal | undefined
   },
-): Promise<{ findings: AuditFinding[]; entries: Map<string, string> }> {
+): Promise<{ findings: AuditFinding[]; entries: Map<string, string>; minutes: Set<number> }> {
   const findings: AuditFinding[] = []
+  const minutes = new Set<number>()
   const entries = new Map<string, string>()
   const byId = namedIn(orphans)
   for (const [minute, one] of [...judged].sort(([a], [b]) => a - b)) {
     if (one.sums.gone > 0) findings.push(goneFinding(minute, one.sums.gone))
-    if (one.state !== 'fault') continue
+    // A minute that adds up has a surplus beside what is told by id.
+    if (one.state !== 'fault' && (one.state !== 'ok' || !byId.has(minute))) continue
     const { all = new Set<string>(), letters = 0 } = byId.get(minute) ?? {}
-    const missing = missingOf(one.sums)
+    const balance = balanceOf(one, { named: all.size, letters })
     let names: string[] | undefined
-    if (missing > all.size) {
-      const told = await nameOf(ask, scope, { minute, most: missing, signal })
+    if (balance.missing > 0 && canName(one, isRecording)) {
+      const told = await nameOf(ask, scope, { minute, most: balance.missing + all.size, signal })
       const nameless = told?.filter(({ id }) => !all.has(id))
       for (const { id, entryId } of nameless ?? []) entries.set(id, entryId)
       names = nameless?.map(({ id }) => id)
     }
-    const finding = minuteFinding(minute, one, { named: all.size, letters, names })
-    if (finding !== undefined) findings.push(finding)
+    const told = minuteFindings(minute, balance, names)
+    if (told.length > 0) minutes.add(minute)
+    findings.push(...told)
   }
   if (entries.size > 0) orphans.set('outcome-missing', new Set(entries.keys()))
-  return { findings, entries }
+  return { findings, entries, minutes }
 }
 
-function rowOf(minute: number, { sums, state }: Judged): AuditMinute {
+/**
+ * Who is nowhere without an outcome is missing only if each that ended has one. Where outcomes were not recorded, or not yet,
+ * the count tells: but not beside copies, which may be missing in the place of a job that has ended.
+ */
+function canName({ sums }: Judged, isRecording: boolean): boolean {
+  const hasEnded = sums.completed + sums.cancelled + sums.discarded > 0
+  return !hasEnded || (isRecording && sums.replayed === 0)
+}
+
+function rowOf(minute: number, { sums, state: judged }: Judged, faults: ReadonlySet<number>): AuditMinute {
   const counts = countsOf(sums)
+  const state = faults.has(minute) ? 'fault' : judged
   return { fromMs: minute * MINUTE_MS, expected: expectedOf(sums), accounted: accountedOf(counts), state, counts }
 }

@@ -92,27 +92,46 @@ export function namedFinding(kind: OrphanKind | 'pending-without-entry', ids: Re
   return { kind, minuteMs: null, count: ids.size, ids: [...ids].slice(0, MOST_IDS), isRepairable, sentence }
 }
 
-/** What a minute lacks, or has too much, beyond what is told by id. `names`: of those who have no outcome. */
-export function minuteFinding(
+/** What a minute lacks beyond what is told by id, and what it has too much. */
+export interface MinuteBalance {
+  readonly missing: number
+  /** Of these, dead letters. */
+  readonly deleted: number
+  readonly surplus: number
+}
+
+/**
+ * What is known to be nowhere is so whatever else ended too often: a fault must not hide another one. Dead letters are known
+ * from the tally, which says how many should be there; the rest only from the sum.
+ */
+export function balanceOf({ sums }: Judged, { named, letters }: { named: number; letters: number }): MinuteBalance {
+  const rest = missingOf(sums) - named
+  const deleted = Math.max(0, missingLetters(sums) - letters)
+  const missing = Math.max(rest, deleted)
+  return { missing, deleted, surplus: missing - rest }
+}
+
+/** The findings of a minute. `names`: of those who have no outcome. */
+export function minuteFindings(
   minute: number,
-  { sums }: Judged,
-  { named, letters, names }: { named: number; letters: number; names: readonly string[] | undefined },
-): AuditFinding | undefined {
-  const missing = missingOf(sums)
+  { missing, deleted, surplus }: MinuteBalance,
+  names: readonly string[] | undefined,
+): AuditFinding[] {
   const minuteMs = minute * MINUTE_MS
   const when = `${new Date(minuteMs).toISOString().slice(0, 16)}Z`
-  if (missing < 0) {
-    const sentence =
-      `${jobs(-missing)} too many of ${when}: more ended than the stream holds; entries were deleted after they had ` +
-      'ended, or the group was made again and has run some twice'
-    return { kind: 'surplus', minuteMs, count: -missing, ids: [], isRepairable: false, sentence }
+  const findings: AuditFinding[] = []
+  if (missing > 0) {
+    const ids = (names ?? []).slice(0, MOST_IDS)
+    const sentence = `${jobs(missing)} of ${when} ${missing === 1 ? 'is' : 'are'} nowhere: ${cause(missing, deleted)}`
+    findings.push({ kind: 'missing', minuteMs, count: missing, ids, isRepairable: ids.length > 0, sentence })
   }
-  const count = missing - named
-  if (count <= 0) return undefined
-  const deleted = Math.min(count, Math.max(0, missingLetters(sums) - letters))
-  const ids = (names ?? []).slice(0, MOST_IDS)
-  const sentence = `${jobs(count)} of ${when} ${count === 1 ? 'is' : 'are'} nowhere: ${cause(count, deleted)}`
-  return { kind: 'missing', minuteMs, count, ids, isRepairable: ids.length > 0, sentence }
+  if (surplus > 0) {
+    const sentence =
+      `${jobs(surplus)} too many of ${when}: more ended than the stream holds; entries were deleted after they had ` +
+      'ended, or the group was made again and has run some twice'
+    findings.push({ kind: 'surplus', minuteMs, count: surplus, ids: [], isRepairable: false, sentence })
+  }
+  return findings
 }
 
 function cause(count: number, deleted: number): string {

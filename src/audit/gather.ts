@@ -18,6 +18,12 @@ export interface AuditScope extends AuditPlace {
   readonly nowMs: number
   /** Whether delayed publishes may have entries behind the range. */
   readonly hasDelayed: boolean
+  /**
+   * Where the jobs of the range are looked for. `range`: where a server whose clock goes on has them. `copies`: in the whole
+   * redelivery stream and among all dead letters too, where those are whose ids are ahead of that clock. `all`: in the whole
+   * stream as well, for an entry may carry the id of a job of any minute. @default range
+   */
+  readonly reach?: 'range' | 'copies' | 'all'
 }
 
 export interface Watching {
@@ -96,16 +102,18 @@ interface Adding {
 }
 
 /**
- * Entries are never older than their jobs, so that none before the range is of it. Behind it there may be those of delayed
- * publishes, and in the redelivery stream any.
+ * Entries are never older than their jobs, but for foreign ones: none before the range is of it. Behind it there may be those
+ * of delayed publishes, and in the redelivery stream any.
  */
 async function addEntries(
   ask: Ask,
   scope: AuditScope,
   { sums, watching, source }: Adding & { source: 0 | 1 },
 ): Promise<Set<string>> {
-  const { from: first, to: last } = boundsOf(scope)
-  const to = source === 1 || scope.hasDelayed ? '+' : last
+  const { from: low, to: last } = boundsOf(scope)
+  const { reach = 'range' } = scope
+  const first = reach === 'all' || (reach === 'copies' && source === 1) ? '-' : low
+  const to = source === 1 || scope.hasDelayed || reach === 'all' ? '+' : last
   const lost = new Set<string>()
   for (let from: string | undefined = first; from !== undefined;) {
     watching.signal?.throwIfAborted()
@@ -128,7 +136,8 @@ async function addEntries(
 }
 
 async function addLetters(ask: Ask, scope: AuditScope, { sums, watching }: Adding): Promise<void> {
-  let above: string | undefined = scope.low === 0 ? undefined : `${scope.low * MINUTE_MS - 1}-${LAST_SEQ}`
+  const isAll = scope.low === 0 || (scope.reach ?? 'range') !== 'range'
+  let above: string | undefined = isAll ? undefined : `${scope.low * MINUTE_MS - 1}-${LAST_SEQ}`
   for (let more = true; more;) {
     watching.signal?.throwIfAborted()
     const page = await ask((client) => readDeadRefs(client, scope, { above, upTo: '+' }))

@@ -1,6 +1,8 @@
 import { gather, type AuditScope, type Gathering, type Watching } from './gather.ts'
-import { isSame, missingOf, type MinuteSums } from './minutes.ts'
+import { isSame, missingLetters, missingOf, type MinuteSums } from './minutes.ts'
+import { firstWholeMinute, MOST_AHEAD } from './range.ts'
 import { MINUTE_MS } from '../redis/auditing.ts'
+import { readHistoryOf } from '../redis/reading.ts'
 import { TALLY_TTL_MS } from '../redis/tally.ts'
 import type { AuditMinute } from './minutes.ts'
 import type { Ask } from '../scan.ts'
@@ -30,21 +32,41 @@ export async function judge(
   const minutes = new Map<number, Judged>()
   for (const minute of gathered.sums.minutes) {
     const sums = gathered.sums.of(minute)
-    minutes.set(minute, { sums, state: missingOf(sums) === 0 ? 'ok' : 'moving' })
+    minutes.set(minute, { sums, state: addsUp(sums) ? 'ok' : 'moving' })
   }
+  // What stands still with a surplus may have entries anywhere: it is one only if the whole stream has not enough.
+  let reach: 'copies' | 'all' = 'copies'
   for (let tried = 0; tried < patience.tries; tried++) {
     const open = [...minutes].filter(([, { state }]) => state === 'moving').map(([minute]) => minute)
     const [low, high] = [open[0], open.at(-1)]
     if (low === undefined || high === undefined) break
     await patience.wait(tried)
-    const again = await gather(ask, { ...scope, low, high, isOpen: false }, watching)
+    const again = await gather(ask, { ...scope, low, high, isOpen: false, reach }, watching)
+    let hasSurplus = false
     for (const minute of open) {
-      const sums = again.sums.of(minute)
-      const before = minutes.get(minute)?.sums
-      minutes.set(minute, { sums, state: stateOf(sums, before, { minute, nowMs: scope.nowMs }) })
+      const [sums, before] = [again.sums.of(minute), minutes.get(minute)?.sums]
+      const state = stateOf(sums, before, { minute, nowMs: scope.nowMs })
+      const isDoubtful = state === 'fault' && missingOf(sums) < 0 && reach !== 'all'
+      hasSurplus ||= isDoubtful
+      minutes.set(minute, { sums, state: isDoubtful ? 'moving' : state })
     }
+    if (hasSurplus) reach = 'all'
   }
+  if ([...minutes.values()].some(({ state }) => state === 'fault')) await forgetTrimmed(ask, scope, minutes)
   return { minutes, gathered }
+}
+
+/** Retention may have taken entries of the first minutes while these were added up. */
+async function forgetTrimmed(ask: Ask, { stream }: AuditScope, minutes: Map<number, Judged>): Promise<void> {
+  const history = await ask((client) => readHistoryOf(client, stream))
+  const oldest = 'type' in history ? undefined : firstWholeMinute(history)
+  for (const [minute, { sums, state }] of minutes) {
+    if (state === 'fault' && oldest !== undefined && minute < oldest) minutes.set(minute, { sums, state: 'unknown' })
+  }
+}
+
+function addsUp(sums: MinuteSums): boolean {
+  return missingOf(sums) === 0 && missingLetters(sums) === 0
 }
 
 function stateOf(
@@ -52,9 +74,10 @@ function stateOf(
   before: MinuteSums | undefined,
   { minute, nowMs }: { minute: number; nowMs: number },
 ): AuditMinute['state'] {
-  if (missingOf(sums) === 0) return 'ok'
+  if (addsUp(sums)) return 'ok'
   if (before === undefined || !isSame(sums, before)) return 'moving'
-  // The tally of an hour may have been begun as early as the hour itself, and has ended a week later.
-  const hourMs = (minute - (minute % 60)) * MINUTE_MS
+  // The tally of an hour may have been begun as early as the hour itself, or before it where ids were ahead of the clock, and
+  // has ended a week later.
+  const hourMs = (minute - (minute % 60) - MOST_AHEAD) * MINUTE_MS
   return hourMs + TALLY_TTL_MS < nowMs ? 'unknown' : 'fault'
 }

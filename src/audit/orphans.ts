@@ -1,6 +1,6 @@
 import { boundsOf, scheduledRows, type AuditScope } from './gather.ts'
 import { findIndexFaults, findLooseRecords, minuteOf, nameMissing } from '../redis/auditing.ts'
-import type { IndexFault, NamedJob } from '../redis/auditing.ts'
+import type { IndexFault, IndexWalk, NamedJob } from '../redis/auditing.ts'
 import { hasMadeId, isEntryId } from '../redis/entry-id.ts'
 import type { Ask } from '../scan.ts'
 
@@ -56,11 +56,12 @@ export async function findOrphans(
     seen.add(id)
     orphans.set(kind, (orphans.get(kind) ?? new Set()).add(id))
   }
-  for (let cursor: string | undefined = '0'; cursor !== undefined;) {
+  for (let walk: IndexWalk | undefined = { cursor: '0', left: [] }; walk !== undefined;) {
     signal?.throwIfAborted()
-    const page = await ask((client) => findIndexFaults(client, scope, cursor ?? '0'))
+    const from: IndexWalk = walk
+    const page = await ask((client) => findIndexFaults(client, scope, from))
     for (const { id, fault } of page.faults) note(INDEX_KINDS[fault], id)
-    cursor = page.cursor === '0' ? undefined : page.cursor
+    walk = page.next
   }
   let delayed = 0
   for (const group of [scope.group, null]) {

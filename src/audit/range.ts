@@ -32,7 +32,7 @@ function minuteAt(end: number | string): number {
 }
 
 /** Ids ahead of the server's clock are of one that has jumped back; further ahead they are no dates. */
-const MOST_AHEAD = 60
+export const MOST_AHEAD = 60
 
 /**
  * What an audit looks at.
@@ -65,7 +65,7 @@ export async function scopeOf(
 }
 
 /** What was removed may have been of the oldest minute too. */
-function firstWholeMinute({ oldestId, hasLost, lastId }: History): number | undefined {
+export function firstWholeMinute({ oldestId, hasLost, lastId }: History): number | undefined {
   if (oldestId !== undefined) return minuteOf(oldestId) + (hasLost === false ? 0 : 1)
   return hasLost === false ? undefined : minuteOf(lastId) + 1
 }

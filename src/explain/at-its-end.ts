@@ -43,7 +43,7 @@ export function settled(subject: GroupSubject, { outcome, evidence, atMs, counts
     const jobs = all === 1 ? 'the only settled job' : `all ${numberText(all)} settled jobs`
     return [
       say(
-        `Settled: ${how}, ${all === 1 ? 'being' : 'like'} ${jobs} published in the minute ${minute}${alsoText(counts)}.`,
+        `Settled: ${how}, ${all === 1 ? 'being' : 'like'} ${jobs} that ${all === 1 ? 'is' : 'are'} counted of the minute ${minute}${alsoText(counts)}.`,
       ),
     ]
   }

@@ -99,6 +99,8 @@ export type GroupState =
   | { readonly at: 'delayed'; readonly dueMs: number | null }
   /** It was published before the group began: it is not the group's. */
   | { readonly at: 'before-group'; readonly startId: string }
+  /** The group's index has it in a place where it is not: it was deleted or acked by hand. `place` as in the index. */
+  | { readonly at: 'nowhere'; readonly place: string }
   /** It is older than the history, and no group has it. */
   | { readonly at: 'trimmed'; readonly counts: Counted | null }
   | { readonly at: 'unknown'; readonly why: UnknownWhy }
@@ -182,7 +184,8 @@ export interface Settled {
   readonly at: 'settled'
   /** How, where that is known or all but known; null where it is not. */
   readonly outcome: string | null
-  /** `recorded`: the group records outcomes. `certain`: all jobs of its minute had this one. `likely`: most of them had. */
+  /** `recorded`: the group records outcomes. `certain`: all of its minute that were counted had this
+   * one. `likely`: most of them had. */
   readonly evidence: 'recorded' | 'certain' | 'likely' | 'none'
   /** When, if that is recorded. */
   readonly atMs: number | null

@@ -34,6 +34,8 @@ function stateSentences(subject: GroupSubject, { state }: Omit<ExplainedGroup, '
           `It is not this group's: the group began behind entry ${state.startId}, and this one is not newer than that.`,
         ),
       ]
+    case 'nowhere':
+      return [nowhere(subject, state.place)]
     case 'trimmed':
       return trimmed(subject, state.counts)
     case 'unknown':
@@ -49,9 +51,23 @@ const UNKNOWN = {
   'not-found': 'The group has it neither pending, scheduled nor dead; where its entry is was not found.',
 }
 
-function rewindSentences({ nowMs }: GroupSubject, { rewinds, state }: Omit<ExplainedGroup, 'sentences'>): Sentence[] {
+function nowhere({ stream, group }: GroupSubject, place: string): Sentence {
+  const where = {
+    scheduled: 'as a retry that is scheduled',
+    dead: 'as a dead letter',
+    redelivery: 'in its redelivery stream',
+  }
+  const word = place.split(' ')[0] ?? ''
+  const what = word in where ? where[word as keyof typeof where] : `as ${quoted(place, 50)}`
+  return {
+    text: `It is nowhere: the group knows it ${what}, and it is not there, so that it was deleted or acked by hand. What can be handed back is told by:`,
+    command: ['audit', stream, '--group', group, '--repair'],
+  }
+}
+
+function rewindSentences({ nowMs }: GroupSubject, { rewinds }: Omit<ExplainedGroup, 'sentences'>): Sentence[] {
   return rewinds.map(({ atMs, toId, fromId }) => {
-    const again = state.at === 'not-delivered' ? 'so it will run again' : 'so it was delivered again since'
+    const again = 'so that it is delivered again from there on'
     return say(`The group was rewound from ${fromId} to ${toId} ${whenText(atMs, nowMs)}, ${again}.`)
   })
 }

@@ -51,6 +51,7 @@ function stateOf(told: Told, facts: GroupFacts): GroupState {
   if (letter !== undefined) return { at: 'dead', letter }
   if (pending !== undefined) return pendingState(facts, pending)
   if (unread !== undefined) return notDelivered(told, facts, unread)
+  if (facts.lost !== undefined) return { at: 'nowhere', place: facts.lost }
   if (facts.outcome !== undefined) {
     const { outcome, atMs } = facts.outcome
     return { at: 'settled', outcome, evidence: 'recorded', atMs, counts: facts.counts ?? null }
@@ -87,9 +88,12 @@ function finished(told: Told, facts: GroupFacts): GroupState {
 }
 
 /** How it was settled is not written down, but the outcomes of its minute are counted. */
-function settled({ counts, cancelledMs }: GroupFacts): Settled {
+function settled({ counts, cancelledMs, records }: GroupFacts): Settled {
   const likely = counts === undefined ? undefined : likelyOutcome(counts, cancelledMs !== undefined)
-  return { at: 'settled', atMs: null, counts: counts ?? null, ...(likely ?? { outcome: null, evidence: 'none' }) }
+  const told = likely ?? { outcome: null, evidence: 'none' as const }
+  // Of a group that records outcomes and has none of this job nothing is certain.
+  const evidence = records && told.evidence === 'certain' ? 'likely' : told.evidence
+  return { at: 'settled', atMs: null, counts: counts ?? null, outcome: told.outcome, evidence }
 }
 
 const FINAL = ['completed', 'cancelled', 'discarded', 'gone'] as const

@@ -89,12 +89,18 @@ export async function readAuditSettings(
 /** What a line of the index lacks; see the script. */
 export type IndexFault = 'time' | 'record' | 'both' | 'letter' | 'redelivery'
 
-/** A step through the index: lines whose place is not there. May tell one twice. */
+/** Where a walk through the index stands: ids that are left of its last step go first. */
+export interface IndexWalk {
+  readonly cursor: string
+  readonly left: readonly string[]
+}
+
+/** A step through the index: lines whose place is not there, and where to go on, if there is more. May tell one twice. */
 export async function findIndexFaults(
   client: Redis,
   { stream, group }: AuditPlace,
-  cursor: string,
-): Promise<{ cursor: string; faults: { id: string; fault: IndexFault }[] }> {
+  { cursor, left }: IndexWalk,
+): Promise<{ next: IndexWalk | undefined; faults: { id: string; fault: IndexFault }[] }> {
   const keys = [
     redeliveryKey(stream, group),
     groupScheduledKey(stream, group),
@@ -102,11 +108,13 @@ export async function findIndexFaults(
     deadKey(stream, group),
     indexKey(stream, group),
   ]
-  const [next, ...flat] = asArray(await look(client, auditIndex, keys, [group, cursor])).map(asText)
+  const [behind, others, ...told] = asArray(await look(client, auditIndex, keys, [group, cursor, ...left]))
+  const next = { cursor: asText(behind), left: asArray(others).map(asText) }
+  const flat = told.map(asText)
   const faults = Array.from({ length: flat.length / 2 }, (_, at) => {
     return { id: flat[2 * at] ?? '', fault: flat[2 * at + 1] as IndexFault }
   })
-  return { cursor: next ?? '0', faults }
+  return { next: next.cursor === '0' && next.left.length === 0 ? undefined : next, faults }
 }
 
 /** A step through the records of scheduled jobs, of the group or, with null, of delayed publishes: those without a time. */

@@ -165,6 +165,8 @@ export interface GroupFacts {
   readonly counts: Counted | undefined
   /** How it was settled, where the group records that. */
   readonly outcome: { readonly outcome: string; readonly atMs: number } | undefined
+  /** What the index says of it, where it is not there. */
+  readonly lost: string | undefined
   readonly cancelledMs: number | undefined
   readonly leaseMs: number | undefined
   readonly maxDeliveries: number | undefined
@@ -237,6 +239,7 @@ function groupFacts(group: string, told: Map<string, unknown>): GroupFacts | und
     },
     counts: countsOf(told.get('counts')),
     outcome: outcomeOf(textOf(told, 'outcome')),
+    lost: textOf(told, 'lost'),
     cancelledMs: numberOf(told, 'cancelled'),
     leaseMs: countOf(textOf(told, 'leaseMs')),
     maxDeliveries: countOf(textOf(told, 'maxDeliveries')),

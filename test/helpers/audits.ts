@@ -72,7 +72,7 @@ export async function completeRedelivered(client: Redis): Promise<string[]> {
 export const REDELIVERY = sourceKey(MEMBER, 1)
 
 /** Brings copies of jobs into the group, as a replay does: entries, index and tally in one step. Gives the ids of the copies. */
-export async function copyByHand(client: Redis, ids: readonly string[]): Promise<string[]> {
+export async function copyByHand(client: Redis, ids: readonly string[], member: Member = MEMBER): Promise<string[]> {
   const nowMs = await serverMs(client)
   const { hour, minute } = tallySlot(`${nowMs}-0`)
   const copy = `
@@ -88,7 +88,13 @@ export async function copyByHand(client: Redis, ids: readonly string[]): Promise
     end
     redis.call('HINCRBY', KEYS[5], ARGV[2] .. ':replayed', #copies)
     return copies`
-  const { stream, group } = MEMBER
-  const keys = [stream, REDELIVERY, settingsKey(stream), indexKey(stream, group), tallyKey(stream, group, hour)]
+  const { stream, group } = member
+  const keys = [
+    stream,
+    sourceKey(member, 1),
+    settingsKey(stream),
+    indexKey(stream, group),
+    tallyKey(stream, group, hour),
+  ]
   return (await client.eval(copy, keys.length, ...keys, nowMs, minute, ...ids)) as string[]
 }

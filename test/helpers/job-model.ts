@@ -54,24 +54,50 @@ export interface Job {
   due: string | undefined
   /** Its entry in the stream, once it has one. */
   entryId: string | undefined
+  /** The only group that has it, where it is a copy that a replay made. */
+  readonly copyIn: Group | undefined
   readonly lives: Readonly<Record<Group, Life>>
 }
 
-export type Outcome = 'completed' | 'late' | 'retried' | 'dead' | 'cancelled' | 'redriven' | 'discarded'
+export type Outcome = 'completed' | 'late' | 'retried' | 'dead' | 'cancelled' | 'redriven' | 'discarded' | 'replayed'
 
 export class JobModel {
   readonly jobs: Job[] = []
   /** Members of the set of cancelled jobs. */
   readonly cancelled = new Set<string>()
+  /** Jobs that were settled and then delivered again by a rewind. */
+  readonly runAgain: Record<Group, number> = { billing: 0, main: 0 }
   readonly #tallies = new Map<string, number>()
 
   add(job: Pick<Job, 'id' | 'raw'> & { due?: string }): Job {
     const place: Place = job.due === undefined ? { at: 'waiting', source: 0, entryId: job.id } : { at: 'delayed' }
     const life = (): Life => ({ place, failed: 0, past: 0, firstFailedMs: undefined })
     const entryId = job.due === undefined ? job.id : undefined
-    const added = { ...job, due: job.due, entryId, lives: { billing: life(), main: life() } }
+    const lives = { billing: life(), main: life() }
+    const added = { ...job, due: job.due, entryId, copyIn: undefined, lives }
     this.jobs.push(added)
     return added
+  }
+
+  /** A copy of a job, of which only one group has something: an entry of its redelivery stream. */
+  addCopy(group: Group, { id, raw, entryId }: { id: string; raw: readonly Buffer[]; entryId: string }): Job {
+    const life = (one: Group): Life => {
+      const place: Place = one === group ? { at: 'waiting', source: 1, entryId } : { at: 'settled' }
+      return { place, failed: 0, past: 0, firstFailedMs: undefined }
+    }
+    const lives = { billing: life('billing'), main: life('main') }
+    const added: Job = { id, raw, due: undefined, entryId: undefined, copyIn: group, lives }
+    this.jobs.push(added)
+    this.count(group, id, 'replayed')
+    return added
+  }
+
+  /** How often jobs ended so in a group: all, or those of the minute of an id. */
+  counted(group: Group, outcome: Outcome, id?: string): number {
+    const { hour, minute } = tallySlot(id ?? '0-0')
+    const begin = id === undefined ? `${group} ` : `${group} ${hour} ${minute}:`
+    const found = [...this.#tallies].filter(([name]) => name.startsWith(begin) && name.endsWith(`:${outcome}`))
+    return found.reduce((sum, [, count]) => sum + count, 0)
   }
 
   job(id: string): Job {
@@ -172,10 +198,10 @@ function expectTallies(seen: Seen, model: JobModel, group: Group): void {
   }
   const { completed = 0, cancelled = 0, discarded = 0, dead = 0, redriven = 0 } = sums
   expect(dead - redriven - discarded).toBe(own.dead.length)
-  const settled = model.jobs.filter(({ entryId, lives }) => {
-    return entryId !== undefined && lives[group].place.at === 'settled'
+  const settled = model.jobs.filter(({ entryId, copyIn, lives }) => {
+    return (entryId !== undefined || copyIn === group) && lives[group].place.at === 'settled'
   })
-  expect(completed + cancelled + discarded).toBe(settled.length)
+  expect(completed + cancelled + discarded).toBe(settled.length + model.runAgain[group])
 }
 
 /** Every place in which Redis has a job for a group; nowhere is settled. */

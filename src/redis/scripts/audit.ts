@@ -13,6 +13,14 @@ const MINUTE = `
     return math.floor(math.min(tonumber(id:match('^%d+')), 8639999999000000) / 60000)
   end`
 
+/** `sizeOf(entry)`: bytes of its fields; 0 of none. */
+const SIZE = `
+  local function sizeOf(entry)
+    local size = 0
+    for f = 1, entry and #entry[2] or 0 do size = size + #entry[2][f] end
+    return size
+  end`
+
 /** `entriesOf(key, from, to)`: at most 500 entries as {id, job id}, or about 1 MiB beyond one; whether there may be others behind. */
 const ENTRIES = `${WALK}
   local function entriesOf(key, from, to)
@@ -94,14 +102,21 @@ export const auditEntries = script(
 /**
  * Looks for lines of the index whose place is not there: 'scheduled' without a time or without a record, 'dead' without a
  * letter, 'redelivery' whose entry is neither to be delivered nor pending. Each line and its place in one step.
- * Returns {cursor, id, what, …}, what = 'time' | 'record' | 'both' | 'letter' | 'redelivery'.
+ *
+ * To see that an entry is there brings it into the script, so that a step ends after 1 MiB of them: what is left of it is
+ * asked again by id. Returns {cursor, {id left, …}, id, what, …}, what = 'time' | 'record' | 'both' | 'letter' | 'redelivery'.
  */
 export const auditIndex = script(
   'auditIndex',
-  `${GROUPS}${LESS}
-  -- KEYS redelivery scheduled scheduledJobs dead index | ARGV group cursor
+  `${GROUPS}${LESS}${SIZE}
+  -- KEYS redelivery scheduled scheduledJobs dead index | ARGV group cursor, then the ids that are left of the last step
   local redelivery, scheduled, jobs, dead, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
-  local found = groupsOf(redelivery)[group]
+  local found, bytes = groupsOf(redelivery)[group], 0
+  local function isThere(key, id)
+    local entry = redis.call('XRANGE', key, id, id)[1]
+    bytes = bytes + sizeOf(entry)
+    return entry ~= nil
+  end
   local function faultOf(id, place)
     if place == 'scheduled' then
       local hasTime, hasRecord = redis.call('ZSCORE', scheduled, id), redis.call('HEXISTS', jobs, id) == 1
@@ -109,22 +124,30 @@ export const auditIndex = script(
       return not hasRecord and 'record'
     end
     local letter = place:match('^dead (%d+%-%d+)$')
-    if letter then return not redis.call('XRANGE', dead, letter, letter)[1] and 'letter' end
+    if letter then return not isThere(dead, letter) and 'letter' end
     local entry = place:match('^redelivery (%d+%-%d+)$')
     if not entry then return nil end
-    if not redis.call('XRANGE', redelivery, entry, entry)[1] then return 'redelivery' end
+    if not isThere(redelivery, entry) then return 'redelivery' end
     if not found or less(found['last-delivered-id'], entry) then return nil end
     return #redis.call('XPENDING', redelivery, group, entry, entry, 1) == 0 and 'redelivery'
   end
-  local page = redis.call('HSCAN', KEYS[5], ARGV[2], 'COUNT', 200)
-  local reply = {page[1]}
-  for i = 1, #page[2], 2 do
-    local fault = faultOf(page[2][i], page[2][i + 1])
+  local cursor, ids, looked = ARGV[2], {unpack(ARGV, 3)}, 0
+  if #ids == 0 then
+    local page = redis.call('HSCAN', KEYS[5], cursor, 'COUNT', 200)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do ids[#ids + 1] = page[2][i] end
+  end
+  local reply = {cursor, {}}
+  while looked < #ids and bytes < 1048576 do
+    looked = looked + 1
+    local place = redis.call('HGET', KEYS[5], ids[looked])
+    local fault = place and faultOf(ids[looked], place)
     if fault then
-      reply[#reply + 1] = page[2][i]
+      reply[#reply + 1] = ids[looked]
       reply[#reply + 1] = fault
     end
   end
+  reply[2] = {unpack(ids, looked + 1)}
   return reply`,
 )
 
@@ -189,7 +212,7 @@ export const auditNames = script(
  */
 export const repairOrphans = script(
   'repairOrphans',
-  `${WHERE}${NOWHERE}
+  `${WHERE}${NOWHERE}${SIZE}
   -- KEYS stream redelivery scheduled scheduledJobs dead index, then per job: outcomes tally
   -- ARGV group execute(1|0) tallyTtlMs, then per job: jobId entryId('' = not known) isNamed(1|0) minute
   local redelivery, scheduled, jobs, index, group = KEYS[2], KEYS[3], KEYS[4], KEYS[6], ARGV[1]
@@ -246,8 +269,11 @@ export const repairOrphans = script(
     if redis.call('ZSCORE', scheduled, jobId) then
       if record then return 'elsewhere' end
     else
-      local place = deleted and (entryId == '' and 'unknown' or placeIn(KEYS[1], group, entryId))
-        or whereIs(KEYS, group, jobId, entryId)
+      local place, _, _, entry
+      if not deleted then place, _, _, entry = whereIs(KEYS, group, jobId, entryId)
+      elseif entryId == '' then place = 'unknown'
+      else place, _, entry = placeIn(KEYS[1], group, entryId) end
+      bytes = bytes + sizeOf(entry)
       if place ~= 'finished' and place ~= 'unknown' then return 'elsewhere' end
       local isOrphan = record or redis.call('HEXISTS', index, jobId) == 1
       if not isOrphan and not (isNamed and isNowhere(KEYS, outcomes, group, jobId, entryId)) then return 'elsewhere' end

@@ -32,7 +32,7 @@ export const cancelDelayed = script(
 
 /**
  * Cancels a job for one group, wherever that has it: what is scheduled or dead goes; what a worker has, or will get, is
- * noted as cancelled, and the worker ends it. Looking and doing are one step: between two a retry or a promotion could
+ * noted as cancelled, and the worker ends it. After a rewind a job can be both: it is dead, and will be delivered again. Looking and doing are one step: between two a retry or a promotion could
  * carry the job past the note.
  *
  * member is the job id, or 'jobId group' for this group alone. With blind = 1 the entry could not be found, and the job is

@@ -17,7 +17,8 @@ import { script } from './script.ts'
  * On the redelivery stream each job's place in the index ends with its ack, and only with that: a completion that comes late
  * must not hide where the job is now. The job ids follow the entry ids, in the same order; '' where they are the same.
  *
- * Where the group records outcomes, the ids are acked one by one: only what was pending gets its line, in the same step.
+ * Where the group records outcomes, the ids are acked one by one: only what was pending gets its line, in the same step. The
+ * lines are written together.
  *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
  * Returns how many were late.
@@ -41,6 +42,7 @@ export const settleCompleted = script(
   end
   local at, late = 5, 0
   local hours, recordedAt = (#KEYS - 3) / 2, isRecording(settings, group) and now()
+  local line = recordedAt and 'completed ' .. string.format('%.0f', recordedAt)
   while at <= #ARGV do
     local tally, minute = KEYS[3 + tonumber(ARGV[at])], ARGV[at + 1]
     local outcomes = KEYS[3 + hours + tonumber(ARGV[at])]
@@ -49,16 +51,20 @@ export const settleCompleted = script(
     if isStream and not recordedAt then
       acked = redis.call('XACK', source, group, unpack(ids))
     else
-      local jobIds = ARGV[at + 3] == '' and ids or listed(ARGV[at + 3])
+      local jobIds, lines = ARGV[at + 3] == '' and ids or listed(ARGV[at + 3]), {}
       for i = 1, count do
         if redis.call('XACK', source, group, ids[i]) == 1 then
           acked = acked + 1
           if not isStream and redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then
             redis.call('HDEL', index, jobIds[i])
           end
-          if recordedAt then record(outcomes, jobIds[i], 'completed', recordedAt, tallyTtlMs) end
+          if line then
+            lines[#lines + 1] = jobIds[i]
+            lines[#lines + 1] = line
+          end
         end
       end
+      if line then recordAll(outcomes, lines, tallyTtlMs) end
     end
     -- The acks are done: a tally that cannot be written must not have them sent again, and counted as late.
     if acked > 0 and redis.pcall('HINCRBY', tally, minute .. ':completed', acked) == acked then

@@ -103,7 +103,8 @@ export const findAlias = script(
 /**
  * `aheadOf(key, id, last)`: how many entries lie between the last one that a group was given and this one: how many were
  * counted, and whether these are all. Counts from the entry backwards; groups of one stream share what was looked at. At
- * most 500 entries and about 1 MiB a call, however many groups are asked about.
+ * most 500 entries and about 1 MiB a call, however many groups are asked about, in small steps: how large the next entries
+ * are is not known before they are in the script.
  */
 const AHEAD = `
   local left, bytesLeft, walks = 500, 1048576, {}
@@ -245,7 +246,12 @@ export const explainGroups = script(
       if pending then tellPending(key, pending)
       elseif place == 'redelivery' then tellUnread(redelivery, again)
       else tellUnread(stream, entryId) end
-    elseif redis.call('EXISTS', tally) == 1 then
+    else
+      local known = redis.call('HGET', index, jobId)
+      if known then put('lost', known:sub(1, 100)) end
+    end
+    if place ~= 'scheduled' and place ~= 'dead' and place ~= 'running' and place ~= 'waiting' and place ~= 'redelivery'
+      and redis.call('EXISTS', tally) == 1 then
       local names = {}
       for i = 1, #outcomes do names[i] = minute .. ':' .. outcomes[i] end
       local counts = redis.call('HMGET', tally, unpack(names))

@@ -37,6 +37,10 @@ export const joinGroup = script(
     -- What the stream had before is not the group's, and was not counted for one of that name that was there before.
     if not recorded then redis.call('HSET', settings, 'group:' .. group .. ':start', begins) end
     redis.call('HDEL', settings, 'removed:' .. group)
+  elseif redis.call('HEXISTS', settings, floorField) == 0 and redis.call('EXISTS', info) == 0 then
+    -- Made by hand, and no worker has been here yet: what it has passed by now was never counted.
+    local ok, begins = pcall(floorOf, stream, group)
+    if ok and begins then redis.call('HSET', settings, floorField, begins, 'group:' .. group .. ':start', begins) end
   end
   if not groupsOf(redelivery)[group] then
     redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM')

@@ -7,12 +7,17 @@ import { script } from './script.ts'
  * worker has it), 'finished', 'unknown'. keys = {stream, redelivery, scheduled, scheduledJobs, dead, index}. entryId is its
  * entry in the stream, '' if that is not known. Also returns whether the group is there, and whether the entry is.
  *
- * `jobOf(entry)`: the job id of an entry: the first field `id` if that is one, else its own.
+ * `jobOf(entry)`: the job id of an entry: the first field `id` if that is one, else its own. As a worker
+ * takes it: a field that is no id in 64 bits is none, and the entry dies under its own id.
  */
 export const WHERE = `${GROUPS}${LESS}
+  local function fits(half) return #half < 20 or (#half == 20 and half <= '18446744073709551615') end
   local function jobOf(entry)
     for i = 1, #entry[2], 2 do
-      if entry[2][i] == 'id' then return entry[2][i + 1]:match('^%d+%-%d+$') or entry[1] end
+      if entry[2][i] == 'id' then
+        local ms, seq = entry[2][i + 1]:match('^(%d+)%-(%d+)$')
+        return ms and fits(ms) and fits(seq) and entry[2][i + 1] or entry[1]
+      end
     end
     return entry[1]
   end
