@@ -23,6 +23,7 @@ import { registerWorker } from './commands/worker.ts'
 import { registerWorkers } from './commands/workers.ts'
 import type { CliContext } from './context.ts'
 import { EXIT, exitCodeOf, isExpected } from './exit.ts'
+import { messageLines } from './message.ts'
 import { printable, styled } from './output.ts'
 import { columnsOf, setParagraphs } from './paragraphs.ts'
 import { checkRedisUrl, DEFAULT_REDIS_URL, redact } from './redis-url.ts'
@@ -42,8 +43,14 @@ Examples:
   $ millrace worker handlers.ts --stream orders
   $ millrace publish orders send-receipt '{"order":42}'
   $ millrace stats --watch
+  $ millrace top
+  $ millrace explain orders 1795245552380-0
+  $ millrace dead list orders main --by-error
+  $ millrace replay orders --from -1h --job send-receipt --group main
+  $ millrace audit orders --group main
   $ millrace help publish`
 
+const ERROR = 'error:'
 const { env, stdout, stderr } = process
 
 const program = new Command('millrace')
@@ -72,33 +79,38 @@ const context: CliContext = {
   },
   stdout,
   stderr,
-  say: (line) => void stderr.write(`${line}\n`),
+  say: (line) => void stderr.write(`${messageText(line)}\n`),
   finish(code) {
     process.exitCode = code
   },
   exitNow: (code) => process.exit(code),
 }
 
+program.commandsGroup('Run jobs:')
 registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
-registerStats(program, context)
-registerPending(program, context)
-registerWorkers(program, context)
-registerTail(program, context)
-registerTop(program, context)
 registerScheduled(program, context)
-registerExplain(program, context)
-registerFind(program, context)
 registerCancel(program, context)
+program.commandsGroup('See what is going on:')
+registerStats(program, context)
+registerTop(program, context)
+registerWorkers(program, context)
+registerPending(program, context)
+registerTail(program, context)
+registerFind(program, context)
+registerExplain(program, context)
+program.commandsGroup('Repair:')
 registerDead(program, context)
-registerGroups(program, context)
 registerPause(program, context)
-registerSettings(program, context)
-registerTrim(program, context)
 registerReplay(program, context)
 registerReplays(program, context)
 registerAudit(program, context)
+program.commandsGroup('Streams and groups:')
+registerGroups(program, context)
+registerSettings(program, context)
+registerTrim(program, context)
+program.commandsGroup('Help:').helpCommand('help [command]', 'show the help of a command')
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -128,7 +140,14 @@ function fail(error: unknown): number {
 }
 
 function errorLine(message: string): string {
-  return `${styled(stderr, 'red', 'error:')} ${printable(redact(message, chosenRedis().url)).trim()}\n`
+  const text = messageText(`${ERROR} ${redact(message, chosenRedis().url).trim()}`)
+  return `${styled(stderr, 'red', ERROR)}${text.slice(ERROR.length)}\n`
+}
+
+/** On a terminal it is not left to that where lines break. */
+function messageText(message: string): string {
+  const text = printable(message)
+  return stderr.isTTY ? messageLines(text, columnsOf(stderr)).join('\n') : text
 }
 
 /** The expression that is no filter, with the character where it goes wrong. */

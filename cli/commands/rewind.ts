@@ -3,7 +3,7 @@ import type { Inspector, RewindResult } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, momentText, plural, tableLines } from '../output.ts'
+import { countText, factLines, jsonLine, momentText, plural } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { endOf, parseRangeEnd, rangeWords, type RangeEnd } from '../range.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
@@ -114,7 +114,7 @@ function resultLines(result: RewindResult): string[] {
   const will = executed ? 'will run' : 'would run'
   const ofRange = firstId === null || lastId === null ? '' : ` of ${rangeText(firstId, lastId)}`
   const lag = (count: number | null) => (count === null ? 'an unknown number' : countText(count))
-  const rows = [
+  const rows: [string, string][] = [
     ['first entry', firstId ?? '-'],
     ['last entry', lastId ?? '-'],
     [
@@ -126,12 +126,7 @@ function resultLines(result: RewindResult): string[] {
   ]
   const title = `${plural(again, 'job')}${ofRange} ${will} again in group ${group} of ${stream}`
   if (again === 0) return [title]
-  return [
-    title,
-    ...tableLines([{ title: '' }, { title: '' }], rows)
-      .slice(1)
-      .map((line) => `  ${line}`),
-  ]
+  return [title, ...factLines(rows).map((line) => `  ${line}`)]
 }
 
 function rangeText(firstId: string, lastId: string): string {

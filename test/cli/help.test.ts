@@ -69,10 +69,14 @@ describe('the examples', () => {
   }, 240_000)
 })
 
+const NO_COMMANDS = ['Arguments', 'Options', 'Global Options', 'Examples', 'Help']
+
 async function pagesBelow(words: readonly string[]): Promise<Page[]> {
   const { stdout: text } = await millrace([...words, '--help'], { env: { NO_COLOR: '1' } })
-  const listed = /\nCommands:\n((?: {2}.*\n?)+)/.exec(text)?.[1] ?? ''
-  const names = [...listed.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name = '']) => name).filter((name) => name !== 'help')
+  const lists = [...text.matchAll(/^([A-Z][a-z ]+):\n((?: {2}.*\n?)+)/gm)]
+  const listed = lists.filter(([, title = '']) => !NO_COMMANDS.includes(title)).map(([, , lines = '']) => lines)
+  const found = [...listed.join('').matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name = '']) => name)
+  const names = found.filter((name) => name !== 'help')
   if (names.length === 0) return [{ words, text, examples: examplesIn(text) }]
   return (await Promise.all(names.map((name) => pagesBelow([...words, name])))).flat()
 }

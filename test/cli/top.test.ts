@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { draw } from '../../cli/top/draw.ts'
 import { keysIn, keysOfRest } from '../../cli/top/keys.ts'
-import { pauseControlOf } from '../../cli/top/pausing.ts'
 import { firstState, type Effect, type Happening, type Seen, type TopState } from '../../cli/top/state.ts'
 import { update } from '../../cli/top/update.ts'
 import { widthOf } from '../../cli/width.ts'
@@ -178,12 +177,6 @@ describe('changing something in top', () => {
     expect(after(inGroups(groupNamed('main')), 'r').effects).toEqual([all])
     expect(after(inStreams('orders'), 'r').effects).toEqual([])
     expect(after(inStreams('orders'), 'r').state.message).toContain('open a stream first')
-  })
-
-  test('knows an inspector that cannot pause', () => {
-    expect(pauseControlOf({})).toBeUndefined()
-    const control = { pause: async () => {}, resume: async () => {} }
-    expect(pauseControlOf(control)).toBe(control)
   })
 })
 

@@ -43,7 +43,8 @@ export function idleParts({ guide }: OpenGuide): string[] {
 /** What the compiler says of its TypeScript; nothing, if all is well. */
 export async function typeErrors({ guide, folder }: OpenGuide): Promise<string> {
   const files = guide.files.map(({ name }) => name).filter((name) => name.endsWith('.ts'))
-  const flags = '--noEmit --strict --exactOptionalPropertyTypes --target es2023 --module nodenext --types node --allowImportingTsExtensions'
+  const flags =
+    '--noEmit --strict --exactOptionalPropertyTypes --target es2023 --module nodenext --types node --allowImportingTsExtensions'
   const compiler = [join(root, 'node_modules/typescript/bin/tsc'), ...flags.split(' '), ...files]
   return promisify(execFile)(process.execPath, compiler, { cwd: folder }).then(
     ({ stdout, stderr }) => `${stdout}${stderr}`,
