@@ -91,7 +91,11 @@ export function noteLines({ minutes, delayed }: AuditResult): string[] {
   return [
     ...(delayed === 0
       ? []
-      : [`${plural(delayed, 'delayed publish', 'delayed publishes')} of the range wait for their time`]),
+      : [
+          delayed === 1
+            ? '1 delayed publish of the range waits for its time'
+            : `${countText(delayed)} delayed publishes of the range wait for their time`,
+        ]),
     ...(moving === 0 ? [] : [`jobs of ${plural(moving, 'minute')} move too fast to be added up: ask again later`]),
     ...(unknown === 0
       ? []

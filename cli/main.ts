@@ -22,7 +22,7 @@ import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
 import { registerWorkers } from './commands/workers.ts'
 import type { CliContext } from './context.ts'
-import { EXIT, exitCodeOf, isExpected } from './exit.ts'
+import { codeOf, EXIT, exitCodeOf, isExpected } from './exit.ts'
 import { messageLines } from './message.ts'
 import { printable, styled } from './output.ts'
 import { columnsOf, setParagraphs } from './paragraphs.ts'
@@ -66,6 +66,11 @@ const program = new Command('millrace')
   })
   .addHelpText('after', HELP)
   .exitOverride()
+
+let called: Command | undefined
+program.hook('preAction', (_, command) => {
+  called = command
+})
 
 const context: CliContext = {
   redis() {
@@ -128,7 +133,7 @@ try {
 /** Says what went wrong, on one line, and what the exit code is. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
-  const message = error instanceof Error ? error.message : String(error)
+  const message = error instanceof Error ? inFlags(error) : String(error)
   if (isExpected(error)) {
     stderr.write(`${errorLine(message)}${pointed(error)}`)
   } else {
@@ -158,10 +163,31 @@ function pointed(error: unknown): string {
   return `  ${before}${printable(expression.slice(at))}\n  ${' '.repeat(before.length)}^\n`
 }
 
+/** The words of the library's message that name an option, as this command line has it. */
+function inFlags(error: Error): string {
+  if (!codeOf(error)?.startsWith('ERR_')) return error.message
+  return error.message.replace(/`([A-Za-z]+)`/g, (written, name: string) => {
+    const option = called?.options.find((each) => each.attributeName() === name)
+    return option?.long === undefined || option.long === null ? written : `\`${option.long}\``
+  })
+}
+
+/** The command that is called, as far as the words name one. */
+function calledWords(): string[] {
+  const words: string[] = []
+  let command: Command | undefined = program
+  for (const word of process.argv.slice(2)) {
+    command = command.commands.find((each) => each.name() === word)
+    if (command === undefined) break
+    words.push(word)
+  }
+  return words
+}
+
 /** A usage error of the parser: what is wrong and what may have been meant, or where it is told. */
 function usageText(text: string): string {
   const line = text.replace(/^error: /, '').trim()
-  return line.includes('Did you mean') ? line : `${line} (see millrace --help)`
+  return line.includes('Did you mean') ? line : `${line} (see ${['millrace', ...calledWords(), '--help'].join(' ')})`
 }
 
 function chosenRedis(): { url: string; origin: string } {

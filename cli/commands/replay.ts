@@ -26,7 +26,7 @@ Examples:
 export function registerReplay(program: Command, context: CliContext): void {
   const replay = program
     .command('replay')
-    .description('run jobs of the history once more, for a group or in another stream')
+    .description('run jobs of the history again, in a group or a stream')
     .argument('<stream>', 'the stream whose history it is')
   withRangeFlags(replay)
     .option('--ids <file>', 'these jobs: a file with a job id a line, - is stdin')

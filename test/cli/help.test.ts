@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -30,6 +30,7 @@ beforeAll(async () => {
   onEnd(() => rm(folder, { recursive: true, force: true }))
   await writeFile(join(folder, 'handlers.ts'), "export default { 'send-receipt': () => undefined }\n")
   await writeFile(join(folder, 'jobs.ndjson'), '{"job":"send-receipt","data":{"order":42}}\n')
+  await writeFile(join(folder, 'failed.txt'), '1795245552380-0\n')
   await writeFile(join(folder, 'ids.txt'), '1795245552380-0\n')
 }, 60_000)
 
@@ -53,6 +54,17 @@ test('no line of a help but a command is wider than 80 columns in a pipe, and no
     expect(text.includes('\u001b'), words.join(' ')).toBe(false)
     expect(wide, words.join(' ')).toEqual([])
   }
+})
+
+test('docs/cli.md shows what every command prints', async () => {
+  const shown = await readFile(fileURLToPath(new URL('../../docs/cli.md', import.meta.url)), 'utf8')
+  const called = shown.split('\n').filter((line) => line.startsWith('$ millrace '))
+  // The README has a picture of the demo.
+  const missing = pages.filter(
+    ({ words }) =>
+      words.join() !== 'demo' && !called.some((line) => `${line} `.startsWith(`$ millrace ${words.join(' ')} `)),
+  )
+  expect(missing.map(({ words }) => words.join(' '))).toEqual([])
 })
 
 describe('the examples', () => {
@@ -106,7 +118,7 @@ function outcomeOf(line: string): Promise<string | undefined> {
     child.once('exit', (code) => {
       clearTimeout(timer)
       const isRefused =
-        (code === 2 && !said.includes('nothing was changed')) ||
+        (code === 2 && !/nothing was changed|needs a terminal/.test(said)) ||
         /expected `|unknown (option|command)|too many arguments/.test(said)
       resolve(isRefused ? `${line}: ${said}` : undefined)
     })
