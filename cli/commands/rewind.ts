@@ -3,7 +3,8 @@ import type { Inspector, RewindResult } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, factLines, jsonLine, momentText, plural } from '../output.ts'
+import { countText, factLines, jsonLine, momentText, plural, printable } from '../output.ts'
+import { foldedLine } from '../paragraphs.ts'
 import { Progress } from '../progress.ts'
 import { endOf, parseRangeEnd, rangeWords, type RangeEnd } from '../range.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
@@ -98,7 +99,12 @@ function report(
   const words = ['groups', 'rewind', stream, group, ...rangeWords('--to', to), ...force, '--execute']
   const next = executed || again === 0 ? null : commandLine(command, ...words)
   if (flags.json === true) context.stdout.write(jsonLine({ ...result, command: next }))
-  else context.stdout.write(`${resultLines(result).join('\n')}\n`)
+  else
+    context.stdout.write(
+      `${resultLines(result)
+        .flatMap((line) => foldedLine(context.stdout, printable(line)))
+        .join('\n')}\n`,
+    )
   if (again === 0) {
     context.say(`nothing was changed: group ${group} of ${stream} has been given nothing from that point on`)
   } else if (next === null) {

@@ -345,6 +345,22 @@ describe.skipIf(!hasTerminals)('millrace top on a terminal', () => {
     await expectRestored(top)
   })
 
+  test('pauses and resumes the group under the cursor when it is told to', async () => {
+    await arrange()
+    const top = inTerminal(['top', 'orders'], redis.url)
+    await eventually(() => expect(top.screen.some((line) => line.startsWith('> main '))).toBe(true))
+    top.press('py')
+    await eventually(() => expect(top.screen.some((line) => line.startsWith('> main (paused)'))).toBe(true))
+    expect(top.screen.at(-1)).toContain('paused group main of orders; what runs finishes')
+    top.press('p')
+    await eventually(() => expect(top.screen.at(-1)).toContain('resume group main of orders? y/n'))
+    top.press('y')
+    await eventually(() => expect(top.screen.at(-1)).toContain('resumed group main of orders'))
+    await eventually(() => expect(top.screen.join()).not.toContain('(paused)'))
+    top.press('q')
+    await expectRestored(top)
+  })
+
   test('redrives the dead letter under the cursor when it is told to', async () => {
     await arrange()
     await bury(redis.client, { id: '1795245552380-0' })
