@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { format, resolveConfig } from 'prettier'
 import { startRedis } from '../cli/redis-server.ts'
 
 /**
@@ -23,7 +24,8 @@ const redis = await startRedis()
 try {
   await prepare(folder)
   const outputs = await run(commandsOf(page))
-  await writeFile(join(root, 'docs/cli.md'), filled(page, outputs))
+  const path = join(root, 'docs/cli.md')
+  await writeFile(path, await format(filled(page, outputs), { ...(await resolveConfig(path)), parser: 'markdown' }))
 } finally {
   await redis.stop()
   await rm(folder, { recursive: true, force: true })
