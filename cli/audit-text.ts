@@ -1,5 +1,6 @@
 import type { AuditFinding, AuditMinute, AuditResult } from '../src/index.ts'
 import { countText, plural, tableLines } from './output.ts'
+import { wrapped } from './paragraphs.ts'
 
 /** How an audit is told of in words. No line is longer than a terminal is wide, but for ids. */
 
@@ -21,7 +22,7 @@ const WORDS = {
 export function auditLines(result: AuditResult): string[] {
   const { findings, repair } = result
   const refused = (repair?.refused ?? []).map(({ id, why }) => `  cannot be handed back: ${id} (${why})`)
-  return [...wrapped(verdict(result)), ...findings.flatMap(findingLines), ...refused]
+  return [...wrapped(verdict(result).split(' '), WIDTH), ...findings.flatMap(findingLines), ...refused]
 }
 
 function verdict({ group, expected, accounted, totals, fromMs, toMs, ok, minutes, findings }: AuditResult): string {
@@ -54,7 +55,7 @@ function findingLines({ sentence, ids, count }: AuditFinding): string[] {
   const shown = ids.slice(0, SHOWN_IDS).map((id) => `    ${id}`)
   const more = count - shown.length
   const rest = shown.length > 0 && more > 0 ? [`    and ${countText(more)} more`] : []
-  return [...wrapped(`- ${sentence}`, '  '), ...shown, ...rest]
+  return [...wrapped(`- ${sentence}`.split(' '), WIDTH, '  '), ...shown, ...rest]
 }
 
 /** Minutes, with what does not add up in each. */
@@ -90,7 +91,11 @@ export function noteLines({ minutes, delayed }: AuditResult): string[] {
   return [
     ...(delayed === 0
       ? []
-      : [`${plural(delayed, 'delayed publish', 'delayed publishes')} of the range wait for their time`]),
+      : [
+          delayed === 1
+            ? '1 delayed publish of the range waits for its time'
+            : `${countText(delayed)} delayed publishes of the range wait for their time`,
+        ]),
     ...(moving === 0 ? [] : [`jobs of ${plural(moving, 'minute')} move too fast to be added up: ask again later`]),
     ...(unknown === 0
       ? []
@@ -106,19 +111,4 @@ function minuteText(ms: number): string {
 function clock(ms: number, since?: number): string {
   const text = `${minuteText(ms)}Z`
   return since !== undefined && minuteText(since).slice(0, 10) === text.slice(0, 10) ? text.slice(11) : text
-}
-
-/** Words over several lines, the further ones indented. */
-function wrapped(text: string, indent = ''): string[] {
-  const lines: string[] = []
-  let line = ''
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > WIDTH) {
-      lines.push(line)
-      line = `${indent}${word}`
-    } else {
-      line = line === '' ? word : `${line} ${word}`
-    }
-  }
-  return [...lines, line]
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { printable } from './output.ts'
 
 /**
  * A command line to be run next, as it can be copied: on the same Redis, where one was named. A URL that may hold a password
@@ -16,5 +17,13 @@ export function shellCommand(words: readonly string[]): string {
 }
 
 function quoted(word: string): string {
+  // What a terminal would obey, and what cannot be seen, in the way that bash, zsh and ksh write it.
+  if (printable(word) !== word) return `$'${[...word].map(escaped).join('')}'`
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+}
+
+function escaped(character: string): string {
+  if (character === "'" || character === '\\') return `\\${character}`
+  if (printable(character) === character) return character
+  return [...Buffer.from(character)].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')
 }

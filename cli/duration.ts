@@ -19,9 +19,12 @@ export function parseDuration(
 ): number {
   const ms = durationMs(text)
   if (ms >= minMs && ms <= mostMs) return ms
-  const least = minMs > 1 ? ` of ${minMs}ms or more` : ''
-  throw wrongValue(option, `a duration${least} such as 500ms, 1s, 2m or 1h`, text)
+  const least = minMs > 1 ? ` of ${exactDuration(minMs)} or more` : ''
+  const examples = EXAMPLES.filter((example) => durationMs(example) >= minMs)
+  throw wrongValue(option, `a duration${least} such as ${examples.slice(0, -1).join(', ')} or 1h`, text)
 }
+
+const EXAMPLES = ['500ms', '1s', '2m', '1h']
 
 /** A duration that no timer of ours has to hold, so that it may be long, and 0. @throws CliError that says what was expected. */
 export function parseDelay(option: string, text: string): number {

@@ -1,16 +1,18 @@
+import type { Command } from 'commander'
 import type { GroupStats, Pause, StreamStats } from '../src/index.ts'
+import { commandLine } from './command-line.ts'
 import { momentText, plural, printable, spanText } from './output.ts'
 
 /** How groups are told of in words. */
 
 /** One line for each group that nobody seems to work for any more: it keeps the stream from being trimmed. */
-export function abandonedLines(stream: string, groups: readonly GroupStats[]): string[] {
+export function abandonedLines(command: Command, stream: string, groups: readonly GroupStats[]): string[] {
   return groups
     .filter(({ abandoned }) => abandoned)
     .map((stats) => {
       const { group, lastSeenMs } = stats
       const heard = lastSeenMs === null ? 'has never had a worker' : `has had no worker since ${momentText(lastSeenMs)}`
-      const removal = `millrace groups remove ${stream} ${group}`
+      const removal = commandLine(command, 'groups', 'remove', stream, group)
       return printable(`group ${group} of ${stream} ${heard}; it pins ${pinsText(stats)}; to remove it: ${removal}`)
     })
 }
@@ -24,15 +26,16 @@ export function pinsText({ pins }: Pick<GroupStats, 'pins'>): string {
 }
 
 /** One line for each pause: nothing is begun meanwhile, which otherwise looks like workers that hang. */
-export function pausedLines({ stream, paused, groups }: Pick<StreamStats, 'stream' | 'paused' | 'groups'>): string[] {
+export function pausedLines(
+  command: Command,
+  { stream, paused, groups }: Pick<StreamStats, 'stream' | 'paused' | 'groups'>,
+): string[] {
+  const resume = (...group: readonly string[]) => commandLine(command, 'resume', stream, ...group)
   const ofGroups = groups.flatMap(({ group, paused: own }) => (own === null ? [] : [{ group, own }]))
   return [
-    ...(paused === null
-      ? []
-      : [`stream ${stream} is paused ${pauseText(paused)}; to go on: millrace resume ${stream}`]),
+    ...(paused === null ? [] : [`stream ${stream} is paused ${pauseText(paused)}; to go on: ${resume()}`]),
     ...ofGroups.map(
-      ({ group, own }) =>
-        `group ${group} of ${stream} is paused ${pauseText(own)}; to go on: millrace resume ${stream} ${group}`,
+      ({ group, own }) => `group ${group} of ${stream} is paused ${pauseText(own)}; to go on: ${resume(group)}`,
     ),
   ].map(printable)
 }

@@ -22,7 +22,8 @@ import { registerTrim } from './commands/trim.ts'
 import { registerWorker } from './commands/worker.ts'
 import { registerWorkers } from './commands/workers.ts'
 import type { CliContext } from './context.ts'
-import { EXIT, exitCodeOf, isExpected } from './exit.ts'
+import { codeOf, EXIT, exitCodeOf, isExpected } from './exit.ts'
+import { messageLines } from './message.ts'
 import { printable, styled } from './output.ts'
 import { columnsOf, setParagraphs } from './paragraphs.ts'
 import { checkRedisUrl, DEFAULT_REDIS_URL, redact } from './redis-url.ts'
@@ -42,8 +43,14 @@ Examples:
   $ millrace worker handlers.ts --stream orders
   $ millrace publish orders send-receipt '{"order":42}'
   $ millrace stats --watch
+  $ millrace top
+  $ millrace explain orders 1795245552380-0
+  $ millrace dead list orders main --by-error
+  $ millrace replay orders --from -1h --job send-receipt --group main
+  $ millrace audit orders --group main
   $ millrace help publish`
 
+const ERROR = 'error:'
 const { env, stdout, stderr } = process
 
 const program = new Command('millrace')
@@ -60,6 +67,11 @@ const program = new Command('millrace')
   .addHelpText('after', HELP)
   .exitOverride()
 
+let called: Command | undefined
+program.hook('preAction', (_, command) => {
+  called = command
+})
+
 const context: CliContext = {
   redis() {
     const { url, origin } = chosenRedis()
@@ -72,33 +84,38 @@ const context: CliContext = {
   },
   stdout,
   stderr,
-  say: (line) => void stderr.write(`${line}\n`),
+  say: (line) => void stderr.write(`${messageText(line)}\n`),
   finish(code) {
     process.exitCode = code
   },
   exitNow: (code) => process.exit(code),
 }
 
+program.commandsGroup('Run jobs:')
 registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
-registerStats(program, context)
-registerPending(program, context)
-registerWorkers(program, context)
-registerTail(program, context)
-registerTop(program, context)
 registerScheduled(program, context)
-registerExplain(program, context)
-registerFind(program, context)
 registerCancel(program, context)
+program.commandsGroup('See what is going on:')
+registerStats(program, context)
+registerTop(program, context)
+registerWorkers(program, context)
+registerPending(program, context)
+registerTail(program, context)
+registerFind(program, context)
+registerExplain(program, context)
+program.commandsGroup('Repair:')
 registerDead(program, context)
-registerGroups(program, context)
 registerPause(program, context)
-registerSettings(program, context)
-registerTrim(program, context)
 registerReplay(program, context)
 registerReplays(program, context)
 registerAudit(program, context)
+program.commandsGroup('Streams and groups:')
+registerGroups(program, context)
+registerSettings(program, context)
+registerTrim(program, context)
+program.commandsGroup('Help:').helpCommand('help [command]', 'show the help of a command')
 
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -116,7 +133,7 @@ try {
 /** Says what went wrong, on one line, and what the exit code is. */
 function fail(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
-  const message = error instanceof Error ? error.message : String(error)
+  const message = error instanceof Error ? inFlags(error) : String(error)
   if (isExpected(error)) {
     stderr.write(`${errorLine(message)}${pointed(error)}`)
   } else {
@@ -128,7 +145,14 @@ function fail(error: unknown): number {
 }
 
 function errorLine(message: string): string {
-  return `${styled(stderr, 'red', 'error:')} ${printable(redact(message, chosenRedis().url)).trim()}\n`
+  const text = messageText(`${ERROR} ${redact(message, chosenRedis().url).trim()}`)
+  return `${styled(stderr, 'red', ERROR)}${text.slice(ERROR.length)}\n`
+}
+
+/** On a terminal it is not left to that where lines break. */
+function messageText(message: string): string {
+  const text = printable(message)
+  return stderr.isTTY ? messageLines(text, columnsOf(stderr)).join('\n') : text
 }
 
 /** The expression that is no filter, with the character where it goes wrong. */
@@ -139,10 +163,31 @@ function pointed(error: unknown): string {
   return `  ${before}${printable(expression.slice(at))}\n  ${' '.repeat(before.length)}^\n`
 }
 
+/** The words of the library's message that name an option, as this command line has it. */
+function inFlags(error: Error): string {
+  if (!codeOf(error)?.startsWith('ERR_')) return error.message
+  return error.message.replace(/`([A-Za-z]+)`/g, (written, name: string) => {
+    const option = called?.options.find((each) => each.attributeName() === name)
+    return option?.long === undefined || option.long === null ? written : `\`${option.long}\``
+  })
+}
+
+/** The command that is called, as far as the words name one. */
+function calledWords(): string[] {
+  const words: string[] = []
+  let command: Command | undefined = program
+  for (const word of process.argv.slice(2)) {
+    command = command.commands.find((each) => each.name() === word)
+    if (command === undefined) break
+    words.push(word)
+  }
+  return words
+}
+
 /** A usage error of the parser: what is wrong and what may have been meant, or where it is told. */
 function usageText(text: string): string {
   const line = text.replace(/^error: /, '').trim()
-  return line.includes('Did you mean') ? line : `${line} (see millrace --help)`
+  return line.includes('Did you mean') ? line : `${line} (see ${['millrace', ...calledWords(), '--help'].join(' ')})`
 }
 
 function chosenRedis(): { url: string; origin: string } {

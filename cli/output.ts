@@ -1,4 +1,5 @@
 import { styleText } from 'node:util'
+import { padded, widthOf } from './width.ts'
 
 /** How commands write for people. Everything from outside goes through `printable`: a name must not drive the terminal. */
 
@@ -32,16 +33,20 @@ export interface Column {
 export function tableLines(columns: readonly Column[], rows: readonly (readonly string[])[]): string[] {
   const cells = [columns.map(({ title }) => title), ...rows.map((row) => row.map(printable))]
   const aligned = cells.map((row) => (row.length < columns.length ? row.slice(0, -1) : row))
-  const widths = columns.map((_, at) => Math.max(...aligned.map((row) => (row[at] ?? '').length)))
+  const widths = columns.map((_, at) => Math.max(...aligned.map((row) => widthOf(row[at] ?? ''))))
   return cells.map((row) =>
     columns
-      .map(({ align }, at) => {
-        const [cell, width] = [row[at] ?? '', widths[at] ?? 0]
-        return align === 'right' ? cell.padStart(width) : cell.padEnd(width)
-      })
+      .map(({ align }, at) => padded(row[at] ?? '', widths[at] ?? 0, align))
       .join('  ')
       .trimEnd(),
   )
+}
+
+/** What is known of one thing, a name and a value a line, the values under each other. */
+export function factLines(facts: readonly (readonly [name: string, value: string])[]): string[] {
+  const names = facts.map(([name]) => printable(name))
+  const width = Math.max(...names.map(widthOf))
+  return facts.map(([, value], at) => `${padded(names[at] ?? '', width)}  ${printable(value)}`.trimEnd())
 }
 
 /** 1234567 as 1,234,567. */

@@ -1,3 +1,5 @@
+import { widthOf } from './width.ts'
+
 /** Lines longer than this are hard to read, however wide the terminal. */
 const MOST_COLUMNS = 100
 /** What a file or a pipe gets. */
@@ -31,13 +33,25 @@ export function setParagraphs(text: string, columns: number): string {
   return lines.join('\n')
 }
 
+/** A line of data in words: on a terminal over as many lines as it takes, the later ones indented; elsewhere one. */
+export function foldedLine(
+  stdout: Pick<NodeJS.WriteStream, 'isTTY' | 'columns'>,
+  line: string,
+  indent = '  ',
+): string[] {
+  if (!stdout.isTTY || widthOf(line) <= columnsOf(stdout)) return [line]
+  const lead = /^ */.exec(line)?.[0] ?? ''
+  const [first = '', ...others] = wrapped(line.slice(lead.length).split(' '), columnsOf(stdout) - lead.length, indent)
+  return [`${lead}${first}`, ...others.map((other) => `${lead}${other}`)]
+}
+
 /** Lines of words, none wider than `columns`, the later ones indented. */
 export function wrapped(words: readonly string[], columns: number, indent = ''): string[] {
   const lines: string[] = []
   let line = ''
   for (const word of words) {
     const longer = line === '' ? word : `${line} ${word}`
-    if (longer.length <= columns || line === '') {
+    if (widthOf(longer) <= columns || line === '') {
       line = longer
     } else {
       lines.push(line)

@@ -30,9 +30,13 @@ export function clipped(text: string, columns: number): string {
 
 /** Exactly so many columns: clipped, or filled with blanks. */
 export function fitted(text: string, columns: number, align: 'left' | 'right' = 'left'): string {
-  const cut = clipped(text, columns)
-  const blanks = ' '.repeat(Math.max(0, columns - widthOf(cut)))
-  return align === 'left' ? cut + blanks : blanks + cut
+  return padded(clipped(text, columns), columns, align)
+}
+
+/** At least so many columns. */
+export function padded(text: string, columns: number, align: 'left' | 'right' = 'left'): string {
+  const blanks = ' '.repeat(Math.max(0, columns - widthOf(text)))
+  return align === 'left' ? text + blanks : blanks + text
 }
 
 function shortened(text: string, columns: number): string {

@@ -103,7 +103,7 @@ export class Groups {
       throw new MillraceError(
         'ERR_WORKERS_ALIVE',
         `group ${group} of ${stream} has ${removed.workers} live ${removed.workers === 1 ? 'worker' : 'workers'}; ` +
-          'stop them first, or force the removal; nothing was removed',
+          'stop them first, or use `force`; nothing was removed',
       )
     }
     return plan

@@ -25,11 +25,14 @@ export function checkRange({ from, to }: Range): { low: string | undefined; high
   const low = from === undefined ? undefined : typeof from === 'number' ? `${checkMs('from', from)}-0` : checkEnd(from)
   const high = to === undefined ? undefined : typeof to === 'number' ? lastBefore(checkMs('to', to)) : checkEnd(to)
   if (low !== undefined && high !== undefined && compareIds(low, high) > 0) {
-    throw new OptionError(
-      `expected \`to\` to be after \`from\`, got a range from ${dateOf(low)} that ends ${dateOf(high)}`,
-    )
+    throw new OptionError(`expected \`to\` to be after \`from\`, got a range from ${endText(from)} to ${endText(to)}`)
   }
   return { low, high }
+}
+
+/** An end as it was given. */
+function endText(end: number | string | undefined): string {
+  return typeof end === 'number' ? dateOf(`${end}-0`) : String(end)
 }
 
 /** The keys of a range among other options. */

@@ -316,7 +316,7 @@ describe('a replay into another stream', () => {
     await expect(replays().start('orders', { from: 0, toStream: 'copis' })).rejects.toMatchObject({
       code: 'ERR_NOT_FOUND',
       message: expect.stringMatching(
-        /did you mean copies\?.*millrace groups create copis <group> --start oldest/,
+        /did you mean copies\?.*millrace groups create copis main --start oldest/,
       ) as string,
     })
     expect(await redis.client.exists('copis')).toBe(0)

@@ -287,7 +287,7 @@ describe('the point', () => {
     expect(await rewind({ to: 0, execute: true })).toMatchObject({ again: 0, lagAfter: 3 })
   })
 
-  test.each([[{ to: '5' }], [{ to: -1 }], [{ to: 1.5 }], [{}], [{ to: '0-0' }], [{ to: 5, excute: true }]])(
+  test.each([[{ to: '5' }], [{ to: -1 }], [{ to: 1.5 }], [{}], [{ to: 5, excute: true }]])(
     '%j is refused before Redis is asked',
     async (options) => {
       await expect(rewind(options as RewindOptions)).rejects.toMatchObject({ code: 'ERR_OPTION' })
@@ -403,7 +403,7 @@ describe('under a live worker', () => {
     await expect(rewind({ to: 0, execute: true })).rejects.toMatchObject({
       code: 'ERR_WORKERS_ALIVE',
       message: expect.stringMatching(
-        /has 1 live worker; stop them first, or force the rewind.+nothing was changed$/,
+        /has 1 live worker; stop them first, or use `force`.+nothing was changed$/,
       ) as string,
     })
     expect(await notes()).toEqual([])

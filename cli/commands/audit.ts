@@ -3,7 +3,7 @@ import type { AuditResult, Inspector, Range } from '../../src/index.ts'
 import { auditLines, minuteLines, noteLines } from '../audit-text.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
-import { EXIT, usageError } from '../exit.ts'
+import { CliError, EXIT, usageError } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
 import { jsonLine, plural, printable } from '../output.ts'
 import { Progress } from '../progress.ts'
@@ -45,7 +45,7 @@ export function registerAudit(program: Command, context: CliContext): void {
     .addHelpText('after', HELP)
     .action((stream: string, flags: AuditFlags, own: Command) => {
       if (flags.execute === true && flags.repair !== true) {
-        throw usageError('expected --execute together with --repair: without it nothing is changed')
+        throw usageError('expected `--execute` together with `--repair`: without it nothing is changed')
       }
       const range = rangeOf(context, flags)
       return withInspector(context, (inspector) => audit(context, inspector, { stream, flags, range, command: own }))
@@ -79,8 +79,13 @@ async function onlyGroup(inspector: Inspector, stream: string): Promise<string> 
   const groups = (await inspector.groups.list(stream)).map(({ group }) => group)
   const [only] = groups
   if (only !== undefined && groups.length === 1) return only
-  const there = groups.length === 0 ? `stream ${stream} has none` : `there are: ${groups.join(', ')}`
-  throw usageError(`expected --group to say whose jobs (${there})`)
+  if (groups.length === 0) {
+    throw new CliError(
+      `stream ${stream} has no group: there is nobody whose jobs could be accounted for`,
+      EXIT.notFound,
+    )
+  }
+  throw usageError(`expected \`--group\` to say whose jobs (there are: ${groups.join(', ')})`)
 }
 
 /** Whether nothing is left to be done about it. */

@@ -2,8 +2,9 @@ import type { Command } from 'commander'
 import type { CancelResult } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { EXIT } from '../exit.ts'
+import { fittingTable } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { jsonLine, tableLines } from '../output.ts'
+import { jsonLine } from '../output.ts'
 
 interface CancelFlags {
   readonly group?: string
@@ -40,16 +41,16 @@ export function addCancel(parent: Command, context: CliContext, help: string): v
     .action(async (stream: string, id: string, { group, json }: CancelFlags) => {
       const options = group === undefined ? {} : { group }
       const result = await withInspector(context, (inspector) => inspector.cancel(stream, id, options))
-      context.stdout.write(json === true ? jsonLine(result) : tableOf(result))
+      context.stdout.write(json === true ? jsonLine(result) : tableOf(context.stdout, result))
       for (const line of remarksOn(result)) context.say(line)
       if (!result.cancelled) context.finish(EXIT.notFound)
     })
 }
 
-function tableOf({ delayed, groups }: CancelResult): string {
+function tableOf(stdout: NodeJS.WriteStream, { delayed, groups }: CancelResult): string {
   const rows = groups.map(({ group, was, cancelled }) => [group, was, cancelled ? 'cancelled' : '-'])
   if (rows.length === 0) rows.push(['-', delayed ? 'delayed' : 'waiting', 'cancelled'])
-  return `${tableLines([{ title: 'group' }, { title: 'was' }, { title: 'now' }], rows).join('\n')}\n`
+  return `${fittingTable(stdout, [{ title: 'group', least: 16 }, { title: 'was' }, { title: 'now' }], rows).join('\n')}\n`
 }
 
 function remarksOn({ cancelled, groups }: CancelResult): string[] {

@@ -72,7 +72,7 @@ const MOST_LISTED = 100_000
 const PAGE = 1000
 
 export function registerDead(program: Command, context: CliContext): void {
-  const dead = program.command('dead').description('look at dead letters, give them back to their group, delete them')
+  const dead = program.command('dead').description('look at dead letters, redrive them, purge them')
   registerList(dead, context)
   registerShow(dead, context)
   registerMoves(dead, context)
@@ -172,7 +172,7 @@ async function listLetters(context: CliContext, inspector: Inspector, asked: Lis
   } while (next !== null && letters.length < limit)
   const { total, unknownIds } = page
   if (flags.json) context.stdout.write(jsonLine({ stream, group, total, letters, next, unknownIds }))
-  else if (letters.length > 0) context.stdout.write(`${letterLines(letters).join('\n')}\n`)
+  else if (letters.length > 0) context.stdout.write(`${letterLines(context.stdout, letters).join('\n')}\n`)
   if (letters.length === 0) return nothingListed(context, asked, unknownIds)
   if (next !== null && !flags.json) sayMore(context, asked, next)
   if (unknownIds.length > 0) throw new CliError(unknownText(unknownIds), EXIT.notFound)
@@ -186,7 +186,7 @@ async function listErrors(context: CliContext, inspector: Inspector, asked: List
     ...(flags.before === undefined ? {} : { before: flags.before }),
   })
   if (flags.json) context.stdout.write(jsonLine({ stream, group, scanned, groups, next }))
-  else if (groups.length > 0) context.stdout.write(`${errorGroupLines(groups).join('\n')}\n`)
+  else if (groups.length > 0) context.stdout.write(`${errorGroupLines(context.stdout, groups).join('\n')}\n`)
   if (next !== null && !flags.json) {
     context.say(`looked at ${countText(scanned)} dead letters`)
     sayMore(context, asked, next)

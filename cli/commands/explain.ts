@@ -5,7 +5,7 @@ import type { CliContext } from '../context.ts'
 import { EXIT } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
 import { jsonLine, printable, styled } from '../output.ts'
-import { wrapped } from '../wrap.ts'
+import { wrapped } from '../paragraphs.ts'
 
 interface ExplainFlags {
   readonly group?: string
@@ -77,7 +77,7 @@ const STATES: Readonly<Record<ExplainedGroup['state']['at'], string>> = {
 function sentenceLines(context: CliContext, sentences: readonly Sentence[], command: Command): string[] {
   const width = Math.max(40, (context.stdout.isTTY && context.stdout.columns) || 80)
   return sentences.flatMap(({ text, command: words }) => [
-    ...wrapped(printable(text), { width, indent: '  ' }),
+    ...wrapped(printable(text).split(' '), width - 2).map((line) => `  ${line}`),
     ...(words === null ? [] : [`    $ ${printable(commandLine(command, ...words))}`]),
   ])
 }

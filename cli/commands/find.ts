@@ -3,12 +3,14 @@ import type { Found, FindOptions, Range } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { CliError, EXIT } from '../exit.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, momentText, plural, printable, tableLines } from '../output.ts'
+import { countText, jsonLine, momentText, plural, printable } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { RANGE_HELP, rangeOf, rangeWords, withRangeFlags, type RangeFlags } from '../range.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
 import { parseCount } from '../whole-number.ts'
+import { clipped } from '../width.ts'
 
 interface FindFlags extends RangeFlags {
   readonly job?: string
@@ -34,7 +36,7 @@ Examples:
   $ millrace find orders --job send-receipt --limit 1000 --json | jq -r '.jobs[].id'`
 
 const MOST_FOUND = 10_000
-const LONGEST_PREVIEW = 400
+const LONGEST_LINE = 400
 
 export function registerFind(program: Command, context: CliContext): void {
   withRangeFlags(program.command('find').description('find jobs by time, name, payload or an expression'))
@@ -166,13 +168,19 @@ function goOn({ stream, flags, range, command }: Asked, next: string): string {
   )
 }
 
+const COLUMNS: readonly FittingColumn[] = [
+  { title: 'id' },
+  { title: 'published', spare: 1 },
+  { title: 'job', least: 12 },
+  { title: 'payload', least: 24 },
+]
+
 /** Payloads are cut to the width of a terminal; where there is none, to a length that a line can have. */
 function jobLines(context: CliContext, { jobs }: Found): string[] {
   const rows = jobs.map(({ id, publishedMs, job, replayOf, preview }) => {
     const copy = replayOf === null ? '' : `(copy of ${replayOf}) `
     return [id, momentText(publishedMs), job ?? '-', `${copy}${preview ?? '-'}`]
   })
-  const lines = tableLines([{ title: 'id' }, { title: 'published' }, { title: 'job' }, { title: 'payload' }], rows)
-  const width = context.stdout.isTTY ? context.stdout.columns || 80 : LONGEST_PREVIEW
-  return lines.map((line) => (line.length > width ? `${line.slice(0, width - 1)}…` : line))
+  const lines = fittingTable(context.stdout, COLUMNS, rows)
+  return context.stdout.isTTY ? lines : lines.map((line) => clipped(line, LONGEST_LINE))
 }

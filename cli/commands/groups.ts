@@ -64,9 +64,9 @@ export function registerGroups(program: Command, context: CliContext): void {
     .argument('<stream>', 'the stream')
     .option('--json', 'print JSON')
     .addHelpText('after', LIST_HELP)
-    .action((stream: string, { json }: { json?: true }) =>
+    .action((stream: string, { json }: { json?: true }, command: Command) =>
       withInspector(context, async (inspector) => {
-        for (const stats of await inspector.stats(stream)) print(context, stats, json)
+        for (const stats of await inspector.stats(stream)) print(context, stats, { json: json === true, command })
       }),
     )
   groups
@@ -126,22 +126,29 @@ const STILL_RUNS = 'they make it anew, for what is published from now on'
 const NO_GROUP_LEFT = 'the stream has no other group: nobody reads it, and it is not trimmed'
 
 const COLUMNS: readonly FittingColumn[] = [
-  { title: 'group' },
+  { title: 'group', least: 16 },
   { title: 'lag', align: 'right' },
   { title: 'pending', align: 'right' },
   { title: 'scheduled', align: 'right' },
   { title: 'dead', align: 'right' },
   { title: 'workers', align: 'right' },
   { title: 'last seen', spare: 1 },
-  { title: 'pins' },
+  { title: 'pins', least: 24 },
 ]
 
-function print(context: CliContext, { stream, paused, groups }: StreamStats, json?: true): void {
-  if (json === true) {
+function print(
+  context: CliContext,
+  { stream, paused, groups }: StreamStats,
+  { json, command }: { json: boolean; command: Command },
+): void {
+  if (json) {
     context.stdout.write(jsonLine({ at: new Date().toISOString(), stream, paused, groups }))
     return
   }
-  if (groups.length === 0) return context.say(`stream ${stream} has no group yet`)
+  if (groups.length === 0) {
+    const create = commandLine(command, 'groups', 'create', stream, 'main', '--start', 'oldest')
+    return context.say(`stream ${stream} has no group yet; its first worker makes one, or: ${create}`)
+  }
   const rows = groups.map((stats) => [
     stats.paused === null ? stats.group : `${stats.group} (paused)`,
     stats.lag === null ? '?' : String(stats.lag),
@@ -153,8 +160,8 @@ function print(context: CliContext, { stream, paused, groups }: StreamStats, jso
     pinsText(stats),
   ])
   context.stdout.write(`${fittingTable(context.stdout, COLUMNS, rows).join('\n')}\n`)
-  for (const line of pausedLines({ stream, paused, groups })) context.say(line)
-  for (const line of abandonedLines(stream, groups)) context.say(line)
+  for (const line of pausedLines(command, { stream, paused, groups })) context.say(line)
+  for (const line of abandonedLines(command, stream, groups)) context.say(line)
 }
 
 async function create(

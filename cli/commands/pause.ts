@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { hostname, userInfo } from 'node:os'
 import type { PauseResult, ResumeResult } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
@@ -7,6 +6,7 @@ import { parseDuration } from '../duration.ts'
 import { pauseText } from '../group-text.ts'
 import { withInspector } from '../inspector.ts'
 import { jsonLine } from '../output.ts'
+import { whoami } from '../whoami.ts'
 
 interface PauseFlags {
   readonly for?: number
@@ -98,15 +98,4 @@ function tellResumed(context: CliContext, result: ResumeResult, { command, isJso
 
 function nameOf(stream: string, group: string | null): string {
   return group === null ? `stream ${stream}` : `group ${group} of ${stream}`
-}
-
-/** Who asks, as far as this machine knows. */
-function whoami(): string {
-  let user: string
-  try {
-    user = userInfo().username
-  } catch {
-    user = 'unknown' // a user id without an account, as containers have them
-  }
-  return `${user}@${hostname()}`.slice(0, 100)
 }

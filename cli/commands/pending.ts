@@ -34,7 +34,7 @@ const MOST = 1000
 export function registerPending(program: Command, context: CliContext): void {
   program
     .command('pending')
-    .description('show what a group has in hand: who has it, since when, and how often it was delivered')
+    .description('show what a group has in hand, who has it and since when')
     .argument('<stream>', 'the stream')
     .argument('<group>', 'the group')
     .option('--worker <name>', 'only what this worker has')
@@ -82,11 +82,11 @@ function wordsOf({ worker, idle, limit }: PendingFlags): string[] {
 
 const COLUMNS: readonly FittingColumn[] = [
   { title: 'id' },
-  { title: 'job' },
+  { title: 'job', least: 12 },
   { title: 'idle', align: 'right' },
   { title: 'left', align: 'right', spare: 1 },
   { title: 'sent', align: 'right' },
-  { title: 'worker' },
+  { title: 'worker', least: 12 },
 ]
 
 function cellsOf(row: PendingJob): string[] {

@@ -26,7 +26,7 @@ Examples:
 export function registerReplay(program: Command, context: CliContext): void {
   const replay = program
     .command('replay')
-    .description('run jobs of the history once more, for a group or in another stream')
+    .description('run jobs of the history again, in a group or a stream')
     .argument('<stream>', 'the stream whose history it is')
   withRangeFlags(replay)
     .option('--ids <file>', 'these jobs: a file with a job id a line, - is stdin')
@@ -78,7 +78,7 @@ function report(context: CliContext, plan: ReplayPlan, { stream, flags, command 
   const execute =
     fromId === null || toId === null || matches === 0 ? null : executeCommand(command, stream, { flags, fromId, toId })
   if (flags.json === true) context.stdout.write(jsonLine({ ...plan, command: execute }))
-  else context.stdout.write(`${planLines(plan, context.stdout.columns || 80).join('\n')}\n`)
+  else context.stdout.write(`${planLines(plan, context.stdout).join('\n')}\n`)
   if (execute === null) throw new CliError(`no job of ${stream} matches: there is nothing to replay`, EXIT.notFound)
   if (flags.json !== true) context.say(`nothing was changed; to replay ${matches === 1 ? 'it' : 'them'}: ${execute}`)
   if (unknownIds.length > 0) throw new CliError(unknownText(unknownIds), EXIT.notFound)

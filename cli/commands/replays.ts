@@ -55,7 +55,7 @@ function registerList(replays: Command, context: CliContext): void {
         const found = await inspector.replays.list(stream)
         if (json) context.stdout.write(jsonLine({ stream, replays: found }))
         else if (found.length === 0) context.say(`there are no replays into ${stream}`)
-        else context.stdout.write(`${replayLines(found).join('\n')}\n`)
+        else context.stdout.write(`${replayLines(context.stdout, found).join('\n')}\n`)
       }),
     )
 }

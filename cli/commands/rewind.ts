@@ -3,7 +3,8 @@ import type { Inspector, RewindResult } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { withInspector } from '../inspector.ts'
-import { countText, jsonLine, momentText, plural, tableLines } from '../output.ts'
+import { countText, factLines, jsonLine, momentText, plural, printable } from '../output.ts'
+import { foldedLine } from '../paragraphs.ts'
 import { Progress } from '../progress.ts'
 import { endOf, parseRangeEnd, rangeWords, type RangeEnd } from '../range.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
@@ -98,7 +99,12 @@ function report(
   const words = ['groups', 'rewind', stream, group, ...rangeWords('--to', to), ...force, '--execute']
   const next = executed || again === 0 ? null : commandLine(command, ...words)
   if (flags.json === true) context.stdout.write(jsonLine({ ...result, command: next }))
-  else context.stdout.write(`${resultLines(result).join('\n')}\n`)
+  else
+    context.stdout.write(
+      `${resultLines(result)
+        .flatMap((line) => foldedLine(context.stdout, printable(line)))
+        .join('\n')}\n`,
+    )
   if (again === 0) {
     context.say(`nothing was changed: group ${group} of ${stream} has been given nothing from that point on`)
   } else if (next === null) {
@@ -114,7 +120,7 @@ function resultLines(result: RewindResult): string[] {
   const will = executed ? 'will run' : 'would run'
   const ofRange = firstId === null || lastId === null ? '' : ` of ${rangeText(firstId, lastId)}`
   const lag = (count: number | null) => (count === null ? 'an unknown number' : countText(count))
-  const rows = [
+  const rows: [string, string][] = [
     ['first entry', firstId ?? '-'],
     ['last entry', lastId ?? '-'],
     [
@@ -126,12 +132,7 @@ function resultLines(result: RewindResult): string[] {
   ]
   const title = `${plural(again, 'job')}${ofRange} ${will} again in group ${group} of ${stream}`
   if (again === 0) return [title]
-  return [
-    title,
-    ...tableLines([{ title: '' }, { title: '' }], rows)
-      .slice(1)
-      .map((line) => `  ${line}`),
-  ]
+  return [title, ...factLines(rows).map((line) => `  ${line}`)]
 }
 
 function rangeText(firstId: string, lastId: string): string {

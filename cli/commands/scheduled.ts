@@ -1,11 +1,13 @@
 import type { Command } from 'commander'
 import type { Rescheduled, ScheduledJob, ScheduledJobDetail, ScheduledJobs } from '../../src/index.ts'
+import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
 import { parseDelay } from '../duration.ts'
 import { usageError } from '../exit.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
 import { echoInstant, parseDueInstant, type Instant } from '../instant.ts'
-import { instantText, jsonLine, printable, spanText, tableLines, type Column } from '../output.ts'
+import { factLines, instantText, jsonLine, printable, spanText } from '../output.ts'
 import { parseCount } from '../whole-number.ts'
 import { addCancel } from './cancel.ts'
 
@@ -76,12 +78,20 @@ function addList(scheduled: Command, context: CliContext): void {
     .option('--after <cursor>', 'the next page, as the one before named it')
     .option('--json', 'print JSON')
     .addHelpText('after', LIST_HELP)
-    .action(async (stream: string, { json, ...asked }: ListFlags) => {
+    .action(async (stream: string, { json, ...asked }: ListFlags, command: Command) => {
       const page = await withInspector(context, (inspector) => inspector.scheduled.list(stream, asked))
       if (json === true) return void context.stdout.write(jsonLine({ stream, ...page }))
-      if (page.jobs.length === 0) context.say(`nothing is scheduled on ${printable(stream)}`)
-      else context.stdout.write(`${tableLines(COLUMNS, rowsOf(page)).join('\n')}\n`)
-      if (page.next !== null) context.say(`there are more: --after ${printable(page.next)}`)
+      if (page.jobs.length === 0)
+        context.say(`nothing is scheduled on ${stream}${asked.group === undefined ? '' : ` for group ${asked.group}`}`)
+      else context.stdout.write(`${fittingTable(context.stdout, COLUMNS, rowsOf(page)).join('\n')}\n`)
+      if (page.next !== null) {
+        const words = [
+          ...(asked.group === undefined ? [] : ['--group', asked.group]),
+          ...(asked.limit === undefined ? [] : ['--limit', String(asked.limit)]),
+        ]
+        const more = commandLine(command, 'scheduled', 'list', stream, ...words, '--after', page.next)
+        context.say(`there are more: ${more}`)
+      }
     })
 }
 
@@ -139,14 +149,14 @@ function ofGroup(group: string | undefined): { group?: string } {
   return group === undefined ? {} : { group }
 }
 
-const COLUMNS: readonly Column[] = [
-  { title: 'job id' },
-  { title: 'job' },
-  { title: 'group' },
+const COLUMNS: readonly FittingColumn[] = [
+  { title: 'id' },
+  { title: 'job', least: 12 },
+  { title: 'group', least: 10 },
   { title: 'due' },
-  { title: 'attempt', align: 'right' },
-  { title: 'bytes', align: 'right' },
-  { title: 'error' },
+  { title: 'attempt', align: 'right', spare: 1 },
+  { title: 'bytes', align: 'right', spare: 2 },
+  { title: 'error', least: 12 },
 ]
 
 function rowsOf({ nowMs, jobs }: ScheduledJobs): string[][] {
@@ -168,18 +178,18 @@ function dueText({ dueMs }: ScheduledJob, nowMs: number): string {
 
 function detailText(one: ScheduledJobDetail): string {
   const due = one.dueMs === null ? 'set aside' : instantText(one.dueMs)
-  const about = [
-    ['job id', one.id],
+  const about: [string, string][] = [
+    ['id', one.id],
     ['job', one.job ?? '(not to be read)'],
     ['group', one.group ?? '- (a delayed publish: it goes to all)'],
     ['due', due],
     ['attempts failed', String(one.attempt)],
     ['error', one.error === '' ? '-' : one.error],
     ['bytes', String(one.bytes)],
-    ...one.fields.filter(([name]) => name !== 'job').map(([name, value]) => [`field ${name}`, value]),
-    ['data', one.data ?? '-'],
   ]
-  return about.map(([name = '', value = '']) => `${printable(name)}: ${printable(value)}`).join('\n')
+  const fields = [...one.fields.filter(([name]) => name !== 'job'), ['data', one.data ?? '-'] as const]
+  const fieldLines = fields.map(([name, value]) => `  ${printable(name)}: ${printable(value)}`)
+  return [...factLines(about), 'fields', ...fieldLines].join('\n')
 }
 
 function movedText({ id, places }: Rescheduled): string {

@@ -3,8 +3,9 @@ import type { GroupSettingsChange, Setting, SettingsChange, StreamSettings } fro
 import type { CliContext } from '../context.ts'
 import { exactDuration, LONGEST_AGE_MS, parseDuration } from '../duration.ts'
 import { usageError, wrongValue } from '../exit.ts'
+import { fittingTable } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
-import { jsonLine, tableLines } from '../output.ts'
+import { jsonLine } from '../output.ts'
 import { similarTo } from '../similar.ts'
 import { exactSize, parseSize } from '../size.ts'
 import { parseCount } from '../whole-number.ts'
@@ -69,7 +70,7 @@ export function registerSettings(program: Command, context: CliContext): void {
       const stand = await withInspector(context, ({ settings }) =>
         changes.length === 0 ? settings.get(stream) : settings.set(stream, change),
       )
-      context.stdout.write(json === true ? jsonLine(stand) : `${settingsLines(stand).join('\n')}\n`)
+      context.stdout.write(json === true ? jsonLine(stand) : `${settingsLines(context.stdout, stand).join('\n')}\n`)
     })
 }
 
@@ -133,14 +134,18 @@ function unknownKey(key: string): Error {
   return usageError(`unknown setting ${JSON.stringify(key.slice(0, 80))} (${hint})`)
 }
 
-function settingsLines(settings: StreamSettings): string[] {
+function settingsLines(stdout: NodeJS.WriteStream, settings: StreamSettings): string[] {
   const rows = Object.entries(STREAM_KEYS).map(([key, { kind, of }]) => row(key, of(settings), kind))
   for (const { group, leaseMs, maxDeliveries, record } of settings.groups) {
     rows.push(row(`${group}.lease`, leaseMs, GROUP_KEYS.lease))
     rows.push(row(`${group}.deliveries`, maxDeliveries, GROUP_KEYS.deliveries))
     rows.push([`${group}.record`, record.value ?? 'nothing', 'nothing', record.isSet ? 'yes' : 'no'])
   }
-  return tableLines([{ title: 'setting' }, { title: 'value' }, { title: 'default' }, { title: 'set' }], rows)
+  return fittingTable(
+    stdout,
+    [{ title: 'setting', least: 20 }, { title: 'value' }, { title: 'default' }, { title: 'set' }],
+    rows,
+  )
 }
 
 function row(key: string, setting: Setting, { show }: Kind): string[] {

@@ -52,11 +52,11 @@ export function registerStats(program: Command, context: CliContext): void {
     )
     .option('--json', 'print JSON; with --watch one line each time')
     .addHelpText('after', EXAMPLES)
-    .action((stream: string | undefined, { watch, json = false }: StatsFlags) =>
+    .action((stream: string | undefined, { watch, json = false }: StatsFlags, command: Command) =>
       withInspector(context, async (inspector) => {
         const first = await lookAt(inspector, stream)
-        if (watch === undefined) return printOnce(context, first, json)
-        await new Watch(context, inspector, { stream, json }).run(first, watch === true ? WATCH_MS : watch)
+        if (watch === undefined) return printOnce(context, first, { json, command })
+        await new Watch(context, inspector, { stream, json, command }).run(first, watch === true ? WATCH_MS : watch)
       }),
     )
 }
@@ -81,11 +81,11 @@ async function lookAt(inspector: Inspector, stream: string | undefined): Promise
   return { streams, history }
 }
 
-function printOnce(context: CliContext, seen: Seen, json: boolean): void {
+function printOnce(context: CliContext, seen: Seen, { json, command }: { json: boolean; command: Command }): void {
   if (json) context.stdout.write(documentOf(seen))
   else if (seen.streams.length === 0) context.say(NO_STREAMS)
   else context.stdout.write(`${seenLines(context, seen).join('\n')}\n`)
-  if (!json) for (const line of warningLines(seen.streams)) context.say(line)
+  if (!json) for (const line of warningLines(command, seen.streams)) context.say(line)
 }
 
 function seenLines(context: CliContext, { streams, history = [] }: Seen): string[] {
@@ -95,16 +95,22 @@ function seenLines(context: CliContext, { streams, history = [] }: Seen): string
   ]
 }
 
+interface WatchAsked {
+  readonly stream: string | undefined
+  readonly json: boolean
+  readonly command: Command
+}
+
 /** Goes on until Ctrl-C, also while Redis is away: somebody who watches wants to see it come back. */
 class Watch {
   readonly #context: CliContext
   readonly #inspector: Inspector
-  readonly #asked: { readonly stream: string | undefined; readonly json: boolean }
+  readonly #asked: WatchAsked
   #screen: Screen | undefined
   #shown: string[] = []
   #warnings: string[] = []
 
-  constructor(context: CliContext, inspector: Inspector, asked: { stream: string | undefined; json: boolean }) {
+  constructor(context: CliContext, inspector: Inspector, asked: WatchAsked) {
     this.#context = context
     this.#inspector = inspector
     this.#asked = asked
@@ -147,7 +153,7 @@ class Watch {
       return
     }
     this.#shown = seen.streams.length === 0 ? [NO_STREAMS] : seenLines(this.#context, seen)
-    this.#warnings = warningLines(seen.streams)
+    this.#warnings = warningLines(this.#asked.command, seen.streams)
     if (this.#screen === undefined) {
       this.#context.stdout.write(`${this.#shown.join('\n')}\n\n`)
       for (const line of this.#warnings) this.#context.say(line)
@@ -173,8 +179,8 @@ class Watch {
 const NO_STREAMS = `no streams yet; publish a first job with: millrace publish orders send-receipt '{"order":42}'`
 
 const COLUMNS: readonly FittingColumn[] = [
-  { title: 'stream' },
-  { title: 'group' },
+  { title: 'stream', least: 12 },
+  { title: 'group', least: 16 },
   { title: 'lag', align: 'right' },
   { title: 'lag s', align: 'right', spare: 2 },
   { title: 'pending', align: 'right' },
@@ -206,9 +212,9 @@ function delayedText({ scheduled, overdueSeconds, setAside }: ScheduledStats): s
 }
 
 /** What an operator should look at. */
-function warningLines(streams: readonly StreamStats[]): string[] {
+function warningLines(command: Command, streams: readonly StreamStats[]): string[] {
   return streams.flatMap(({ stream, paused, groups }) => [
-    ...pausedLines({ stream, paused, groups }),
+    ...pausedLines(command, { stream, paused, groups }),
     ...groups
       .filter(({ setAside }) => setAside > 0)
       .map(({ group, setAside }) =>
@@ -216,7 +222,7 @@ function warningLines(streams: readonly StreamStats[]): string[] {
           `group ${group} of ${stream}: ${plural(setAside, 'retry', 'retries')} could not be moved and ${setAside === 1 ? 'stands' : 'stand'} aside`,
         ),
       ),
-    ...abandonedLines(stream, groups),
+    ...abandonedLines(command, stream, groups),
   ])
 }
 

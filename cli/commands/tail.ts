@@ -82,7 +82,10 @@ async function tail(
       // A reader that is slower than the stream must not make us hold all of it.
       if (!context.stdout.write(line)) await drained(context.stdout, signal)
     }
-    if (count === 0 && !signal.aborted && follow !== true) context.say(`no entry of ${stream} matches`)
+    if (count === 0 && !signal.aborted && follow !== true) {
+      const isAll = job === undefined && text === undefined && where === undefined && from === undefined && lines !== 0
+      context.say(isAll ? `stream ${stream} has no entries` : `no entry of ${stream} matches`)
+    }
   })
 }
 

@@ -19,7 +19,7 @@ const EVERY_MS = 1000
 export function registerTop(program: Command, context: CliContext): void {
   program
     .command('top')
-    .description('watch streams, groups and jobs on the full screen; pause, resume and redrive')
+    .description('watch it live on the full screen; pause, resume, redrive')
     .argument('[stream]', 'begin with the groups of this stream')
     .option('--every <interval>', 'how often to look, 1s or longer (default: 1s)', (text) =>
       parseDuration('--every', text, { minMs: EVERY_MS }),

@@ -6,6 +6,7 @@ import { exactDuration, LONGEST_AGE_MS, parseDuration } from '../duration.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
 import { countText, jsonLine, momentText, plural, printable, spanText } from '../output.ts'
+import { foldedLine } from '../paragraphs.ts'
 import { Progress } from '../progress.ts'
 import { parseSize, sizeText } from '../size.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
@@ -81,7 +82,7 @@ async function trim(
       },
     })
     progress.end()
-    report(context, result, { json: flags.json === true, again: again(command, stream, flags) })
+    report(context, result, { json: flags.json === true, again: again(command, stream, flags), command })
     if (result.isInterrupted && interruption !== undefined) context.finish(exitCodeOfSignal(interruption))
   } catch (error) {
     progress.end()
@@ -98,13 +99,25 @@ async function trim(
   }
 }
 
-function report(context: CliContext, result: TrimResult, { json, again }: { json: boolean; again: string }): void {
+function report(
+  context: CliContext,
+  result: TrimResult,
+  { json, again, command }: { json: boolean; again: string; command: Command },
+): void {
   if (json) {
     context.stdout.write(jsonLine(result))
     return
   }
-  context.stdout.write(`${planLines(result).map(printable).join('\n')}\n`)
-  const { isExecuted, isInterrupted, removed, wouldRemove } = result
+  context.stdout.write(
+    `${planLines(result)
+      .flatMap((line) => foldedLine(context.stdout, printable(line)))
+      .join('\n')}\n`,
+  )
+  const { isExecuted, isInterrupted, removed, wouldRemove, watermark } = result
+  if (watermark?.replay) {
+    const { stream, id } = watermark.replay
+    context.say(`to see the replay that keeps it: ${commandLine(command, 'replays', 'show', stream, id)}`)
+  }
   if (isExecuted) context.say(`${isInterrupted ? 'interrupted: ' : ''}removed ${plural(removed, 'entry', 'entries')}`)
   else if (wouldRemove.entries === 0 && wouldRemove.isExact) context.say('there is nothing to remove')
   else context.say(`nothing was removed; to remove it: ${again}`)
@@ -139,8 +152,7 @@ function planLines({ stream, entries, bytes, oldestEntryMs, bounds, watermark, .
 
 function holderText({ id, group, replay, pending, seconds }: Watermark): string {
   if (replay !== null) {
-    const how = `millrace replays show ${replay.stream} ${replay.id}`
-    return `${id}, up to where replay ${replay.id} into ${replay.stream} has read; the oldest it keeps is of ${spanText(seconds)} ago (${how})`
+    return `${id}, up to where replay ${replay.id} into ${replay.stream} has read; the oldest it keeps is of ${spanText(seconds)} ago`
   }
   if (id === '0-0') return `${id}: group ${group} has read nothing`
   const age = `the oldest it keeps is of ${spanText(seconds)} ago`

@@ -42,8 +42,8 @@ export function registerWorkers(program: Command, context: CliContext): void {
 }
 
 const COLUMNS: readonly FittingColumn[] = [
-  { title: 'worker' },
-  { title: 'host', spare: 3 },
+  { title: 'worker', least: 20 },
+  { title: 'host', spare: 3, least: 10 },
   { title: 'pid', align: 'right', spare: 2 },
   { title: 'seen', align: 'right' },
   { title: 'busy', align: 'right' },

@@ -1,51 +1,51 @@
 import type { DeadErrorGroup, DeadField, DeadLetter, DeadLetterDetails } from '../../src/index.ts'
-import { countText, instantText, printable, tableLines, type Column } from '../output.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
+import { countText, factLines, instantText, momentText, printable } from '../output.ts'
 
 /** How dead letters are written for people and as JSON. */
 
 /** What of an error fits beside the rest of a row; `show` has all of it. */
 const ERROR_WIDTH = 100
 
-const LETTER_COLUMNS: readonly Column[] = [
-  { title: 'died' },
+const LETTER_COLUMNS: readonly FittingColumn[] = [
+  { title: 'died', spare: 1 },
   { title: 'id' },
-  { title: 'job' },
-  { title: 'reason' },
-  { title: 'attempts', align: 'right' },
-  { title: 'error' },
+  { title: 'job', least: 12 },
+  { title: 'reason', least: 8 },
+  { title: 'attempts', align: 'right', spare: 2 },
+  { title: 'error', least: 30 },
 ]
 
-export function letterLines(letters: readonly DeadLetter[]): string[] {
-  return tableLines(
-    LETTER_COLUMNS,
-    letters.map((letter) => [
-      instantText(letter.deadMs),
-      letter.id === '' ? `(${letter.deadId})` : letter.id,
-      letter.job ?? '-',
-      letter.reason,
-      attemptsText(letter),
-      clipped(errorText(letter)),
-    ]),
-  )
+export function letterLines(stdout: NodeJS.WriteStream, letters: readonly DeadLetter[], indent = ''): string[] {
+  const rows = letters.map((letter) => [
+    momentText(letter.deadMs),
+    letter.id === '' ? `(${letter.deadId})` : letter.id,
+    letter.job ?? '-',
+    letter.reason,
+    attemptsText(letter),
+    clipped(errorText(letter)),
+  ])
+  return fittingTable(stdout, LETTER_COLUMNS, rows, indent)
 }
 
-const GROUP_COLUMNS: readonly Column[] = [
+const GROUP_COLUMNS: readonly FittingColumn[] = [
   { title: 'letters', align: 'right' },
-  { title: 'reason' },
-  { title: 'first' },
-  { title: 'last' },
+  { title: 'reason', least: 8 },
+  { title: 'first', spare: 2 },
+  { title: 'last', spare: 1 },
   { title: 'example' },
-  { title: 'error' },
+  { title: 'error', least: 30 },
 ]
 
-export function errorGroupLines(groups: readonly DeadErrorGroup[]): string[] {
-  return tableLines(
+export function errorGroupLines(stdout: NodeJS.WriteStream, groups: readonly DeadErrorGroup[]): string[] {
+  return fittingTable(
+    stdout,
     GROUP_COLUMNS,
     groups.map((group) => [
       countText(group.count),
       group.reason,
-      instantText(group.firstMs),
-      instantText(group.lastMs),
+      momentText(group.firstMs),
+      momentText(group.lastMs),
       group.exampleId,
       clipped(errorText(group)),
     ]),
@@ -69,7 +69,7 @@ export function detailLines(letter: DeadLetterDetails): string[] {
   ]
   const fields = (letter.fields ?? []).map(({ name, value }) => `  ${valueText(name)}: ${valueText(value)}`)
   return [
-    ...rows.map(([name, value]) => `${name.padEnd(12)}  ${printable(value === null || value === '' ? '-' : value)}`),
+    ...factLines(rows.map(([name, value]) => [name, value === null || value === '' ? '-' : value])),
     ...(letter.stack === ''
       ? []
       : ['stack', ...letter.stack.split('\n').map((line) => `  ${printable(line).trimEnd()}`)]),

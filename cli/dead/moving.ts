@@ -3,6 +3,7 @@ import type { CliContext } from '../context.ts'
 import { exactDuration } from '../duration.ts'
 import { CliError, EXIT } from '../exit.ts'
 import { countText, jsonLine, plural, printable, spanText } from '../output.ts'
+import { foldedLine } from '../paragraphs.ts'
 import { Progress } from '../progress.ts'
 import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
 import { filterWords, nothingMatches, unknownText } from './flags.ts'
@@ -125,11 +126,14 @@ function reportPlan(context: CliContext, asked: MoveAsked, plan: DeadPlan): void
   if (asked.json) {
     context.stdout.write(jsonLine({ stream, group, ...plan, command }))
   } else {
-    const lines = [
+    const about = [
       `${plural(plan.count, 'dead letter')} of group ${group} of ${stream} would be ${PAST[verb]}`,
       `  reason  ${namesText(plan.byReason.map(({ reason, count }) => [reason, count]))}`,
       `  job     ${namesText(plan.byJob.map(({ job, count }) => [job ?? '-', count]))}`,
-      ...letterLines(plan.samples).map((line) => `  ${line}`),
+    ].map(printable)
+    const lines = [
+      ...about.flatMap((line) => foldedLine(context.stdout, line, '          ')),
+      ...letterLines(context.stdout, plan.samples, '  '),
     ]
     context.stdout.write(`${lines.join('\n')}\n`)
     context.say(`nothing was changed; to ${verb} ${plan.count === 1 ? 'it' : 'them'}: ${command}`)

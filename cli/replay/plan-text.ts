@@ -1,7 +1,10 @@
 import type { ReplayPlan, ReplaySample } from '../../src/index.ts'
 import { exactDuration } from '../duration.ts'
-import { countText, instantText, plural, printable, spanText, tableLines } from '../output.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
+import { countText, instantText, momentText, plural, printable, spanText } from '../output.ts'
+import { foldedLine } from '../paragraphs.ts'
 import { sizeText } from '../size.ts'
+import { clipped } from '../width.ts'
 import { targetText } from './asked.ts'
 import { histogramLines } from './histogram-text.ts'
 
@@ -9,19 +12,26 @@ import { histogramLines } from './histogram-text.ts'
 
 const MOST_NAMES = 10
 
-export function planLines(plan: ReplayPlan, columns: number): string[] {
+export function planLines(plan: ReplayPlan, stdout: NodeJS.WriteStream): string[] {
   const { stream, target, matches, scanned, bytes, byJob, histogram, samples, seconds } = plan
-  return [
+  const about = [
     printable(`${plural(matches, 'job')} of ${stream} would be replayed into ${targetText(target)}`),
     ...rangeLines(plan),
     `  size  ${countText(matches)} of ${plural(scanned, 'entry', 'entries')}, ${sizeText(bytes)}`,
     ...(byJob.length === 0 ? [] : [`  job   ${namesText(byJob)}`]),
     ...(matches === 0 ? [] : [`  time  ${seconds < 1 ? 'less than a second' : `about ${spanText(seconds)}`}`]),
     ...remarkLines(plan),
+  ]
+  return [
+    ...about.flatMap((line) => foldedLine(stdout, line, '        ')),
     ...(histogram === null || matches === 0
       ? []
-      : ['', `published, by ${exactDuration(histogram.widthMs)} (UTC)`, ...histogramLines(histogram, columns)]),
-    ...(samples.length === 0 ? [] : ['', ...sampleLines(samples, columns)]),
+      : [
+          '',
+          `published, by ${exactDuration(histogram.widthMs)} (UTC)`,
+          ...histogramLines(histogram, stdout.columns || 80),
+        ]),
+    ...(samples.length === 0 ? [] : ['', ...sampleLines(stdout, samples)]),
   ]
 }
 
@@ -68,18 +78,23 @@ function namesText(counted: ReplayPlan['byJob']): string {
   return [...shown, ...(others > 0 ? [`and ${plural(others, 'other')}`] : [])].join(', ')
 }
 
-/** On a narrow terminal the payload is worth more than the time, of which the id tells too. */
-function sampleLines(samples: readonly ReplaySample[], columns: number): string[] {
-  const [titles, from] = columns < WIDE ? [['id', 'job', 'data'], 1] : [['id', 'published', 'job', 'data'], 0]
+/** The id tells of the time too: of the two it is the time that gives way. */
+const SAMPLE_COLUMNS: readonly FittingColumn[] = [
+  { title: 'id' },
+  { title: 'published', spare: 1 },
+  { title: 'job', least: 12 },
+  { title: 'payload', least: 24 },
+]
+
+function sampleLines(stdout: NodeJS.WriteStream, samples: readonly ReplaySample[]): string[] {
   const rows = samples.map(({ id, job, publishedMs, payload }) => [
     id,
-    ...[instantText(publishedMs), job ?? '-', payload ?? '-'].slice(from),
+    momentText(publishedMs),
+    job ?? '-',
+    payload ?? '-',
   ])
-  const lines = tableLines(
-    titles.map((title) => ({ title })),
-    rows,
-  )
-  return lines.map((line) => (line.length > columns ? `${line.slice(0, columns - 1)}…` : line))
+  const lines = fittingTable(stdout, SAMPLE_COLUMNS, rows)
+  return stdout.isTTY ? lines : lines.map((line) => clipped(line, LONGEST_LINE))
 }
 
-const WIDE = 110
+const LONGEST_LINE = 400

@@ -1,23 +1,25 @@
 import type { Replay } from '../../src/index.ts'
-import { countText, instantText, momentText, plural, printable, tableLines, type Column } from '../output.ts'
+import { fittingTable, type FittingColumn } from '../fitting-table.ts'
+import { countText, factLines, instantText, momentText, plural } from '../output.ts'
 import { targetText } from './asked.ts'
 import { endText } from './plan-text.ts'
 
 /** How replays are written for people. */
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly FittingColumn[] = [
   { title: 'id' },
   { title: 'status' },
-  { title: 'begun' },
-  { title: 'last step' },
-  { title: 'from' },
-  { title: 'into' },
+  { title: 'begun', spare: 1 },
+  { title: 'last step', spare: 3 },
+  { title: 'from', least: 10 },
+  { title: 'into', least: 12 },
   { title: 'copied', align: 'right' },
-  { title: 'scanned', align: 'right' },
+  { title: 'scanned', align: 'right', spare: 2 },
 ]
 
-export function replayLines(replays: readonly Replay[]): string[] {
-  return tableLines(
+export function replayLines(stdout: NodeJS.WriteStream, replays: readonly Replay[]): string[] {
+  return fittingTable(
+    stdout,
     COLUMNS,
     replays.map((replay) => [
       replay.id,
@@ -60,5 +62,5 @@ export function replayDetailLines(replay: Replay): string[] {
     ['finished', replay.finishedMs === null ? null : instantText(replay.finishedMs)],
   ]
   if (replay.target.group === null) rows[3] = ['into', targetText(replay.target)]
-  return rows.flatMap(([name, value]) => (value === null ? [] : [`${name.padEnd(10)}  ${printable(value)}`]))
+  return factLines(rows.flatMap(([name, value]) => (value === null ? [] : [[name, value]])))
 }

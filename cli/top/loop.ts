@@ -4,9 +4,9 @@ import type { CliContext } from '../context.ts'
 import { codeOf, EXIT, exitCodeOf, isExpected } from '../exit.ts'
 import { countText, plural, printable } from '../output.ts'
 import { onStopSignals } from '../stop-signals.ts'
+import { whoami } from '../whoami.ts'
 import { draw, pageOf } from './draw.ts'
 import { look } from './look.ts'
-import { pauseControlOf } from './pausing.ts'
 import { firstState, type Effect, type Happening, type RedriveAsked, type Target, type TopState } from './state.ts'
 import { Terminal } from './terminal.ts'
 import { targetText, update } from './update.ts'
@@ -151,12 +151,15 @@ export class Top {
   }
 
   async #pause(verb: 'pause' | 'resume', target: Target): Promise<string> {
-    const control = pauseControlOf(this.#inspector)
-    if (control === undefined) return `this version of millrace cannot ${verb}`
-    const group = target.group === undefined ? {} : { group: target.group }
-    if (verb === 'pause') await control.pause(target.stream, { ...group, by: 'millrace top' })
-    else await control.resume(target.stream, group)
-    return `${verb}d ${targetText(target)}`
+    const { stream, group } = target
+    const options = group === undefined ? {} : { group }
+    if (verb === 'pause') {
+      await this.#inspector.pause(stream, { ...options, by: whoami() })
+      return `paused ${targetText(target)}; what runs finishes`
+    }
+    const { still } = await this.#inspector.resume(stream, options)
+    const others = still.map((one) => targetText({ stream, group: one.group ?? undefined }))
+    return `resumed ${targetText(target)}${others.length === 0 ? '' : `; ${others.join(', ')} stays paused`}`
   }
 
   /** What fails where nobody waits for it must still give the terminal back. */

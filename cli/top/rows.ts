@@ -2,7 +2,6 @@ import type { DeadLetter, GroupStats, PendingJob, StreamStats, WorkerRow } from 
 import { compactCount } from '../compact.ts'
 import { busyText, jobText, leftText, seenText } from '../job-text.ts'
 import { printable, spanText } from '../output.ts'
-import { isPaused } from './pausing.ts'
 import type { Seen } from './state.ts'
 
 /** The rows of a view: what is in them, and what the cursor knows them by. Pure. */
@@ -160,8 +159,8 @@ function workerRow(row: WorkerRow): TopRow {
   }
 }
 
-function nameText(name: string, stats: object): string {
-  return isPaused(stats) ? `${printable(name)} (paused)` : printable(name)
+function nameText(name: string, { paused }: Pick<StreamStats | GroupStats, 'paused'>): string {
+  return paused !== null ? `${printable(name)} (paused)` : printable(name)
 }
 
 function ageText(seconds: number): string {

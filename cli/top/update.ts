@@ -1,5 +1,4 @@
 import { plural } from '../output.ts'
-import { isPaused } from './pausing.ts'
 import { keysOf } from './rows.ts'
 import {
   isSameView,
@@ -188,8 +187,10 @@ export function targetText({ stream, group }: Target): string {
 
 function isTargetPaused({ seen }: TopState, { stream, group }: Target): boolean {
   if (seen === undefined) return false
-  if (seen.kind === 'streams') return isPaused(seen.streams.find((stats) => stats.stream === stream) ?? {})
-  return isPaused(seen.stats.groups.find((stats) => stats.group === group) ?? {})
+  const { streams } = seen.kind === 'streams' ? seen : { streams: [seen.stats] }
+  const stats = streams.find((each) => each.stream === stream)
+  const paused = group === undefined ? stats?.paused : stats?.groups.find((each) => each.group === group)?.paused
+  return paused !== undefined && paused !== null
 }
 
 /** Of a row that is shown, and of nothing else. */

@@ -34,7 +34,7 @@ export async function checkPlaces(client: Client, { source, target }: Asked): Pr
     throw new MillraceError(
       error.code,
       `${error.message}; to make it with a group that gets the copies: ` +
-        `millrace groups create ${target.stream} <group> --start oldest`,
+        `millrace groups create ${target.stream} main --start oldest`,
       { cause: error },
     )
   }

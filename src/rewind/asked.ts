@@ -46,7 +46,9 @@ export function checkRewind(stream: string, group: string, options: RewindOption
 
 function checkPoint(to: unknown): string {
   if (typeof to === 'number' && Number.isSafeInteger(to) && to >= 0) return to === 0 ? '0-1' : `${to}-0`
-  if (typeof to === 'string' && isEntryId(to) && to !== '0-0') return checkJobId(to)
+  // As `--from 0-0` of a replay: from the beginning on. No entry has this id.
+  if (to === '0-0') return '0-1'
+  if (typeof to === 'string' && isEntryId(to)) return checkJobId(to)
   throw new OptionError(`expected \`to\` to be ms since the epoch or an entry id, got ${shown(to)}`)
 }
 
@@ -94,7 +96,7 @@ export function notHeld(
 export function workersAlive({ stream, group }: RewindAsked, workers: number): MillraceError {
   return new MillraceError(
     'ERR_WORKERS_ALIVE',
-    `group ${group} of ${stream} has ${workers} live ${workers === 1 ? 'worker' : 'workers'}; stop them first, or force ` +
-      'the rewind: then what they run now runs once more beside that; nothing was changed',
+    `group ${group} of ${stream} has ${workers} live ${workers === 1 ? 'worker' : 'workers'}; stop them first, or use ` +
+      '`force`: then what they run now runs once more beside that; nothing was changed',
   )
 }

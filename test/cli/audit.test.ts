@@ -132,15 +132,15 @@ describe('millrace audit', () => {
     await arrange()
     await redis.client.xgroup('CREATE', 'orders', 'billing', '0')
     const { code, stderr } = await audit()
-    expect([code, stderr]).toEqual([2, 'error: expected --group to say whose jobs (there are: billing, main)\n'])
+    expect([code, stderr]).toEqual([2, 'error: expected `--group` to say whose jobs (there are: billing, main)\n'])
     expect((await audit('--group', 'main')).code).toBe(0)
     expect((await audit('--group', 'mian')).code).toBe(4)
   })
 
   test.each([
-    [['--execute'], 'expected --execute together with --repair'],
+    [['--execute'], 'expected `--execute` together with `--repair`'],
     [['--from', 'soon'], 'expected `--from` to be a time such as 10:00'],
-    [['--from', '-5m', '--to', '-10m'], 'expected `to` to be after `from`'],
+    [['--from', '-5m', '--to', '-10m'], 'expected `--to` to be after `--from`'],
   ])('%j ends with 2', async (args, message) => {
     await arrange()
     const { code, stderr } = await audit(...args)

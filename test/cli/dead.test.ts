@@ -128,7 +128,7 @@ describe('millrace dead list', () => {
   test.each([
     [['list', 'orders', 'mian'], 4, /has no group mian \(did you mean main\?\)/],
     [['list', 'order', 'main'], 4, /stream order does not exist/],
-    [['list', 'orders', 'main', '--reason', 'attempt'], 2, /expected `reason` to be one of attempts, deliveries/],
+    [['list', 'orders', 'main', '--reason', 'attempt'], 2, /expected `--reason` to be one of attempts, deliveries/],
     [['list', 'orders', 'main', '--from', 'soon'], 2, /expected `--from` to be a time such as/],
     [['list', 'orders', 'main', '--by-error', '--id', '1-0'], 2, /expected either `--id` or `--by-error`, got both/],
     [['show', 'orders', 'main', 'x'], 2, /expected `id` to be an id such as 1795245552380-0, got "x"/],

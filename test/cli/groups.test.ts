@@ -68,7 +68,9 @@ describe('millrace groups list', () => {
 
   test('of a stream without groups says so; of none ends with 4', async () => {
     await redis.client.xadd('orders', '*', 'job', 'mail')
-    expect(await groups('list', 'orders')).toEqual({ code: 0, stdout: '', stderr: 'stream orders has no group yet\n' })
+    const next = 'its first worker makes one, or: millrace groups create orders main --start oldest'
+    const stderr = `stream orders has no group yet; ${next}\n`
+    expect(await groups('list', 'orders')).toEqual({ code: 0, stdout: '', stderr })
     expect(await groups('list', 'mails')).toMatchObject({ code: 4, stdout: '' })
   })
 })

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -30,6 +30,7 @@ beforeAll(async () => {
   onEnd(() => rm(folder, { recursive: true, force: true }))
   await writeFile(join(folder, 'handlers.ts'), "export default { 'send-receipt': () => undefined }\n")
   await writeFile(join(folder, 'jobs.ndjson'), '{"job":"send-receipt","data":{"order":42}}\n')
+  await writeFile(join(folder, 'failed.txt'), '1795245552380-0\n')
   await writeFile(join(folder, 'ids.txt'), '1795245552380-0\n')
 }, 60_000)
 
@@ -55,6 +56,17 @@ test('no line of a help but a command is wider than 80 columns in a pipe, and no
   }
 })
 
+test('docs/cli.md shows what every command prints', async () => {
+  const shown = await readFile(fileURLToPath(new URL('../../docs/cli.md', import.meta.url)), 'utf8')
+  const called = shown.split('\n').filter((line) => line.startsWith('$ millrace '))
+  // The README has a picture of the demo.
+  const missing = pages.filter(
+    ({ words }) =>
+      words.join() !== 'demo' && !called.some((line) => `${line} `.startsWith(`$ millrace ${words.join(' ')} `)),
+  )
+  expect(missing.map(({ words }) => words.join(' '))).toEqual([])
+})
+
 describe('the examples', () => {
   test('are all understood as they stand: none is refused for its words', async () => {
     await redis.client.xadd('orders', '1795245552380-0', 'job', 'send-receipt', 'data', '{"order":42}')
@@ -69,10 +81,14 @@ describe('the examples', () => {
   }, 240_000)
 })
 
+const NO_COMMANDS = ['Arguments', 'Options', 'Global Options', 'Examples', 'Help']
+
 async function pagesBelow(words: readonly string[]): Promise<Page[]> {
   const { stdout: text } = await millrace([...words, '--help'], { env: { NO_COLOR: '1' } })
-  const listed = /\nCommands:\n((?: {2}.*\n?)+)/.exec(text)?.[1] ?? ''
-  const names = [...listed.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name = '']) => name).filter((name) => name !== 'help')
+  const lists = [...text.matchAll(/^([A-Z][a-z ]+):\n((?: {2}.*\n?)+)/gm)]
+  const listed = lists.filter(([, title = '']) => !NO_COMMANDS.includes(title)).map(([, , lines = '']) => lines)
+  const found = [...listed.join('').matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name = '']) => name)
+  const names = found.filter((name) => name !== 'help')
   if (names.length === 0) return [{ words, text, examples: examplesIn(text) }]
   return (await Promise.all(names.map((name) => pagesBelow([...words, name])))).flat()
 }
@@ -102,7 +118,7 @@ function outcomeOf(line: string): Promise<string | undefined> {
     child.once('exit', (code) => {
       clearTimeout(timer)
       const isRefused =
-        (code === 2 && !said.includes('nothing was changed')) ||
+        (code === 2 && !/nothing was changed|needs a terminal/.test(said)) ||
         /expected `|unknown (option|command)|too many arguments/.test(said)
       resolve(isRefused ? `${line}: ${said}` : undefined)
     })

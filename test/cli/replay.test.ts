@@ -56,7 +56,7 @@ describe('millrace replay', () => {
     const bars = lines.slice(8, lines.indexOf('', 8))
     expect(bars.length).toBeLessThanOrEqual(24)
     expect(bars[0]).toMatch(/^ {2}\d{4}-\d\d-\d\d [\d:.]+ {2}50 {2}█+$/)
-    expect(stdout).toContain(`${ids[2]}  charge  {"n":2}`)
+    expect(stdout).toMatch(new RegExp(`${ids[2]} .*charge  {"n":2}`))
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
     expect(stderr).toBe(
       `nothing was changed; to replay them: millrace replay orders --from ${ids[0]} --to ${ids[999]} --where 'data.n < 800' --group main --execute\n`,
@@ -132,12 +132,16 @@ describe('millrace replay', () => {
     [['--group', 'main'], 2, 'expected `--from` or `--ids`'],
     [['--from', '0-0'], 2, 'expected either `--group` or `--to-stream`, got neither'],
     [['--from', '0-0', '--group', 'main', '--to-stream', 'x'], 2, 'got both'],
-    [['--from', '5-0', '--to', '4-0', '--group', 'main'], 2, 'expected `to` to be after `from`'],
+    [
+      ['--from', '5-0', '--to', '4-0', '--group', 'main'],
+      2,
+      'expected `--to` to be after `--from`, got a range from 5-0 to 4-0',
+    ],
     [['--from', '0-0', '--ids', 'x', '--group', 'main'], 2, 'expected either `--ids` or `--from` and `--to`'],
     [['--ids', '/nowhere', '--group', 'main'], 2, 'cannot read the ids from /nowhere'],
-    [['--from', '0-0', '--to-stream', 'orders'], 2, 'give `group` to have one group of it run them again'],
+    [['--from', '0-0', '--to-stream', 'orders'], 2, 'give `--group` to have one group of it run them again'],
     [['--from', '0-0', '--group', 'mian'], 4, 'did you mean main?'],
-    [['--from', '0-0', '--to-stream', 'order'], 4, 'millrace groups create order <group> --start oldest'],
+    [['--from', '0-0', '--to-stream', 'order'], 4, 'millrace groups create order main --start oldest'],
     [['--from', '0-0', '--group', 'main', '--job', 'none'], 4, 'no job of orders matches'],
     [['--from', '0-0', '--group', 'main', '--job', 'none', '--execute'], 4, 'no job of orders matches'],
     [['--from', '0-0', '--group', 'main', '--rate', '0'], 2, 'expected `--rate` to be a positive integer'],

@@ -29,7 +29,7 @@ describe('millrace scheduled list', () => {
     const bytes = expect.stringMatching(/^\d+$/) as string
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(rowsOf(stdout)).toEqual([
-      ['job id', 'job', 'group', 'due', 'attempt', 'bytes', 'error'],
+      ['id', 'job', 'group', 'due', 'attempt', 'bytes', 'error'],
       ['1-0', 'mail', 'main', 'now', '3', bytes, 'Error: no'],
       [delayed, 'mail', '-', 'in 2h', '0', bytes, '-'],
       ['2-0', '(not to be read)', 'main', 'set aside', '0', '1', '-'],
@@ -55,7 +55,9 @@ describe('millrace scheduled list', () => {
       })),
       next: expect.any(String) as string,
     })
-    expect((await scheduled('list', 'orders', '--limit', '2')).stderr).toBe(`there are more: --after ${first.next}\n`)
+    expect((await scheduled('list', 'orders', '--limit', '2')).stderr).toBe(
+      `there are more: millrace scheduled list orders --limit 2 --after ${first.next}\n`,
+    )
     const rest = await scheduled('list', 'orders', '--after', first.next, '--json')
     expect(JSON.parse(rest.stdout)).toMatchObject({ jobs: [{ id: '3-0' }], next: null })
   })
@@ -79,7 +81,7 @@ describe('millrace scheduled list', () => {
 
   test.each([
     [['--limit', '0'], /`--limit` to be a positive integer up to 1000/],
-    [['--after', 'x'], /`after` to be what the page before gave/],
+    [['--after', 'x'], /`--after` to be what the page before gave/],
   ])('refuses %j', async (args, message) => {
     const { code, stderr } = await scheduled('list', 'orders', ...args)
     expect(code).toBe(2)
@@ -100,14 +102,14 @@ describe('millrace scheduled show', () => {
     })
     const { stdout } = await scheduled('show', 'orders', '7-0')
     for (const line of [
-      'job id: 7-0',
-      'job: mail',
-      'group: main',
-      'due: 1970-01-01T00:00:05.000Z',
-      'attempts failed: 2',
-      'error: Error: no',
-      'field first-failed: 7',
-      'data: {"order":42}',
+      'id               7-0',
+      'job              mail',
+      'group            main',
+      'due              1970-01-01T00:00:05.000Z',
+      'attempts failed  2',
+      'error            Error: no',
+      '  first-failed: 7',
+      '  data: {"order":42}',
     ]) {
       expect(stdout.split('\n')).toContain(line)
     }

@@ -99,7 +99,7 @@ describe('millrace settings', () => {
     ['nothing=5', 'unknown setting "nothing" (there are: retention.age, '],
     ['retention.age', 'expected a change such as retention.age=48h, got "retention.age"'],
     ['=5', 'expected a change such as retention.age=48h'],
-    ['retention.age=0s', 'expected `retention.age` to be a duration of 1000ms or more'],
+    ['retention.age=0s', 'expected `retention.age` to be a duration of 1s or more such as 1s, 2m or 1h'],
     ['retention.bytes=0', 'expected `retention.bytes` to be a size'],
     ['retention.bytes=2GX', 'expected `retention.bytes` to be a size'],
     ['retention.entries=0', 'expected `retention.entries` to be a positive integer'],

@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { draw } from '../../cli/top/draw.ts'
 import { keysIn, keysOfRest } from '../../cli/top/keys.ts'
-import { pauseControlOf } from '../../cli/top/pausing.ts'
 import { firstState, type Effect, type Happening, type Seen, type TopState } from '../../cli/top/state.ts'
 import { update } from '../../cli/top/update.ts'
 import { widthOf } from '../../cli/width.ts'
@@ -179,12 +178,6 @@ describe('changing something in top', () => {
     expect(after(inStreams('orders'), 'r').effects).toEqual([])
     expect(after(inStreams('orders'), 'r').state.message).toContain('open a stream first')
   })
-
-  test('knows an inspector that cannot pause', () => {
-    expect(pauseControlOf({})).toBeUndefined()
-    const control = { pause: async () => {}, resume: async () => {} }
-    expect(pauseControlOf(control)).toBe(control)
-  })
 })
 
 describe('the screen of top', () => {
@@ -349,6 +342,22 @@ describe.skipIf(!hasTerminals)('millrace top on a terminal', () => {
     await eventually(() => expect(top.screen[1]).toBe('0 streams'))
     await server.kill()
     top.press('\x03')
+    await expectRestored(top)
+  })
+
+  test('pauses and resumes the group under the cursor when it is told to', async () => {
+    await arrange()
+    const top = inTerminal(['top', 'orders'], redis.url)
+    await eventually(() => expect(top.screen.some((line) => line.startsWith('> main '))).toBe(true))
+    top.press('py')
+    await eventually(() => expect(top.screen.some((line) => line.startsWith('> main (paused)'))).toBe(true))
+    expect(top.screen.at(-1)).toContain('paused group main of orders; what runs finishes')
+    top.press('p')
+    await eventually(() => expect(top.screen.at(-1)).toContain('resume group main of orders? y/n'))
+    top.press('y')
+    await eventually(() => expect(top.screen.at(-1)).toContain('resumed group main of orders'))
+    await eventually(() => expect(top.screen.join()).not.toContain('(paused)'))
+    top.press('q')
     await expectRestored(top)
   })
 

@@ -62,11 +62,11 @@ describe('millrace trim', () => {
       'x raaaaaaaa',
       `${ids[2]} 5`,
     )
-    const { stdout } = await trim('--max-age', '0s', '--execute')
+    const { stdout, stderr } = await trim('--max-age', '0s', '--execute')
     expect(stdout).toContain(
       `watermark: ${ids[4]}, up to where replay rk3m7q2ab into copies has read; the oldest it keeps is`,
     )
-    expect(stdout).toContain('(millrace replays show copies rk3m7q2ab)')
+    expect(stderr).toContain('to see the replay that keeps it: millrace replays show copies rk3m7q2ab\n')
     expect(stdout).toContain('settled by every group: 4; to be removed of these: 4')
     expect(await redis.client.xlen('orders')).toBe(6)
   })
