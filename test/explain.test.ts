@@ -198,7 +198,7 @@ describe('a job that failed', () => {
     expect(attempt).toBe(1)
     expect(dueMs).toBeGreaterThan(await serverMs(redis.client))
     expect(told.text).toMatch(
-      /^Scheduled for attempt 2, \d{4}-.+ UTC \(in \d+m\), after the error "TypeError: no such \[31maddress at all/,
+      /^Scheduled for attempt 2, \d{4}-.+Z \(in \d+m\), after the error "TypeError: no such \[31maddress at all/,
     )
     expect(told.text).not.toMatch(/\p{Cc}.*\p{Cc}/u)
     expect(told.commands).toEqual([`scheduled promote orders ${id} --group main`])
@@ -216,7 +216,7 @@ describe('a job that failed', () => {
     await redis.client.xack('orders', 'main', id)
     await schedule(redis.client, { id, group: 'main', due: 1000, attempt: 4, error: 'Error: away' })
     const told = await explainOne(id)
-    expect(told.text).toMatch(/^Attempt 5 was due 1970-01-01 00:00:01 UTC .* after the error "Error: away"/)
+    expect(told.text).toMatch(/^Attempt 5 was due 1970-01-01T00:00:01Z .* after the error "Error: away"/)
   })
 
   test('is dead for a reason, and the command that redrives it is told', async () => {
@@ -247,7 +247,7 @@ describe('a settled job', () => {
     })
     expect(stateAt(told, 'settled')).toMatchObject({ evidence: 'certain', atMs: null, counts: { completed: 1 } })
     expect(told.text).toMatch(
-      /^Settled: completed, being the only settled job that is counted of the minute \d{4}-.* UTC\.$/,
+      /^Settled: completed, being the only settled job that is counted of the minute \d{4}-.*Z\.$/,
     )
     await worker.stop()
     const { hour, minute } = tallySlot(id)

@@ -2,17 +2,17 @@
 
 const LAST_DATE_MS = 253_402_300_799_999
 
-/** `2026-11-21 10:00:00 UTC (5m ago)`: when it was, and how long that is from now. */
+/** `2026-11-21T10:00:00Z (5m ago)`: when it was, and how long that is from now. */
 export function whenText(ms: number, nowMs: number): string {
   if (!(ms >= 0 && ms <= LAST_DATE_MS)) return `at ${ms} ms`
   const away = ms > nowMs ? `in ${spanText(ms - nowMs)}` : `${spanText(nowMs - ms)} ago`
-  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC (${away})`
+  return `${new Date(ms).toISOString().slice(0, 19)}Z (${away})`
 }
 
-/** `2026-11-21 10:00 UTC`: a minute of the tallies. */
+/** `2026-11-21T10:00Z`: a minute of the tallies. */
 export function minuteText(ms: number): string {
   if (!(ms >= 0 && ms <= LAST_DATE_MS)) return `minute ${Math.floor(ms / 60_000)}`
-  return `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+  return `${new Date(ms).toISOString().slice(0, 16)}Z`
 }
 
 /** 0.4s, 12s, 5m, 3h, 2d. */

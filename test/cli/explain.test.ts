@@ -24,7 +24,7 @@ describe('millrace explain', () => {
     expect([code, stderr]).toEqual([0, ''])
     const lines = stdout.split('\n')
     expect(lines[0]).toBe(`job ${id} of orders`)
-    expect(lines[1]).toMatch(/^ {2}Job "mail", 7 bytes of payload, published \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/)
+    expect(lines[1]).toMatch(/^ {2}Job "mail", 7 bytes of payload, published \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/)
     expect(stdout).toContain('\n\ngroup billing: not delivered\n  Not yet delivered: it is the next one')
     expect(stdout).toContain('\n\ngroup main: settled\n  Settled: completed, being the only settled job')
     expect(stdout).toMatch(/\n {4}\$ millrace stats orders\n/)
@@ -78,7 +78,7 @@ describe('millrace explain', () => {
     expect(code).toBe(0)
     expect(stdout).not.toMatch(/[^\n\P{C}]/u)
     expect(stdout).toContain('payload: "a [2Jb 31mc d"')
-    expect(stdout).toContain('The group is paused since 1970-01-01 00:00:00 UTC')
+    expect(stdout).toContain('The group is paused since 1970-01-01T00:00:00Z')
   })
 
   test('refuses what is no id, no stream and no group, with what may have been meant', async () => {

@@ -13,7 +13,7 @@ import { millrace } from './run.ts'
 const redis = withRedis()
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 /** Those that go on until they are told to end are told so after this long; by then they would have refused their words. */
-const PATIENCE_MS = 4000
+const PATIENCE_MS = 3000
 
 interface Page {
   readonly words: readonly string[]
@@ -73,8 +73,8 @@ describe('the examples', () => {
     await redis.client.xgroup('CREATE', 'orders', 'main', '0')
     const lines = [...new Set(pages.flatMap(({ examples }) => examples))].filter((line) => !line.includes('demo'))
     const refused: string[] = []
-    for (let from = 0; from < lines.length; from += 4) {
-      const outcomes = await Promise.all(lines.slice(from, from + 4).map(outcomeOf))
+    for (let from = 0; from < lines.length; from += 6) {
+      const outcomes = await Promise.all(lines.slice(from, from + 6).map(outcomeOf))
       refused.push(...outcomes.filter((outcome) => outcome !== undefined))
     }
     expect(refused).toEqual([])
