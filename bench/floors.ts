@@ -50,7 +50,7 @@ export const FLOORS: readonly Floor[] = [
   floor('redrive all, to BullMQ', { measure: 'dead-redrive', figure: 'redrivenPerSecond' }, 'bullmq', 1),
   own('dry run of a replay, entries/s', 'dryRunPerSecond', 'at least', 100_000),
   own('dry run of a replay filtered by payload, entries/s', 'wherePerSecond', 'at least', 100_000),
-  own('entries asked for in a call', 'entriesPerCall', 'at most', 500),
+  own('entries a call of a dry run', 'entriesPerCall', 'at most', 500),
   own('replay into a group, jobs/s', 'replayPerSecond', 'at least', 30_000),
   own('replay at a given rate, off by %', 'paceError', 'at most', 5),
   own('stats, 2 million entries to 2 thousand', 'statsRatio', 'at most', 1.5),
