@@ -9,7 +9,8 @@ import { redriveDeadLetters } from '../../src/redis/scripts/dead.ts'
 import type { Script } from '../../src/redis/scripts/script.ts'
 import { promoteNow } from '../../src/redis/scheduling.ts'
 import { onEnd } from '../helpers/cleanup.ts'
-import { eventually } from '../helpers/eventually.ts'
+import { buryMany, DEAD, makeGroup, REDELIVERY, redelivered } from '../helpers/dead.ts'
+import { eventually, waitFor } from '../helpers/eventually.ts'
 import { startProgram } from '../helpers/program.ts'
 import { startProxy, type Match } from '../helpers/proxy.ts'
 import { withRedis } from '../helpers/redis.ts'
@@ -122,6 +123,38 @@ describe('millrace dead redrive', () => {
     expect(await redis.client.xlen(redeliveryKey('orders', 'main'))).toBeLessThanOrEqual(JOBS)
     expect(await pending(redis.client, redeliveryKey('orders', 'main'))).toEqual([])
     expect((await run(redrive)).code).toBe(4)
+  }, 180_000)
+})
+
+describe('millrace dead redrive without a worker', () => {
+  test('killed at twenty points and asked again each time gives each letter back once, in the order of their deaths', async () => {
+    await makeGroup(redis.client)
+    const ids = await buryMany(redis.client, 10_000)
+    const redrive = ['dead', 'redrive', 'orders', 'main', '--rate', String(10 * DEAD_BATCH), '--execute']
+    const moved = async () => (await redelivered(redis.client)).map(({ fields }) => fields['id'])
+    let redriven = 0
+    for (const n of [1, 2, 3, 4, 5]) {
+      for (const moment of MOMENTS) {
+        await killAt(redrive, redriveDeadLetters, [moment, n])
+        redriven += (moment === 'before' ? n - 1 : n) * DEAD_BATCH
+        expect(await moved()).toEqual(ids.slice(0, redriven))
+      }
+    }
+    // The others wherever it happens to be when so many are back, by a row of numbers that is always the same.
+    let state = 20_261_121
+    for (let kills = 0; kills < 10; kills++) {
+      state = (state * 48_271) % 2_147_483_647
+      const at = (await moved()).length + 1 + (state % (2 * DEAD_BATCH))
+      const program = startProgram(redrive, { env: { MILLRACE_REDIS_URL: redis.url } })
+      await waitFor(async () => (await redis.client.xlen(REDELIVERY)) >= at, { intervalMs: 1, what: `${at} jobs` })
+      program.signal('SIGKILL')
+      await program.exited
+      const back = await moved()
+      expect(back).toEqual(ids.slice(0, back.length))
+    }
+    const { code } = await run(['dead', 'redrive', 'orders', 'main', '--execute'])
+    expect([code, await moved(), await redis.client.xlen(DEAD)]).toEqual([0, ids, 0])
+    expect(await tally(redis.client)).toEqual({ redriven: ids.length })
   }, 180_000)
 })
 
