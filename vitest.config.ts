@@ -8,7 +8,7 @@ export default defineConfig({
     pool: 'forks',
     execArgv: ['--import', new URL('test/helpers/typescript.js', import.meta.url).href],
     // Each file may run a Redis, workers and child processes: more at once would measure the machine, not the code.
-    maxWorkers: 2,
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },
