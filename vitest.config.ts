@@ -7,7 +7,7 @@ export default defineConfig({
     // lets those threads run our TypeScript; they inherit it.
     pool: 'forks',
     execArgv: ['--import', new URL('test/helpers/typescript.js', import.meta.url).href],
-    // Each file may run a Redis, workers and child processes: more at once would measure the machine, not the code.
+    // Each file may run a Redis, workers and child processes, and most of its time it waits for them: three keep two cores busy.
     maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 120_000,
