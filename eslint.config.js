@@ -29,7 +29,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/**/*.ts', 'cli/**/*.ts', 'bench/**/*.ts', 'scripts/**/*.ts'],
+    files: ['src/**/*.ts', 'cli/**/*.ts', 'bench/**/*.ts', 'scripts/**/*.ts', 'grafana/**/*.ts'],
     rules: { ...sizeLimits, 'no-console': 'error' },
   },
   { files: ['test/fixtures/**', '*.config.*', 'examples/**'], rules: { 'no-restricted-syntax': 'off' } },
