@@ -1,8 +1,8 @@
 import { Asking } from './asking.ts'
 import { monotonicMs } from './clock.ts'
-import { messageOf, OptionError } from './errors.ts'
+import { OptionError } from './errors.ts'
 import { resolveLogger, type Logger } from './logger.ts'
-import { Collector, COLLECTORS, type CollectorName } from './metrics/collector.ts'
+import { Collector, COLLECTORS, type CollectorName, type Fault } from './metrics/collector.ts'
 import { READING_METRICS, SERVER_METRICS, type ReadingState } from './metrics/exporter-metrics.ts'
 import { GROUP_METRICS } from './metrics/group-metrics.ts'
 import { attach, checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
@@ -38,6 +38,8 @@ const KEEP_MS = 5000
 const KEEP_LONG_MS = 30_000
 /** Scrapers wait 10 s by default; a Redis that does not answer must not cost them everything else. */
 const PATIENCE_MS = 2000
+/** Shorter, so that what is said of a Redis that cannot be reached is where it was looked for, and why. */
+const REACH_MS = 1500
 
 /**
  * Lag, pending, workers and dead letters of streams as metrics of a registry, read from Redis when somebody scrapes. One a
@@ -50,6 +52,7 @@ const PATIENCE_MS = 2000
  */
 export class StreamMetrics {
   readonly #asking: Asking
+  readonly #logger: Logger
   readonly #reader: StreamReader
   readonly #streams: Collector<StreamsTold>
   readonly #server: Collector<ServerFacts>
@@ -71,22 +74,17 @@ export class StreamMetrics {
       throw new OptionError('expected `registry` to be a Registry of prom-client, got undefined')
     const maxStreams = wholeNumber('maxStreams', options.maxStreams, { or: 500, max: 5000 })
     const streams = checkStreams(options.streams, maxStreams)
-    const logger = resolveLogger(options.logger)
+    const logger = (this.#logger = resolveLogger(options.logger))
     const hasConsumers = flag('consumers', options.consumers)
     const hasMemory = flag('memory', options.memory)
-    this.#asking = new Asking({
-      ...(options.redis === undefined ? {} : { redis: options.redis }),
-      ...(options.logger === undefined ? {} : { logger: options.logger }),
-    })
+    const { redis } = options
+    this.#asking = new Asking({ ...(redis === undefined ? {} : { redis }), logger }, REACH_MS)
     this.#reader = new StreamReader(streams, maxStreams, logger)
-    const onFault = (collector: CollectorName, fault: unknown) => {
-      if (!this.#isClosed) logger.warn({ collector, fault: messageOf(fault) }, CANNOT_READ[collector])
-    }
-    this.#streams = new Collector('streams', 0, onFault)
-    this.#server = new Collector('redis', KEEP_LONG_MS, onFault)
-    this.#stuck = new Collector('stuck', KEEP_LONG_MS, onFault)
-    this.#consumers = hasConsumers ? new Collector('consumers', 0, onFault) : undefined
-    this.#memory = hasMemory ? new Collector('memory', KEEP_LONG_MS, onFault) : undefined
+    this.#streams = new Collector('streams', 0)
+    this.#server = new Collector('redis', KEEP_LONG_MS)
+    this.#stuck = new Collector('stuck', KEEP_LONG_MS)
+    this.#consumers = hasConsumers ? new Collector('consumers', 0) : undefined
+    this.#memory = hasMemory ? new Collector('memory', KEEP_LONG_MS) : undefined
     attach(registry, this, GROUP_METRICS, () => this.#read().then(() => this.#told))
     attach(registry, this, SERVER_METRICS, () => this.#read().then(() => this.#facts))
     attach(registry, this, READING_METRICS, () => this.#read().then(() => [this.#stateNow()]))
@@ -131,14 +129,18 @@ export class StreamMetrics {
   async #readNow(): Promise<void> {
     const untilMs = monotonicMs() + PATIENCE_MS
     const hadServer = this.#server.told !== undefined
-    await Promise.all([
+    const faults = await Promise.all([
       this.#streams.run(() => this.#ask('streams', (client) => this.#reader.read(client)), untilMs),
       this.#server.run(() => this.#ask('server', readServer), untilMs),
     ])
+    this.#say(faults)
     const told = this.#streams.told
     if (told === undefined) {
       // Nothing that is told may be older than the time when Redis last told anything.
-      if (hadServer) this.#server.forget()
+      if (hadServer) {
+        this.#server.forget()
+        this.#say([await this.#server.run(() => this.#ask('server', readServer), untilMs)])
+      }
       for (const collector of this.#further()) collector.forget()
       this.#state = { ...OUT, lastSuccessMs: this.#state.lastSuccessMs }
       this.#told = []
@@ -153,11 +155,23 @@ export class StreamMetrics {
   }
 
   async #readFurther({ streams }: StreamsTold, untilMs: number): Promise<void> {
-    await Promise.all([
+    const faults = await Promise.all([
       this.#stuck.run(() => this.#ask('stuck jobs', (client) => stuckOf(client, streams)), untilMs),
       this.#consumers?.run(() => this.#ask('consumers', (client) => consumersOf(client, streams)), untilMs),
       this.#memory?.run(() => this.#ask('memory of streams', (client) => memoryOf(client, streams)), untilMs),
     ])
+    this.#say(faults)
+  }
+
+  /** Once, until it reads again. A Redis that is away fails them all alike. */
+  #say(faults: readonly (Fault | undefined)[]): void {
+    if (this.#isClosed) return
+    const said = new Set<string>()
+    for (const fault of faults) {
+      if (fault === undefined || said.has(fault.kind)) continue
+      said.add(fault.kind)
+      this.#logger.warn({ collector: fault.collector, fault: fault.text }, CANNOT_READ[fault.collector])
+    }
   }
 
   #furtherTold() {

@@ -33,12 +33,12 @@ export const GROUP_METRICS: readonly Metric<StreamTold>[] = [
   ),
   perStream(
     'millrace_stream_scheduled_overdue_jobs',
-    'Those of them that are due now and not moved to the stream yet, without those set aside.',
+    'Delayed publishes that are due now and not moved to the stream yet, without those set aside.',
     ({ scheduled }) => scheduled.overdueJobs,
   ),
   perStream(
     'millrace_stream_scheduled_next_due_timestamp_seconds',
-    'When the next of them is due; no series while none waits.',
+    'When the next delayed publish is due; no series while none waits.',
     ({ scheduled }) => nextDueSeconds(scheduled),
   ),
   perStream(
@@ -155,12 +155,12 @@ export const GROUP_METRICS: readonly Metric<StreamTold>[] = [
   ),
   perConsumer(
     'millrace_consumer_pending_jobs',
-    'Entries that the consumer holds, on the stream and the redelivery stream; the 50 that hold the most, only where asked for.',
+    'Entries that the consumer holds, on the stream and the redelivery stream; of the 50 that hold the most, only where asked for.',
     ({ pending }) => pending,
   ),
   perConsumer(
     'millrace_consumer_last_seen_timestamp_seconds',
-    'When the consumer last asked Redis for something, by the time of Redis; as above.',
+    'When the consumer last asked Redis for something, by the time of Redis; of the 50 that hold the most, only where asked for.',
     ({ lastSeenMs }) => lastSeenMs / 1000,
   ),
 ]

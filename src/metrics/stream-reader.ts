@@ -64,7 +64,7 @@ export class StreamReader {
     }
     const streams = found.filter((told) => told !== undefined)
     // That it may not ask at all, or that a proxy answers for the server, is the fault of no stream.
-    if (streams.length === 0 && leftOut.error > 0) throw round.fault
+    if (streams.length === 0 && leftOut.error > 0 && round.fault !== undefined) throw round.fault
     if (more > 0) this.#warnOnce('', { most: this.#maxStreams }, 'there are more streams than metrics tell of')
     if (round.room <= 0) {
       this.#warnOnce('', { most: MOST_GROUPS_IN_ALL }, 'there are more groups than metrics tell of: some are left out')

@@ -152,13 +152,18 @@ export const countStuck = script(
   local id, most = ARGV[1], tonumber(ARGV[2])
   local set = redis.call('HGET', KEYS[2], 'group:' .. id .. ':leaseMs')
   local idleMs = tonumber(ARGV[3]) * (tonumber(set or ARGV[4]) or tonumber(ARGV[4]))
+  local name = id
+  if not isPlain(id) then
+    local group = groupById(KEYS[1], id)
+    if not group then return 0 end
+    name = group.name
+  end
   local count = 0
   for _, key in ipairs({KEYS[1], KEYS[3]}) do
-    local group = groupById(key, id)
-    if group and group.pending > 0 then
-      for _, row in ipairs(redis.call('XPENDING', key, group.name, '-', '+', most)) do
-        if row[3] >= idleMs then count = count + 1 end
-      end
+    local rows = redis.pcall('XPENDING', key, name, '-', '+', most)
+    if rows.err and not rows.err:find('^-?NOGROUP') then return rows end
+    for _, row in ipairs(rows) do
+      if row[3] >= idleMs then count = count + 1 end
     end
   end
   return count`,
