@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { Redis } from 'ioredis'
 import { Registry } from 'prom-client'
 import { freePort } from '../../cli/free-port.ts'
-import { Inspector, Producer, StreamMetrics } from '../../src/index.ts'
+import { Inspector, Producer, StreamMetrics, Worker, type Job } from '../../src/index.ts'
 import { onEnd } from './cleanup.ts'
 import { eventually } from './eventually.ts'
 import { startProgram, type Program } from './program.ts'
@@ -43,6 +43,8 @@ export const COUNTED = {
   gone: GONE,
   /** A delayed publish and a retry of which only the id is there. */
   setAside: 2,
+  /** By a worker that was stopped in the middle of a job. */
+  handedBack: 1,
   /** Retries that wait for an hour. */
   scheduled: PUBLISHED.later,
   replaced: 1,
@@ -79,6 +81,7 @@ export async function deploy(url: string, client: Redis): Promise<Deployment> {
       await inspector.groups.create('orders', 'main', { startAt: 'oldest' })
       await publishAll(client, producer, inspector)
       await startExporter(url, exporterPort)
+      await stopInTheMiddle(url, producer, registry)
       pool = startPool(url, poolPort)
       await pool.said(/^ready$/)
     },
@@ -136,6 +139,23 @@ async function publishAll(client: Redis, producer: Producer, inspector: Inspecto
   for (let n = 0; n < DELAYED; n++) published.push(publish('plain', n, 300))
   const ids = (await Promise.all(published)).filter(({ name }) => name === 'dropped').map(({ id }) => id)
   for (const id of ids) await inspector.cancel('orders', id)
+}
+
+/** A service that has a worker of its own, which is stopped while a job runs. */
+async function stopInTheMiddle(url: string, producer: Producer, registry: Registry): Promise<void> {
+  let begun = () => {}
+  const running = new Promise<void>((resolve) => (begun = resolve))
+  const unended = async (_data: unknown, job: Job) => {
+    begun()
+    await new Promise((resolve) => job.signal.addEventListener('abort', resolve))
+    throw new Error('stopped')
+  }
+  const worker = new Worker({ redis: url, stream: 'mails', handlers: { unended }, registry, logger: false })
+  onEnd(async () => void (await worker.stop({ drainMs: 0 })))
+  await worker.start()
+  await producer.publish('unended', null, { stream: 'mails' })
+  await running
+  await worker.stop({ drainMs: 0 })
 }
 
 function startPool(url: string, port: number): Program {
