@@ -15,7 +15,7 @@ export const budgets: RowSpec = {
       ],
       links: [
         look('Why do they die?', 'stream', 'Dead by reason'),
-        runbook('What to do?', 'MillraceFailureBudgetBurnFast'),
+        runbook('What to do?', 'MillraceSuccessBudgetBurnFast'),
       ],
     }),
     series('Lateness burns', 'none', {
@@ -28,7 +28,7 @@ export const budgets: RowSpec = {
       ],
       links: [
         look('How long do they wait?', 'stream', 'Wait'),
-        runbook('What to do?', 'MillraceLatenessBudgetBurnFast'),
+        runbook('What to do?', 'MillraceFreshnessBudgetBurnFast'),
       ],
     }),
   ],

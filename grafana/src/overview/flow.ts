@@ -48,7 +48,7 @@ export const flow: RowSpec = {
         'Jobs that failed for good and wait for somebody to look. Any is work not done. `millrace dead list` shows why, `millrace dead redrive` runs them again.',
       queries: [{ expr: `sum(${ofGroups('millrace_dead_letter_entries')})`, legend: 'dead letters' }],
       colours: [[1, 'orange']],
-      links: [look('Of which group?', 'stream', 'Dead letters'), runbook('What to do?', 'MillraceDeadLettersGrowing')],
+      links: [look('Of which group?', 'stream', 'Dead letters'), runbook('What to do?', 'MillraceDeadLetterGrowing')],
     }),
     stat('Workers', 'short', {
       description: 'Workers heard of in the last 5 s. None while jobs wait means that nothing will be done.',

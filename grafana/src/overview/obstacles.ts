@@ -18,7 +18,7 @@ export const obstacles: RowSpec = {
         'Groups that begin no jobs because somebody paused them or their stream. `millrace groups list` says who and why, `millrace resume` ends it.',
       queries: [{ expr: `sum(${ofGroups('millrace_group_paused')})`, legend: 'paused' }],
       colours: [[1, 'orange']],
-      links: [look('Which?', 'stream', 'Paused')],
+      links: [look('Which?', 'stream', 'Paused'), runbook('What to do?', 'MillraceGroupPausedLong')],
     }),
     stat('Overdue', 's', {
       width: 4,
@@ -31,7 +31,7 @@ export const obstacles: RowSpec = {
         },
         { expr: 'max(millrace:overdue_seconds:threshold)', legend: 'threshold', isThreshold: true },
       ],
-      links: [look('Of which stream?', 'stream', 'Overdue'), runbook('What to do?', 'MillraceScheduledOverdue')],
+      links: [look('Of which stream?', 'stream', 'Overdue'), runbook('What to do?', 'MillraceSchedulerStuck')],
     }),
     stat('Unsafe Redis settings', 'short', {
       width: 4,
@@ -47,7 +47,7 @@ export const obstacles: RowSpec = {
         'Groups whose lag in jobs Redis does not know, as after an entry ahead of them was deleted. Their lag in seconds is known all the same. It comes back by itself when they have caught up.',
       queries: [{ expr: `sum(1 - ${ofGroups('millrace_group_lag_known')})`, legend: 'unknown' }],
       colours: [[1, 'orange']],
-      links: [look('How late are they?', 'overview', 'Lag')],
+      links: [look('How late are they?', 'overview', 'Lag'), runbook('What to do?', 'MillraceLagUnknown')],
     }),
     stat('Exporter', 'none', {
       width: 4,

@@ -79,7 +79,7 @@ export const redis: RowSpec = {
         { expr: 'max(millrace_exporter_streams)', legend: 'told of' },
         { expr: 'max by (reason) (millrace_exporter_left_out_streams)', legend: 'left out: {{reason}}' },
       ],
-      links: [runbook('What to do?', 'MillraceStreamsLeftOut'), look('Which are seen?', 'overview', 'Groups')],
+      links: [runbook('What to do?', 'MillraceExporterLeavesOut'), look('Which are seen?', 'overview', 'Groups')],
     }),
     {
       kind: 'table',

@@ -62,7 +62,7 @@ export const backlog: RowSpec = {
           legend: '{{source}}',
         },
         {
-          expr: `max by (stream, group) (deriv(millrace_group_entries_read{stream=~"$stream", group=~"$group"}[5m]))`,
+          expr: `max by (stream, group) (deriv(millrace_group_entries_read{stream=~"$stream", group=~"$group"}[$__rate_interval]))`,
           legend: `${OF_GROUP} read, by Redis`,
         },
       ],
@@ -83,14 +83,17 @@ export const backlog: RowSpec = {
         { expr: ofGroups('millrace_group_paused'), legend: OF_GROUP },
         { expr: ofStreams('millrace_stream_paused'), legend: '{{stream}} as a whole' },
       ],
-      links: [look('What waits meanwhile?', 'stream', 'Ready jobs')],
+      links: [look('What waits meanwhile?', 'stream', 'Ready jobs'), runbook('What to do?', 'MillraceGroupPausedLong')],
     }),
     series('Is the lag known?', 'none', {
       width: 8,
       description:
         '0 while Redis does not know how many jobs wait: an entry ahead of the group was deleted. The age is known all the same. It is known again when the group has caught up.',
       queries: [{ expr: ofGroups('millrace_group_lag_known'), legend: OF_GROUP }],
-      links: [look('How old is the oldest?', 'stream', 'Age of the oldest')],
+      links: [
+        look('How old is the oldest?', 'stream', 'Age of the oldest'),
+        runbook('What to do?', 'MillraceLagUnknown'),
+      ],
     }),
   ],
 }
@@ -106,7 +109,7 @@ export const outcomes: RowSpec = {
       queries: [{ expr: `sum by (result) (${rate(worker('millrace_finished_jobs_total'))})`, legend: '{{result}}' }],
       links: [
         look('Why are they dead?', 'stream', 'Dead by reason'),
-        runbook('What to do?', 'MillraceFailureBudgetBurnFast'),
+        runbook('What to do?', 'MillraceSuccessBudgetBurnFast'),
       ],
     }),
     series('Runs by outcome', 'ops', {
@@ -154,7 +157,7 @@ export const outcomes: RowSpec = {
       queries: [{ expr: `sum by (reason) (${increase(worker('millrace_dead_jobs_total'))})`, legend: '{{reason}}' }],
       links: [
         look('How many lie there?', 'stream', 'Dead letters'),
-        runbook('What to do?', 'MillraceDeadLettersGrowing'),
+        runbook('What to do?', 'MillraceDeadLetterGrowing'),
       ],
     }),
   ],

@@ -14,7 +14,7 @@ export const kept: RowSpec = {
       queries: [{ expr: ofGroups('millrace_dead_letter_entries'), legend: OF_GROUP }],
       links: [
         look('Why did they die?', 'stream', 'Dead by reason'),
-        runbook('What to do?', 'MillraceDeadLettersGrowing'),
+        runbook('What to do?', 'MillraceDeadLetterGrowing'),
       ],
     }),
     series('Oldest dead letter', 's', {
@@ -38,7 +38,7 @@ export const kept: RowSpec = {
           legend: `${OF_GROUP} missing`,
         },
       ],
-      links: [look('Is Redis safe?', 'overview', 'Redis safety'), runbook('What to do?', 'MillraceJobsMissing')],
+      links: [look('Is Redis safe?', 'overview', 'Redis safety'), runbook('What to do?', 'MillraceUnsafeRedisConfig')],
     }),
     series('Entries', 'short', {
       width: 8,
@@ -71,9 +71,12 @@ export const kept: RowSpec = {
       height: 6,
       description:
         'How far the last id of the stream is ahead of the clock of Redis. Not 0 after a jump of its clock: new ids stay in the future until time has caught up, and ages are wrong by as much.',
-      queries: [{ expr: ofStreams('millrace_redis_clock_ahead_seconds'), legend: '{{stream}}' }],
+      queries: [
+        { expr: ofStreams('millrace_redis_clock_ahead_seconds'), legend: '{{stream}}' },
+        { expr: 'max(millrace:clock_ahead_seconds:threshold)', legend: 'threshold', isThreshold: true },
+      ],
       links: [
-        runbook('What to do?', 'MillraceClockAhead'),
+        runbook('What to do?', 'MillraceRedisClockAhead'),
         look('Is the server all right?', 'overview', 'Redis safety'),
       ],
     }),

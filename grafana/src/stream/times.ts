@@ -14,7 +14,7 @@ export const times: RowSpec = {
       queries: quantiles('millrace_job_wait_seconds', select),
       links: [
         look('Are the slots full?', 'workers', 'Utilisation'),
-        runbook('What to do?', 'MillraceLatenessBudgetBurnFast'),
+        runbook('What to do?', 'MillraceFreshnessBudgetBurnFast'),
       ],
     }),
     series('Duration', 's', {

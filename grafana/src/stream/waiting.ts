@@ -59,7 +59,7 @@ export const taken: RowSpec = {
       description:
         '1 where no worker was heard of for 24 hours. Such a group keeps its stream from being trimmed. If nobody needs it, `millrace groups remove` it.',
       queries: [{ expr: ofGroups('millrace_group_abandoned'), legend: OF_GROUP }],
-      links: [look('Does the stream grow?', 'stream', 'Entries')],
+      links: [look('Does the stream grow?', 'stream', 'Entries'), runbook('What to do?', 'MillraceGroupAbandoned')],
     }),
     series('Pending by consumer', 'short', {
       description:
@@ -111,7 +111,7 @@ export const later: RowSpec = {
         { expr: ofStreams('millrace_stream_scheduled_overdue_seconds'), legend: OF_STREAM },
         { expr: 'max(millrace:overdue_seconds:threshold)', legend: 'threshold', isThreshold: true },
       ],
-      links: [look('Are there workers?', 'stream', 'Workers'), runbook('What to do?', 'MillraceScheduledOverdue')],
+      links: [look('Are there workers?', 'stream', 'Workers'), runbook('What to do?', 'MillraceSchedulerStuck')],
     }),
     series('Overdue jobs', 'short', {
       description:

@@ -48,7 +48,7 @@ export const connections: RowSpec = {
       description:
         'Whether the connections are ready, by what they are for. 0 on all processes is Redis or the network; 0 on one is that process.',
       queries: [{ expr: `min by (instance, role) (${process('millrace_redis_up')})`, legend: '{{instance}} {{role}}' }],
-      links: [look('Which errors?', 'workers', 'Redis errors')],
+      links: [look('Which errors?', 'workers', 'Redis errors'), runbook('What to do?', 'MillraceRedisDisconnected')],
     }),
     series('Reconnects', 'short', {
       width: 8,
@@ -97,6 +97,7 @@ export const publishing: RowSpec = {
       links: [
         look('Is the buffer full?', 'workers', 'Publish buffer'),
         look('Which errors?', 'workers', 'Redis errors'),
+        runbook('What to do?', 'MillracePublishRejected'),
       ],
     }),
     series('Publish buffer', 'short', {
@@ -113,7 +114,7 @@ export const publishing: RowSpec = {
         },
       ],
       links: [
-        runbook('What to do?', 'MillracePublishBufferFull'),
+        runbook('What to do?', 'MillracePublishBufferFilling'),
         look('Is Redis reached?', 'workers', 'Redis connections'),
       ],
     }),

@@ -42,7 +42,7 @@ export const reading: RowSpec = {
       description:
         'Leases that the keepers renewed; lost ones went to another worker; error is a round that Redis did not answer. Losses without a crash mean that a keeper did not get to run: the machine is short of CPU.',
       queries: [{ expr: `sum by (result) (${rate(worker('millrace_lease_renewals_total'))})`, legend: '{{result}}' }],
-      links: [look('Did jobs run twice?', 'workers', 'Outcomes')],
+      links: [look('Did jobs run twice?', 'workers', 'Outcomes'), runbook('What to do?', 'MillraceLeasesLost')],
     }),
     series('Claims and hand-backs', 'short', {
       width: 8,

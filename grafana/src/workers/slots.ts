@@ -54,7 +54,7 @@ export const slots: RowSpec = {
           legend: '{{instance}} {{stream}}/{{group}}',
         },
       ],
-      links: [look('How do runs end?', 'stream', 'Runs by outcome')],
+      links: [look('How do runs end?', 'stream', 'Runs by outcome'), runbook('What to do?', 'MillraceHandlersOverdue')],
     }),
     series('Workers by state', 'short', {
       width: 8,
@@ -76,10 +76,11 @@ export const slots: RowSpec = {
           expr: `time() - min by (instance) (${worker('millrace_heartbeat_timestamp_seconds')})`,
           legend: '{{instance}}',
         },
+        { expr: 'max(millrace:heartbeat_seconds:threshold)', legend: 'threshold', isThreshold: true },
       ],
       links: [
         look('Is the loop blocked?', 'workers', 'Event loop'),
-        runbook('What to do?', 'MillraceEventLoopStalled'),
+        runbook('What to do?', 'MillraceWorkerNotAnswering'),
       ],
     }),
     series('Pool processes', 'short', {
@@ -102,7 +103,11 @@ export const slots: RowSpec = {
           legend: '{{instance}}',
         },
       ],
-      links: [look('Is it one job?', 'stream', 'Dead by reason'), look('Is it memory?', 'workers', 'Memory')],
+      links: [
+        look('Is it one job?', 'stream', 'Dead by reason'),
+        look('Is it memory?', 'workers', 'Memory'),
+        runbook('What to do?', 'MillraceWorkersReplaced'),
+      ],
     }),
   ],
 }
