@@ -8,7 +8,7 @@ import { answered, type Answered, type Panel, type Window } from './overview/ask
 import { endAll } from './overview/children.ts'
 import { draw } from './overview/draw.ts'
 import { SCRAPE_SECONDS, startPrometheus } from './overview/prometheus.ts'
-import { Workload } from './overview/workload.ts'
+import { BACK, KILLED, Workload } from './overview/workload.ts'
 
 /**
  * `npm run picture:overview [-- --minutes 6]`: writes docs/overview.svg: the panels of the overview as a real run fills them.
@@ -55,7 +55,7 @@ async function runFor(minutes: number): Promise<Kept> {
     const failed = await workload.run(minutes * 60)
     const toSeconds = Date.now() / 1000
     const stepSeconds = Math.max(SCRAPE_SECONDS, Math.round((toSeconds - fromSeconds) / 240))
-    const window = { fromSeconds, toSeconds, stepSeconds, rateInterval: `${SCRAPE_SECONDS * 6}s` }
+    const window = { fromSeconds, toSeconds, stepSeconds, rateInterval: `${SCRAPE_SECONDS * 10}s` }
     const json = await readFile(join(root, 'grafana/dashboards/overview.json'), 'utf8')
     const { panels } = JSON.parse(json) as { panels: Panel[] }
     return { window, found: await answered(origin, panels, window), caption: captionOf(minutes, failed) }
@@ -69,7 +69,7 @@ async function runFor(minutes: number): Promise<Kept> {
 
 function captionOf(minutes: number, failed: number): string[] {
   const day = new Date().toISOString().slice(0, 10)
-  const incident = `At ${(minutes * 0.38).toFixed(1)} min the workers of orders/main were killed and twice as many jobs came in; at ${(minutes * 0.56).toFixed(1)} min they came back.`
+  const incident = `At ${(minutes * KILLED).toFixed(1)} min the workers of orders/main were killed and twice as many jobs came in; at ${(minutes * BACK).toFixed(1)} min they came back.`
   const publishes = failed === 0 ? 'No publish failed.' : `${failed} publishes failed.`
   return [
     `A real run of ${minutes} minutes on ${day}: Redis, worker pools, exporter, and Prometheus with grafana/prometheus/. ${incident} ${publishes}`,

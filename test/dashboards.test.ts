@@ -7,18 +7,18 @@ import { describe, expect, test } from 'vitest'
 import { dashboards } from '../grafana/src/dashboards.ts'
 import { expressions, selectorsOf, shown, substituted, type Dashboard, type Panel } from './helpers/dashboard-model.ts'
 import { RULES, type World } from './helpers/dashboard-rules.ts'
-import { ownMetrics, processMetrics, rules } from './helpers/metric-table.ts'
+import { knownMetrics, ownMetrics } from './helpers/metric-names.ts'
+import { findPrometheus } from './helpers/prometheus-package.ts'
+import { readRules } from './helpers/rules.ts'
 
 const run = promisify(execFile)
 const files = await dashboards()
 const all = files.map(({ text }) => JSON.parse(text) as Dashboard)
-const own = ownMetrics()
-const { recorded, alerts } = rules()
+const runbook = await readFile(join(import.meta.dirname, '../docs/runbook.md'), 'utf8')
 const world: World = {
-  metrics: new Map([...own, ...(await processMetrics())]),
-  recorded,
-  // Each alert has a section of its name.
-  sections: new Set([...alerts].map((name) => name.toLowerCase())),
+  metrics: knownMetrics(),
+  recorded: new Set(readRules().flatMap(({ record }) => (record === undefined ? [] : [record]))),
+  sections: new Set([...runbook.matchAll(/^#+ (\w+)$/gm)].map(([, title = '']) => title.toLowerCase())),
   dashboards: all,
 }
 
@@ -45,7 +45,7 @@ describe('the dashboards', () => {
       all.flatMap((each) => expressions(each).flatMap(({ expr }) => selectorsOf(expr).map(({ metric }) => metric))),
     )
     const isShown = (name: string) => asked.has(name) || asked.has(`${name}_bucket`)
-    expect([...own.keys()].filter((name) => !isShown(name))).toEqual([])
+    expect([...ownMetrics().keys()].filter((name) => !isShown(name))).toEqual([])
   })
 
   test('have names of their own', () => {
@@ -153,7 +153,8 @@ async function checkedByPrometheus(asked: readonly string[]): Promise<string> {
     const made = asked.map((expr, at) => ({ record: `expression:${at}`, expr: substituted(expr) }))
     // JSON is YAML.
     await writeFile(path, JSON.stringify({ groups: [{ name: 'dashboards', rules: made }] }))
-    const { stdout } = await run('promtool', ['check', 'rules', path])
+    const { promtool, env } = await findPrometheus()
+    const { stdout } = await run(promtool, ['check', 'rules', path], { env })
     return stdout
   } finally {
     await rm(folder, { recursive: true, force: true })

@@ -18,7 +18,7 @@ interface Target {
 
 interface Transformation {
   readonly id: string
-  readonly options: { readonly configRefId?: string; readonly renameByName?: Readonly<Record<string, string>> }
+  readonly options: { readonly configRefId?: string; readonly indexByName?: Readonly<Record<string, number>> }
 }
 
 interface FieldConfig {

@@ -48,7 +48,11 @@ function grid(plot: Box, unit: string, scale: readonly number[]): string {
   return scale
     .map((value) => {
       const y = plot.y + plot.height * (1 - value / last)
-      const name = text(plot.x - 6, y + 3.5, shownAs(unit, value), { size: 10, colour: COLOURS.quiet, anchor: 'end' })
+      const name = text(plot.x - 6, y + 3.5, shownAs(unit, 0, value), {
+        size: 10,
+        colour: COLOURS.quiet,
+        anchor: 'end',
+      })
       return line([plot.x, y], [plot.x + plot.width, y], { stroke: COLOURS.grid }) + name
     })
     .join('')
@@ -93,7 +97,7 @@ function path(series: Series, colour: string, at: Place, stepSeconds: number): s
 function legend(series: readonly Series[], unit: string, box: Box): { drawn: string; height: number } {
   const names = series.slice(0, MOST_LEGENDS).map((each, index) => {
     const last = each.points.at(-1)?.[1] ?? NaN
-    return { colour: colourOf(each, index), said: `${each.legend}  ${shownAs(unit, last)}` }
+    return { colour: colourOf(each, index), said: `${each.legend}  ${shownAs(unit, 0, last)}` }
   })
   if (series.length > MOST_LEGENDS)
     names.push({ colour: COLOURS.grid, said: `and ${series.length - MOST_LEGENDS} more` })

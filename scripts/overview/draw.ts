@@ -42,7 +42,8 @@ function stat({ panel, series }: Answered, box: Box): string {
   const threshold = series.find(({ refId }) => refId === limit)?.points.at(-1)?.[1]
   const colour = value === undefined ? COLOURS.quiet : colourOf(panel, value, threshold)
   const word = panel.fieldConfig?.defaults.mappings?.[0]?.options[String(value)]?.text
-  const said = value === undefined ? 'no data' : (word ?? shownAs(panel.fieldConfig?.defaults.unit ?? 'short', value))
+  const said =
+    value === undefined ? 'no data' : (word ?? shownAs(panel.fieldConfig?.defaults.unit ?? 'short', 0, value))
   return [
     rect(box, { fill: COLOURS.panel, stroke: COLOURS.border, rx: 4 }),
     rect({ ...box, width: 5 }, { fill: colour, rx: 2 }),
@@ -60,14 +61,17 @@ function colourOf(panel: Panel, value: number, threshold: number | undefined): s
 
 /** Joined by their labels, one column a query, as the transformations of the panel do it. */
 function table({ panel, series }: Answered, box: Box): string {
-  const labels = [...new Set(series.flatMap(({ labels }) => Object.keys(labels)))].filter((name) => name !== '__name__')
+  const first = panel.transformations?.find(({ id }) => id === 'organize')?.options.indexByName ?? {}
+  const labels = [...new Set(series.flatMap(({ labels }) => Object.keys(labels)))]
+    .filter((name) => name !== '__name__')
+    .sort((a, b) => (first[a] ?? 99) - (first[b] ?? 99))
   const values = (panel.targets ?? []).map(({ refId, legendFormat }) => ({ refId, title: legendFormat }))
   const keyOf = (of: Readonly<Record<string, string>>): string => labels.map((name) => of[name] ?? '').join('\0')
   const keys = [...new Set(series.map((each) => keyOf(each.labels)))]
   const rows = keys.map((key) => {
     const cells = values.map(({ refId, title }) => {
       const found = series.find((each) => each.refId === refId && keyOf(each.labels) === key)
-      return found === undefined ? '' : shownAs(unitOf(panel, title), found.points.at(-1)?.[1] ?? NaN)
+      return found === undefined ? '' : shownAs(unitOf(panel, title), ...(found.points.at(-1) ?? [0, NaN]))
     })
     return [...key.split('\0'), ...cells]
   })

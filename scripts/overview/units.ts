@@ -1,6 +1,7 @@
 /** Values as the units of the panels say them; the units are those of Grafana that the overview uses. */
-export function shownAs(unit: string, value: number): string {
+export function shownAs(unit: string, nowSeconds: number, value: number): string {
   if (!Number.isFinite(value)) return '–'
+  if (unit === 'dateTimeFromNow') return `${duration(Math.max(0, nowSeconds - value / 1000))} ago`
   const form = FORMS[unit] ?? plain
   return form(value)
 }
@@ -10,7 +11,6 @@ const FORMS: Readonly<Record<string, (value: number) => string>> = {
   ops: (value) => `${plain(value)}/s`,
   percentunit: (value) => `${digits(value * 100)} %`,
   bytes,
-  dateTimeFromNow: (value) => `${duration(Math.max(0, (Date.now() - value) / 1000))} ago`,
 }
 
 function plain(value: number): string {

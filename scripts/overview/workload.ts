@@ -16,6 +16,9 @@ import { end, millrace } from './children.ts'
 const HANDLERS = fileURLToPath(new URL('./handlers.ts', import.meta.url))
 const MEAN_PER_SECOND = 60
 const BURST = 1500
+/** Parts of the run. */
+export const KILLED = 0.3
+export const BACK = 0.55
 
 export interface Scraped {
   readonly workers: readonly number[]
@@ -53,7 +56,7 @@ export class Workload {
 
   /** Publishes for so long. @returns publishes that failed. */
   async run(seconds: number): Promise<number> {
-    const [killedAt, backAt] = [Math.round(seconds * 0.38), Math.round(seconds * 0.56)]
+    const [killedAt, backAt] = [Math.round(seconds * KILLED), Math.round(seconds * BACK)]
     for (let second = 0; second < seconds; second++) {
       if (second === killedAt) await Promise.all(this.#main.map((child) => end(child, 'SIGKILL')))
       if (second === backAt) this.#startMain()
@@ -71,7 +74,9 @@ export class Workload {
   }
 
   #startMain(): void {
-    this.#main = this.#mainPorts.map((port) => this.#worker('orders', port, '--processes', '2', '--concurrency', '12'))
+    this.#main = this.#mainPorts.map((port) =>
+      this.#worker('orders', port, '--start', 'oldest', '--processes', '2', '--concurrency', '12'),
+    )
   }
 
   #worker(stream: string, port: number, ...flags: readonly string[]): ChildProcess {

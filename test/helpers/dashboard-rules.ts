@@ -9,7 +9,7 @@ import {
   type Selector,
   type Variable,
 } from './dashboard-model.ts'
-import { TARGET_LABELS, type Known } from './metric-table.ts'
+import type { MetricFacts } from './metric-names.ts'
 
 /**
  * What dashboard-linter of Grafana asks of a dashboard, under its names, and what we ask beyond. Each rule tells what is
@@ -19,7 +19,7 @@ export type Rule = (dashboard: Dashboard, world: World) => string[]
 
 /** What is there outside of the dashboard. */
 export interface World {
-  readonly metrics: ReadonlyMap<string, Known>
+  readonly metrics: ReadonlyMap<string, MetricFacts>
   readonly recorded: ReadonlySet<string>
   /** Anchors of the runbook. */
   readonly sections: ReadonlySet<string>
@@ -28,6 +28,10 @@ export interface World {
 
 const DATASOURCE = '${datasource}'
 const UNITS = new Set<unknown>(Object.values(sdk))
+/** Told by every exporter alike, of Redis; see grafana/src/build/expressions.ts. */
+const OF_STREAMS = /^millrace_(group|stream|dead_letter|consumer|exporter)_|^millrace_redis_(unsafe|memory|clock|info)/
+/** Whoever scrapes adds these. */
+const TARGET_LABELS = ['job', 'instance']
 /** Firing alerts are a series that Prometheus makes itself. */
 const MADE_BY_PROMETHEUS = new Set(['ALERTS'])
 const COUNTING = new Set(['rate', 'irate', 'increase'])
@@ -91,7 +95,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   'target-instance': (dashboard, world) => chosenBy('instance', dashboard, world),
   'target-stream-plane': (dashboard, { metrics }) =>
     selectors(dashboard)
-      .filter(({ selector }) => metrics.get(selector.metric)?.isOfStreams === true && !isTakenOnce(selector, metrics))
+      .filter(({ selector }) => OF_STREAMS.test(selector.metric) && !isTakenOnce(selector, metrics))
       .map(({ panel, selector }) => `${named(panel)}: ${selector.metric} counts double if two exporters tell of it`),
   'target-stream': (dashboard, world) => chosenWhereLabelled('stream', dashboard, world),
   'target-group': (dashboard, world) => chosenWhereLabelled('group', dashboard, world),
@@ -164,14 +168,14 @@ function isPromql(text: string): boolean {
 }
 
 /** A histogram is asked for by its parts. */
-export function knownAs(name: string, metrics: ReadonlyMap<string, Known>): Known | undefined {
+export function knownAs(name: string, metrics: ReadonlyMap<string, MetricFacts>): MetricFacts | undefined {
   const whole = metrics.get(name)
   if (whole !== undefined) return whole.type === 'histogram' ? undefined : whole
   const histogram = metrics.get(name.replace(/_(bucket|sum|count)$/, ''))
   return histogram?.type === 'histogram' ? histogram : undefined
 }
 
-function isCounting(name: string, metrics: ReadonlyMap<string, Known>): boolean {
+function isCounting(name: string, metrics: ReadonlyMap<string, MetricFacts>): boolean {
   const known = knownAs(name, metrics)
   return known?.type === 'counter' || known?.type === 'histogram'
 }
@@ -179,12 +183,11 @@ function isCounting(name: string, metrics: ReadonlyMap<string, Known>): boolean 
 /** The process plane must be chosen by job and instance. What Redis tells must not be: see grafana/src/build/expressions.ts. */
 function chosenBy(label: 'job' | 'instance', dashboard: Dashboard, { metrics }: World): string[] {
   return selectors(dashboard).flatMap(({ panel, selector }) => {
-    const known = knownAs(selector.metric, metrics)
-    if (known === undefined) return []
+    if (knownAs(selector.metric, metrics) === undefined) return []
     const isChosen = selector.matchers.some(
       (one) => one.label === label && one.op === '=~' && one.value === `$${label}`,
     )
-    if (isChosen !== known.isOfStreams) return []
+    if (isChosen !== OF_STREAMS.test(selector.metric)) return []
     return [`${named(panel)}: ${selector.metric} ${isChosen ? 'is' : 'is not'} chosen by ${label}`]
   })
 }
@@ -197,7 +200,7 @@ function chosenWhereLabelled(label: 'stream' | 'group', dashboard: Dashboard, { 
 }
 
 /** Under `max by` first of all; or it is a count of the exporter itself, which is added up. */
-function isTakenOnce({ metric, inside }: Selector, metrics: ReadonlyMap<string, Known>): boolean {
+function isTakenOnce({ metric, inside }: Selector, metrics: ReadonlyMap<string, MetricFacts>): boolean {
   const operators = inside.filter((name) => !COUNTING.has(name) && name !== 'deriv')
   const isOwnCount = metric.startsWith('millrace_exporter_') && metrics.get(metric)?.type === 'counter'
   return operators[0] === 'max' || isOwnCount

@@ -12,6 +12,9 @@ import type { DashboardSpec, PanelSpec, Query } from './spec.ts'
 export const DATASOURCE = { type: 'prometheus', uid: '${datasource}' } as const
 const THRESHOLD = 'threshold'
 
+/** Prometheus sorts labels by name; a reader begins with these. */
+const FIRST = { alertname: 0, severity: 1, alertstate: 2, stream: 3, group: 4, software: 5, version: 6 }
+
 type Builder = TimeseriesBuilder | StatBuilder | TableBuilder | HeatmapBuilder
 
 /** Where a panel stands, and what its links may lead to. */
@@ -112,7 +115,7 @@ function thresholdFromQuery(at: number): dashboard.DataTransformerConfig {
 /** What Grafana calls the value of each query is of no use to a reader. */
 function columnTitles({ queries }: PanelSpec): object {
   const values = queries.map(({ legend }, at) => [queries.length === 1 ? 'Value' : `Value #${refId(at)}`, legend])
-  return { excludeByName: { Time: true }, renameByName: Object.fromEntries(values) as object }
+  return { excludeByName: { Time: true }, indexByName: FIRST, renameByName: Object.fromEntries(values) as object }
 }
 
 function refId(at: number): string {

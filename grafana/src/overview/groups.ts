@@ -14,6 +14,7 @@ export const groups: RowSpec = {
         'Every group with what it has before it. Begin with the one whose lag in seconds is highest. Slots without workers, or lag without slots, is what is wrong. A click on a name leads to its own page.',
       unit: 'short',
       width: 24,
+      height: 6,
       click: 'stream',
       columns: {
         'lag (s)': 's',

@@ -36,8 +36,8 @@ export const obstacles: RowSpec = {
     stat('Unsafe Redis settings', 'short', {
       width: 4,
       description:
-        'Settings or states of Redis under which jobs can be lost: eviction, no persistence, failing saves, no replicas. `millrace doctor` names each with its fix.',
-      queries: [{ expr: 'sum(max by (check) (millrace_redis_unsafe_config))', legend: 'unsafe' }],
+        'Settings or states of Redis under which jobs can be lost: eviction, no persistence, failing saves. Replicas are a choice and do not count. `millrace doctor` names each with its fix.',
+      queries: [{ expr: 'sum(max by (check) (millrace_redis_unsafe_config{check!="no_replicas"}))', legend: 'unsafe' }],
       colours: [[1, 'red']],
       links: [look('Which?', 'overview', 'Redis safety'), runbook('What to do?', 'MillraceUnsafeRedisConfig')],
     }),

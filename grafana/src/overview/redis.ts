@@ -7,6 +7,7 @@ export const redis: RowSpec = {
   panels: [
     series('Redis memory', 'bytes', {
       width: 8,
+      height: 7,
       description:
         'What Redis uses and what it may (maxmemory; no line if there is none). Publishers are refused before it is full. What takes most are retained entries: see the stream.',
       queries: [
@@ -22,6 +23,7 @@ export const redis: RowSpec = {
     }),
     series('Redis safety', 'none', {
       width: 8,
+      height: 7,
       description:
         'Checks of settings and states under which jobs can be lost: 1 is unsafe. A check that is missing is one that Redis did not answer.',
       queries: [{ expr: 'max by (check) (millrace_redis_unsafe_config)', legend: '{{check}}' }],
@@ -33,11 +35,13 @@ export const redis: RowSpec = {
       description: 'What answers as Redis, and its version. Two lines mean that exporters look at different servers.',
       unit: 'none',
       width: 8,
+      height: 7,
       queries: [{ expr: 'max by (software, version) (millrace_redis_info)', legend: 'exporters agree' }],
       links: [look('Is it reached?', 'workers', 'Redis connections')],
     },
     series('Exporters', 'none', {
       width: 6,
+      height: 7,
       description:
         'Whether each exporter got an answer from Redis at its last scrape. 0 on all of them is Redis or the network; 0 on one is that one.',
       queries: [{ expr: 'max by (instance) (millrace_exporter_up)', legend: '{{instance}}' }],
@@ -48,6 +52,7 @@ export const redis: RowSpec = {
     }),
     series('Age of what is shown', 's', {
       width: 6,
+      height: 7,
       description:
         'How long ago each exporter last heard from Redis. It should stay below twice the scrape interval; a line that rises is an exporter that hears nothing.',
       queries: [
@@ -60,19 +65,31 @@ export const redis: RowSpec = {
     }),
     series('Reading from Redis', 's', {
       width: 6,
+      height: 7,
       description:
-        'How long the last reading of each kind took, and readings that failed each second. Near the scrape timeout, series will go missing: ask for less (no --consumers, no --memory).',
+        'How long the last reading of each kind took. Near the scrape timeout, series will go missing: ask for less (no --consumers, no --memory).',
+      queries: [{ expr: 'max by (collector) (millrace_exporter_scrape_duration_seconds)', legend: '{{collector}}' }],
+      links: [
+        look('Do any fail?', 'overview', 'Failed readings'),
+        look('How much is there to read?', 'overview', 'Streams told of'),
+      ],
+    }),
+    series('Failed readings', 'ops', {
+      width: 6,
+      height: 7,
+      description:
+        'Readings that Redis refused or did not answer in time, by kind: what they would have told is missing meanwhile, and alerts on it are blind.',
       queries: [
-        { expr: 'max by (collector) (millrace_exporter_scrape_duration_seconds)', legend: '{{collector}}' },
         {
           expr: 'sum by (collector) (rate(millrace_exporter_scrape_errors_total[$__rate_interval]))',
-          legend: '{{collector}} failed/s',
+          legend: '{{collector}}',
         },
       ],
-      links: [look('How much is there to read?', 'overview', 'Streams told of')],
+      links: [runbook('What to do?', 'MillraceExporterDown'), look('Is it Redis?', 'workers', 'Redis errors')],
     }),
     series('Streams told of', 'short', {
       width: 6,
+      height: 7,
       description:
         'Streams that the exporter tells of, and those in use that it leaves out and why. Whatever is left out, no alert sees: wrong_type is a key of another kind under the name of a stream.',
       queries: [
@@ -87,7 +104,8 @@ export const redis: RowSpec = {
       description:
         'Versions of millrace and Node.js that run, and in how many processes. More than one is a deploy on its way, or one that stopped in the middle.',
       unit: 'short',
-      width: 8,
+      width: 6,
+      height: 7,
       queries: [{ expr: `count by (version, node_version) (${process('millrace_build_info')})`, legend: 'processes' }],
       links: [look('Are any being replaced?', 'workers', 'Pool processes')],
     },
@@ -97,7 +115,8 @@ export const redis: RowSpec = {
       description:
         'Alerts of millrace that fire or are about to. Page means now, ticket means today. The name of an alert is its heading in the runbook.',
       unit: 'short',
-      width: 16,
+      width: 12,
+      height: 7,
       queries: [
         {
           expr: `max by (alertname, severity, alertstate, stream, group) (ALERTS{alertname=~"Millrace.*"})`,
