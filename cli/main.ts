@@ -6,6 +6,7 @@ import { registerCancel } from './commands/cancel.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerExplain } from './commands/explain.ts'
+import { registerExporter } from './commands/exporter.ts'
 import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
 import { registerPending } from './commands/pending.ts'
@@ -105,6 +106,7 @@ registerPending(program, context)
 registerTail(program, context)
 registerFind(program, context)
 registerExplain(program, context)
+registerExporter(program, context)
 program.commandsGroup('Repair:')
 registerDead(program, context)
 registerPause(program, context)

@@ -25,11 +25,12 @@ export class PoolServer {
     this.#options = options
     this.#metrics = new PoolMetrics(pool)
     const health = new PoolHealth(pool)
-    this.#server = new MetricsServer({
+    const pages = {
       '/metrics': async () => ({ status: 200, type: this.#metrics.contentType, body: await this.#metrics.scrape() }),
       '/livez': () => health.livez(),
       '/readyz': () => health.readyz(),
-    })
+    }
+    this.#server = new MetricsServer(pages, { port: '--metrics-port', host: '--metrics-host' })
   }
 
   /** Listens. @returns the port. @throws CliError where it cannot. */

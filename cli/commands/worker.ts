@@ -3,6 +3,7 @@ import type { RetryOptions } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDelay, parseDuration } from '../duration.ts'
 import { CliError, EXIT, usageError } from '../exit.ts'
+import { servedAt } from '../metrics-server.ts'
 import { plural, spanText } from '../output.ts'
 import type { Pool, PoolEvents, PoolResult } from '../pool.ts'
 import type { MetricsSnapshot, WorkerOrders } from '../pool-messages.ts'
@@ -167,8 +168,7 @@ async function startServer(context: CliContext, pool: Pool, redis: string, flags
   const told = streamMetrics === true ? { name: stream, redis } : undefined
   const server = new PoolServer(pool, { port: metricsPort, host, stream: told })
   const port = await server.start()
-  const shown = host?.includes(':') === true ? `[${host}]` : (host ?? 'localhost')
-  context.say(`metrics and health: http://${shown}:${port}/metrics /livez /readyz`)
+  context.say(servedAt(port, host))
   return server
 }
 
