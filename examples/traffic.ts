@@ -39,10 +39,11 @@ await producer.close({ timeoutMs: 5000 })
 
 /** A Redis that is away for a while costs what is published meanwhile, and the traffic goes on. */
 async function publishOne(): Promise<void> {
+  const own = ++order
   try {
-    await publish(++order, Math.random())
+    await publish(own, Math.random())
   } catch (error) {
-    console.error(`order ${order}: ${error instanceof Error ? error.message : String(error)}`)
+    console.error(`order ${own}: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
 
@@ -51,7 +52,11 @@ async function publish(order: number, chance: number): Promise<unknown> {
   if (chance < 0.7) return producer.publish('send-receipt', { order }, { stream })
   if (chance < 0.88) return producer.publish('charge-card', { order, declined: Math.random() < 0.01 }, { stream })
   if (chance < 0.98) {
-    return producer.publish('remind-customer', { order }, { stream, delayMs: 5000 + Math.random() * 25_000 })
+    return producer.publish(
+      'remind-customer',
+      { order },
+      { stream, delayMs: 5000 + Math.round(Math.random() * 25_000) },
+    )
   }
   return producer.publish('build-report', { seconds: 2 + Math.random() * 8 }, { stream })
 }
