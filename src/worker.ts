@@ -206,7 +206,8 @@ export class Worker {
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
     this.#end()
-    this.#options.logger.info({ ...this.counts, ...result }, 'worker stopped')
+    const { completed, failed, retried, cancelled, dead } = this.counts
+    this.#options.logger.info({ completed, failed, retried, cancelled, dead, ...result }, 'worker stopped')
     this.#events.emit('worker:stopped', { ...this.#where(), ...result })
     return result
   }
