@@ -89,15 +89,16 @@ async function makeRegistry(): Promise<Registry> {
 }
 
 async function makeWorker({ handlers: file, options }: WorkerOrders, registry?: Registry): Promise<Worker> {
-  const { handlers, retry } = await loadHandlers(file)
+  const { handlers, retry, tracing } = await loadHandlers(file)
   try {
-    const own = registry === undefined ? {} : { registry }
+    const own = { ...(registry && { registry }), ...(tracing !== undefined && { tracing }) }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
     return new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
   } catch (error) {
-    if (codeOf(error) !== 'ERR_HANDLERS') throw error
     const { message } = error as Error
+    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || message.startsWith('expected `tracing`')
+    if (!isOfFile) throw error
     throw usageError(`${file}: ${message}`)
   }
 }
