@@ -202,7 +202,7 @@ export class Executor {
     const { settler, holdings, onEnded } = this.#deps
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
-    if (delivery.traced !== undefined) delivery.traced.end(outcome.kind, errorOf(run, outcome))
+    if (delivery.traced !== undefined) delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
@@ -336,9 +336,9 @@ function runObserved(delivery: Delivery, handler: Handler, data: unknown): unkno
   return traced === undefined ? run() : traced.run(run)
 }
 
-function errorOf(run: Run, outcome: Outcome): unknown {
+function errorOf({ ended }: Delivery, run: Run, outcome: Outcome): unknown {
   if ('error' in outcome) return outcome.error
-  return run.kind === 'failed' ? run.error : undefined
+  return run.kind === 'failed' ? causeOf(run.error, ended) : undefined
 }
 
 /** What failed a run: where the handler only says that it was aborted, the reason for which it was. */

@@ -117,7 +117,7 @@ class PublishSpan implements TracedPublish {
   ended({ published, id, error }: PublishEnd): void {
     if (this.#isMany) this.#span.setAttribute('messaging.batch.message_count', published)
     if (id !== undefined) this.#span.setAttribute('messaging.message.id', id)
-    end(this.#span, error)
+    end(this.#span, error === undefined ? undefined : { error })
   }
 }
 
@@ -156,10 +156,12 @@ class RunSpan implements TracedRun {
 
   ended(outcome: RunOutcome, error?: unknown): void {
     this.span.setAttribute('millrace.job.outcome', outcome)
-    // Cut short on purpose: what the handler threw then is no failure.
-    end(this.span, outcome === 'cancelled' || outcome === 'handed-back' ? undefined : error)
+    // Cut short on purpose: what the handler threw then is no failure. Else it is one, also if it threw undefined.
+    end(this.span, NO_FAILURE.includes(outcome) ? undefined : { error })
   }
 }
+
+const NO_FAILURE: readonly RunOutcome[] = ['completed', 'cancelled', 'handed-back']
 
 /** In the trace of its run if there is one; a batch of several is in none of theirs, and linked to all. */
 function startSettle(tracer: Tracer, about: SettleToTrace): TracedSettle | undefined {
@@ -175,7 +177,7 @@ function startSettle(tracer: Tracer, about: SettleToTrace): TracedSettle | undef
   const links = spans.slice(0, MOST_LINKS).map((span) => ({ context: span.spanContext() }))
   const parent = spans.length === 1 ? trace.setSpan(ROOT_CONTEXT, first) : ROOT_CONTEXT
   const span = tracer.startSpan(`${operation} ${stream}`, { kind: SpanKind.CLIENT, attributes, links }, parent)
-  return { ended: (error) => end(span, error) }
+  return { ended: (error) => end(span, error === undefined ? undefined : { error }) }
 }
 
 function isSampled(span: Span): boolean {
@@ -200,9 +202,9 @@ function consumerOf(group: string, consumer: string): Record<string, string> {
 }
 
 /** Ends it in any case: what handlers throw may itself throw when it is looked at. */
-function end(span: Span, error: unknown): void {
+function end(span: Span, failure: { readonly error: unknown } | undefined): void {
   try {
-    if (error !== undefined && span.isRecording()) fail(span, error)
+    if (failure !== undefined && span.isRecording()) fail(span, failure.error)
   } finally {
     span.end()
   }
