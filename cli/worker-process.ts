@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client'
-import { Worker, type RetryOptions } from '../src/index.ts'
+import { Worker, type RetryOptions, type Tracing } from '../src/index.ts'
 import { codeOf, EXIT, exitCodeOf, usageError } from './exit.ts'
 import { loadHandlers } from './handlers.ts'
 import type { StartFailure, SupervisorMessage, WorkerMessage, WorkerOrders } from './pool-messages.ts'
@@ -25,6 +25,7 @@ export function runWorkerProcess(): void {
 
 class WorkerProcess {
   #worker: Worker | undefined
+  #tracing: Tracing | undefined
   #registry: Registry | undefined
   #isReady = false
   #isEnding = false
@@ -32,8 +33,9 @@ class WorkerProcess {
   async start(orders: WorkerOrders): Promise<void> {
     try {
       if (orders.isMeasured === true) this.#registry = await makeRegistry()
-      const worker = await makeWorker(orders, this.#registry)
+      const { worker, tracing } = await makeWorker(orders, this.#registry)
       this.#worker = worker
+      this.#tracing = tracing
       void tell({ kind: 'loaded' })
       await worker.start()
       this.#isReady = true
@@ -76,9 +78,22 @@ class WorkerProcess {
     const { handedBack, unsettled } = await this.#worker.stop()
     const { completed, failed, cancelled, dead } = this.#worker.counts
     await this.tellMetrics()
+    await flushed(this.#tracing)
     await tell({ kind: 'ended', end: { completed, failed, cancelled, dead, handedBack, unsettled } })
     process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
   }
+}
+
+/** How long the spans of the last jobs may take to be sent. */
+const FLUSH_MS = 2000
+
+/** Spans wait to be sent in batches, and the process is about to end. */
+async function flushed(tracing: Tracing | undefined): Promise<void> {
+  if (typeof tracing?.flush !== 'function') return
+  const late = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS))
+  await Promise.race([tracing.flush(), late]).catch((error: unknown) => {
+    process.stderr.write(`the last spans could not be sent: ${String(error)}\n`)
+  })
 }
 
 async function makeRegistry(): Promise<Registry> {
@@ -88,13 +103,19 @@ async function makeRegistry(): Promise<Registry> {
   return register
 }
 
-async function makeWorker({ handlers: file, options }: WorkerOrders, registry?: Registry): Promise<Worker> {
+interface Made {
+  readonly worker: Worker
+  readonly tracing: Tracing | undefined
+}
+
+async function makeWorker({ handlers: file, options }: WorkerOrders, registry?: Registry): Promise<Made> {
   const { handlers, retry, tracing } = await loadHandlers(file)
   try {
     const own = { ...(registry && { registry }), ...(tracing !== undefined && { tracing }) }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
-    return new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    const worker = new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    return { worker, tracing }
   } catch (error) {
     const { message } = error as Error
     const isOfFile = codeOf(error) === 'ERR_HANDLERS' || message.startsWith('expected `tracing`')

@@ -62,6 +62,7 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Tracing {
       const tracer = tracers.current()
       return tracer && startSettle(tracer, about)
     },
+    flush: () => tracers.flush(),
   }
 }
 
@@ -90,6 +91,13 @@ class Tracers {
       this.#tracer = registered[from]?.('millrace', versionOfPackage())
     }
     return this.#tracer
+  }
+
+  /** SDKs send spans in batches, and have a method for it that the API does not know. */
+  async flush(): Promise<void> {
+    this.current()
+    const provider: (TracerProvider & { forceFlush?(): Promise<void> }) | undefined = this.#provider
+    await provider?.forceFlush?.()
   }
 }
 

@@ -16,6 +16,8 @@ export interface Tracing {
   process(job: RunToTrace): TracedRun | undefined
   /** Outcomes are about to be written to Redis, among them those of traced runs. */
   settle(about: SettleToTrace): TracedSettle | undefined
+  /** Sends what is traced but not sent yet. Called by `millrace worker` before its processes end, and by nobody else. */
+  flush?(): Promise<void>
 }
 
 export interface PublishToTrace {
