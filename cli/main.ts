@@ -7,6 +7,7 @@ import { registerCancel } from './commands/cancel.ts'
 import { registerCheck } from './commands/check.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
+import { registerDoctor } from './commands/doctor.ts'
 import { registerExplain } from './commands/explain.ts'
 import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
@@ -107,6 +108,7 @@ registerPending(program, context)
 registerTail(program, context)
 registerFind(program, context)
 registerExplain(program, context)
+registerDoctor(program, context)
 registerCheck(program, context)
 program.commandsGroup('Repair:')
 registerDead(program, context)
