@@ -8,21 +8,21 @@ export const ROLES = ['producer', 'worker', 'exporter', 'inspector'] as const
 /** A part of millrace that connects to Redis. */
 export type Role = (typeof ROLES)[number]
 
-const READING = `EXISTS HGET HGETALL HMGET TIME TYPE XINFO|CONSUMERS XINFO|GROUPS XLEN XPENDING XRANGE ZCARD ZCOUNT ZRANGE
-  ZRANGEBYSCORE ZREVRANGE EVALSHA_RO EVAL_RO SSCAN`
+const READING = `EXISTS HGET HGETALL HMGET MEMORY|USAGE TIME TYPE XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING
+  XRANGE XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE EVALSHA_RO EVAL_RO SSCAN`
 const RUNNING = 'EVALSHA EVAL'
 
 /** Commands by role, with those that its scripts call: a script may do no more than the user who runs it. */
-const NEEDED: Readonly<Record<Role, readonly string[]>> = {
+export const NEEDED: Readonly<Record<Role, readonly string[]>> = {
   producer: words(`${RUNNING} EXISTS HGET HINCRBY HSET PEXPIRE TIME TYPE XADD ZADD SADD`),
-  worker: words(`${RUNNING} EXISTS HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX PEXPIRE TIME TYPE XACK XADD
+  worker:
+    words(`${RUNNING} EXISTS HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX MEMORY|USAGE PEXPIRE TIME TYPE XACK XADD
     XAUTOCLAIM XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING XRANGE
     XREADGROUP XTRIM ZADD ZRANGE ZRANGEBYSCORE ZREM ZSCORE SADD`),
   exporter: words(READING),
   inspector:
     words(`${READING} ${RUNNING} DEL HDEL HEXISTS HINCRBY HKEYS HLEN HSCAN HSET HSETNX LLEN LRANGE PERSIST PEXPIRE
-    RPUSH SADD SREM UNLINK XACK XADD XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XGROUP|DESTROY XGROUP|SETID XINFO|STREAM
-    XREVRANGE XTRIM ZADD ZREM ZSCORE`),
+    RPUSH SADD SREM UNLINK XACK XADD XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XGROUP|DESTROY XGROUP|SETID XTRIM ZADD ZREM ZSCORE`),
 }
 
 /** What comes behind the name of a command, so that it is complete, where that is not a key alone. */
@@ -77,9 +77,13 @@ export interface PermissionsSeen {
 }
 
 /** Undefined where the server does not let us ask, or cannot answer: ACL DRYRUN came with 7.0. */
-export async function readPermissions(client: Redis, stream: string): Promise<PermissionsSeen | undefined> {
+export async function readPermissions(
+  client: Redis,
+  stream: string,
+  named?: string,
+): Promise<PermissionsSeen | undefined> {
   try {
-    const user = asText(await client.acl('WHOAMI'))
+    const user = named ?? asText(await client.acl('WHOAMI'))
     const names = [...new Set(ROLES.flatMap((role) => NEEDED[role]))]
     const isAllowed = new Map<string, boolean>()
     for (const name of names) isAllowed.set(name, await mayRun(client, user, name, stream))
