@@ -9,6 +9,7 @@ import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerDoctor } from './commands/doctor.ts'
 import { registerExplain } from './commands/explain.ts'
+import { registerExporter } from './commands/exporter.ts'
 import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
 import { registerPending } from './commands/pending.ts'
@@ -110,6 +111,7 @@ registerFind(program, context)
 registerExplain(program, context)
 registerDoctor(program, context)
 registerCheck(program, context)
+registerExporter(program, context)
 program.commandsGroup('Repair:')
 registerDead(program, context)
 registerPause(program, context)

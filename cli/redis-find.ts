@@ -1,6 +1,7 @@
 /** Finds a Redis server program on this machine, or says with which command to install one. */
 import { join } from 'node:path'
-import { findInPath, probeServer, type ServerProgram, unpackServer } from './redis-package.ts'
+import { findInPath } from './apt-package.ts'
+import { probeServer, type ServerProgram, unpackServer } from './redis-package.ts'
 
 export interface FindOptions {
   /** @default process.env */

@@ -1,18 +1,8 @@
-/**
- * The distribution's Redis without installing it: `apt-get download` and `dpkg-deb -x` into a cache directory.
- *
- * Needs no root, starts no daemon and leaves the system as it is. Where apt has no package lists (fresh containers) or
- * old ones, they are downloaded into a directory of our own. Libraries that the server needs and the machine lacks are
- * taken from the packages that the server's package depends on, and found through LD_LIBRARY_PATH.
- *
- * Several processes may do this at once: each unpacks under its own name and renames; who comes second uses what is there.
- */
+/** The distribution's Redis, or its Valkey, without installing it: see apt-package.ts. */
 import { execFile } from 'node:child_process'
-import { randomUUID } from 'node:crypto'
-import { constants } from 'node:fs'
-import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { programEnv, unpackProgram } from './apt-package.ts'
 
 const run = promisify(execFile)
 
@@ -22,8 +12,6 @@ const PACKAGES = [
   { server: 'valkey-server', packages: ['valkey-server', 'valkey-tools'] },
 ] as const
 
-const APT_TIMEOUT_MS = 180_000
-
 /** A server program that has answered `--version`; `libraryPath` is set where its libraries are not the system's. */
 export interface ServerProgram {
   path: string
@@ -31,169 +19,30 @@ export interface ServerProgram {
   libraryPath?: string
 }
 
-/** The first executable of this name in the PATH of `env`. */
-export async function findInPath(name: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
-  for (const folder of (env['PATH'] ?? '').split(delimiter).filter((entry) => entry !== '')) {
-    const path = join(folder, name)
-    const isExecutable = await access(path, constants.X_OK).then(
-      () => true,
-      () => false,
-    )
-    if (isExecutable) return path
-  }
-  return undefined
-}
-
 /** Runs `--version`: proves that the program and all its libraries load here. */
 export async function probeServer(path: string, libraryPath?: string): Promise<ServerProgram> {
-  const { stdout } = await run(path, ['--version'], { timeout: 10_000, env: serverEnv(process.env, libraryPath) })
+  const { stdout } = await run(path, ['--version'], { timeout: 10_000, env: programEnv(process.env, libraryPath) })
   const version = /\bv=(\S+)/.exec(stdout)?.[1]
   if (version === undefined) throw new Error(`expected ${path} --version to print v=…, got: ${stdout.trim()}`)
   return libraryPath === undefined ? { path, version } : { path, version, libraryPath }
 }
 
-/** Adds where the libraries of an unpacked server are. */
-export function serverEnv(env: NodeJS.ProcessEnv, libraryPath: string | undefined): NodeJS.ProcessEnv {
-  if (libraryPath === undefined) return env
-  const given = env['LD_LIBRARY_PATH']
-  return { ...env, LD_LIBRARY_PATH: given ? `${libraryPath}:${given}` : libraryPath }
-}
-
 /** A server from the distribution's package, unpacked below `cacheDir` unless an earlier run has done it. */
-export async function unpackServer(
+export function unpackServer(
   cacheDir: string,
   env: NodeJS.ProcessEnv,
   say: (line: string) => void,
 ): Promise<ServerProgram> {
-  const home = join(cacheDir, await systemName())
-  const cached = await serverIn(home)
-  if (cached !== undefined) return cached
-  say(`no redis-server in PATH: unpacking this distribution's package below ${cacheDir} (nothing is installed)`)
-  const work = join(cacheDir, `.unpack-${process.pid}-${randomUUID()}`)
-  try {
-    await mkdir(work, { recursive: true })
-    // What is there does not start any more (a system upgrade, for example): out of the way before ours takes its place.
-    await rename(home, join(work, 'broken')).catch(ignore('ENOENT'))
-    await downloadAndUnpack(work, env)
-    await rename(join(work, 'root'), home).catch(ignore('ENOTEMPTY', 'EEXIST'))
-  } finally {
-    await rm(work, { recursive: true, force: true })
-  }
-  const server = await serverIn(home)
-  if (server === undefined) throw new Error(`the server unpacked to ${home} does not start`)
-  return server
+  const wanted = { what: 'a Redis server', packages: PACKAGES.map(({ packages }) => packages), find: serverIn }
+  return unpackProgram(cacheDir, env, wanted, () =>
+    say(`no redis-server in PATH: unpacking this distribution's package below ${cacheDir} (nothing is installed)`),
+  )
 }
 
-async function downloadAndUnpack(work: string, env: NodeJS.ProcessEnv): Promise<void> {
-  const apt = await privateApt(work, env)
-  const failures: string[] = []
-  for (const lists of ['system', 'private'] as const) {
-    // One unreachable third-party source fails the update, although the distribution's own lists have come.
-    if (lists === 'private') await apt.downloadLists().catch((error: unknown) => failures.push(lastLine(error)))
-    for (const { packages } of PACKAGES) {
-      try {
-        await apt.unpack(packages)
-        await addMissingLibraries(join(work, 'root'), packages, apt)
-        return
-      } catch (error) {
-        failures.push(lastLine(error))
-        await rm(join(work, 'root'), { recursive: true, force: true })
-      }
-    }
-  }
-  throw new Error(`apt could not provide a Redis server: ${failures.join('; ')}`)
-}
-
-/** Adds what the packages depend on, one step of the dependency graph at a time, until the server starts. */
-async function addMissingLibraries(root: string, packages: readonly string[], apt: Apt): Promise<void> {
-  const known = new Set(packages)
-  let step = [...packages]
-  for (let depth = 0; depth < 4; depth++) {
-    if ((await serverIn(root)) !== undefined) return
-    step = (await apt.libraries(step)).filter((name) => !known.has(name))
-    if (step.length === 0) break
-    for (const name of step) known.add(name)
-    await apt.unpack(step)
-  }
-  if ((await serverIn(root)) === undefined) throw new Error(`${packages.join(' and ')} do not start on this machine`)
-}
-
-interface Apt {
-  downloadLists(): Promise<void>
-  unpack(packages: readonly string[]): Promise<void>
-  libraries(packages: readonly string[]): Promise<string[]>
-}
-
-/** apt with a cache of its own; it reads the system's package lists until `downloadLists` gives it some of its own. */
-async function privateApt(work: string, env: NodeJS.ProcessEnv): Promise<Apt> {
-  const debs = join(work, 'debs')
-  const lists = join(work, 'lists')
-  const cache = join(work, 'cache')
-  const root = join(work, 'root')
-  await mkdir(join(lists, 'partial'), { recursive: true })
-  await mkdir(join(cache, 'archives/partial'), { recursive: true })
-  // apt would switch to its own user, who may not write here.
-  const settings = ['-o', `Dir::Cache=${cache}`, '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=2']
-  const call = async (program: string, args: readonly string[], cwd = work): Promise<string> => {
-    const options = { cwd, timeout: APT_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024, env: { ...env, LC_ALL: 'C' } }
-    return (await run((await findInPath(program, env)) ?? program, args, options)).stdout
-  }
-  return {
-    async downloadLists() {
-      settings.push('-o', `Dir::State::Lists=${lists}`)
-      await call('apt-get', [...settings, '-q', 'update'])
-    },
-    async unpack(packages) {
-      // Empty again: a download that failed may have left some of its packages.
-      await rm(debs, { recursive: true, force: true })
-      await mkdir(debs)
-      await call('apt-get', [...settings, '-q', 'download', ...packages], debs)
-      for (const deb of await readdir(debs)) await call('dpkg-deb', ['-x', join(debs, deb), root])
-    },
-    async libraries(packages) {
-      const text = await call('apt-cache', [...settings, 'depends', '--no-recommends', '--no-suggests', ...packages])
-      const names = [...text.matchAll(/^ *\|?(?:Pre)?Depends: ([a-z0-9][a-z0-9.+-]*)$/gm)].map(
-        (match) => match[1] ?? '',
-      )
-      // The C library belongs to the loader that is already there; mixing versions would break every program.
-      return [...new Set(names)].filter((name) => /^(lib|lua)/.test(name) && !/^libc6|^libc-/.test(name))
-    },
-  }
-}
-
-async function serverIn(root: string): Promise<ServerProgram | undefined> {
-  const libraryPath = (await libraryFolders(root)).join(':') || undefined
+async function serverIn(root: string, libraryPath: string | undefined): Promise<ServerProgram | undefined> {
   for (const { server } of PACKAGES) {
     const found = await probeServer(join(root, 'usr/bin', server), libraryPath).catch(() => undefined)
     if (found) return found
   }
   return undefined
-}
-
-async function libraryFolders(root: string): Promise<string[]> {
-  const folders: string[] = []
-  for (const base of [join(root, 'usr/lib'), join(root, 'lib')]) {
-    const names = await readdir(base).catch(() => [])
-    folders.push(...names.filter((name) => name.includes('-linux-')).map((name) => join(base, name)))
-  }
-  return folders
-}
-
-/** Part of the path, so that a cache carried into another system's container is not used there. */
-async function systemName(): Promise<string> {
-  const text = await readFile('/etc/os-release', 'utf8').catch(() => '')
-  const value = (key: string): string => new RegExp(`^${key}="?([A-Za-z0-9._-]+)`, 'm').exec(text)?.[1] ?? 'any'
-  return `${value('ID')}-${value('VERSION_ID')}-${process.arch}`
-}
-
-function ignore(...codes: readonly string[]): (error: NodeJS.ErrnoException) => void {
-  return (error) => {
-    if (!codes.includes(error.code ?? '')) throw error
-  }
-}
-
-function lastLine(error: unknown): string {
-  const text =
-    error instanceof Error ? ((error as Error & { stderr?: string }).stderr ?? '') || error.message : String(error)
-  return text.trim().split('\n').at(-1) ?? ''
 }

@@ -16,9 +16,9 @@ import { connect, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { programEnv } from './apt-package.ts'
 import { freePort } from './free-port.ts'
 import { type FindOptions, findRedisServer, type FoundServer, RedisServerError } from './redis-find.ts'
-import { serverEnv } from './redis-package.ts'
 
 export { findRedisServer, RedisServerError } from './redis-find.ts'
 
@@ -116,7 +116,7 @@ async function spawnServer(
   // A file, not a pipe: whoever waits for the end of our own output does not wait for the server, and the log can be read.
   const file = await open(log, 'w')
   const stdio = ['ignore', file.fd, file.fd] as const
-  const child = spawn(server.path, [...ours, ...args], { stdio: [...stdio], env: serverEnv(env, server.libraryPath) })
+  const child = spawn(server.path, [...ours, ...args], { stdio: [...stdio], env: programEnv(env, server.libraryPath) })
   child.on('error', () => {}) // a start that fails is told by isReady
   child.unref()
   await file.close()

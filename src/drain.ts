@@ -64,9 +64,8 @@ export async function handBack(
     const held = given.map(asHeld)
     if (held.length === 0) continue
     const returned = await handBackAll(commands.client, member, source, held).catch((error: unknown) => {
-      const { stream, group } = member
-      const where = { stream, group, jobs: held.length, fault: faultText(error) }
-      logger.warn(where, 'could not hand back; these jobs are claimed when their lease is over')
+      const about = { jobs: held.length, fault: faultText(error) }
+      logger.warn(about, 'could not hand back; these jobs are claimed when their lease is over')
       return 0
     })
     handed += returned

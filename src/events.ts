@@ -74,10 +74,10 @@ export class Events {
     }
   }
 
-  #failed(name: EventName, { stream, group }: EventPayloads[EventName], error: unknown): void {
+  #failed(name: EventName, payload: EventPayloads[EventName], error: unknown): void {
     const unsaid = this.#failures.due(name)
     if (unsaid === undefined) return
-    const about = { stream, group, event: name, failures: unsaid + 1, error: messageOf(error) }
+    const about = { ...idsOf(payload), event: name, failures: unsaid + 1, error: messageOf(error) }
     this.#logger.error(about, 'a listener failed; the job and the other listeners are not affected')
   }
 
@@ -105,6 +105,14 @@ export class Events {
     else this.#listeners.set(name, left)
     return true
   }
+}
+
+/** What tells where it happened; an event of a job says more than that, and may hold what a handler has thrown. */
+function idsOf(payload: EventPayloads[EventName]): GroupEvent | JobEvent {
+  const { stream, group } = payload
+  if (!('entryId' in payload)) return { stream, group }
+  const { id, job, attempt, deliveries, entryId } = payload
+  return { stream, group, id, job, attempt, deliveries, entryId }
 }
 
 /** What every event of a job says of it. */

@@ -99,27 +99,24 @@ export class Executor {
   }
 
   #timedOut(delivery: Delivery): void {
-    const { stream, group, id, name, timeoutMs } = delivery
+    const { stream, id, timeoutMs } = delivery
     this.#deps.counts.timedOut += 1
     delivery.count('timed_out')
     this.#deps.holdings.abandon(delivery)
     delivery.end(new JobTimeoutError(stream, id, timeoutMs))
-    this.#deps.logger.warn(
-      { stream, group, id, job: name, timeoutMs },
-      'job ran out of time: its signal is aborted and its lease no longer renewed',
-    )
-    this.#deps.events.emit('job:timed-out', { ...jobEventOf(delivery), timeoutMs })
+    const about = { ...jobEventOf(delivery), timeoutMs }
+    this.#deps.logger.warn(about, 'job ran out of time: its signal is aborted and its lease no longer renewed')
+    this.#deps.events.emit('job:timed-out', about)
   }
 
   #sayOverdue(delivery: Delivery, nowMs: number): void {
     if (!delivery.becomesOverdue(nowMs, OVERDUE_MS)) return
-    const { stream, group, id, name } = delivery
+    const about = { ...jobEventOf(delivery), ranMs: Math.round(nowMs - delivery.startedAtMs) }
     this.#deps.logger.warn(
-      { stream, group, id, job: name, why: delivery.ended?.message ?? '' },
+      { ...about, why: delivery.ended?.message ?? '' },
       'the handler does not heed its aborted signal: its slot stays taken until it ends',
     )
-    const ranMs = Math.round(nowMs - delivery.startedAtMs)
-    this.#deps.events.emit('job:overdue', { ...jobEventOf(delivery), ranMs })
+    this.#deps.events.emit('job:overdue', about)
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
@@ -218,11 +215,8 @@ export class Executor {
     try {
       return this.#decide(delivery, run)
     } catch (error) {
-      const { stream, group, id, name } = delivery
-      this.#deps.logger.error(
-        { stream, group, id, job: name, fault: messageOf(error) },
-        'cannot tell what becomes of a job',
-      )
+      const about = { ...jobEventOf(delivery), fault: messageOf(error) }
+      this.#deps.logger.error(about, 'cannot tell what becomes of a job')
       return { kind: 'left' }
     }
   }
@@ -245,9 +239,8 @@ export class Executor {
     const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
     if (isFailure) delivery.failed(nowMs)
     if ('complaint' in outcome && outcome.complaint !== undefined) {
-      const { stream, group } = delivery
-      const { complaint } = outcome
-      logger.error({ stream, group, id, job: name, complaint }, "the job's retry options failed; the default was taken")
+      const about = { ...jobEventOf(delivery), complaint: outcome.complaint }
+      logger.error(about, "the job's retry options failed; the default was taken")
     }
     return outcome
   }
@@ -302,9 +295,9 @@ export class Executor {
     this.#deps.onEnded()
   }
 
-  #sayLeft({ id, name, stream, group, deliveries }: Delivery): void {
+  #sayLeft(delivery: Delivery): void {
     this.#deps.logger.warn(
-      { stream, group, id, job: name, deliveries },
+      jobEventOf(delivery),
       'no handler for this job here: it stays pending and is delivered again when its lease is over',
     )
   }

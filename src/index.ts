@@ -9,6 +9,7 @@ export type { WorkerCounts } from './counts.ts'
 export { StreamMetrics } from './stream-metrics.ts'
 export type { StreamMetricsOptions } from './stream-metrics.ts'
 export type { MetricsRegistry } from './metrics/metric.ts'
+export { attachBuildInfo } from './metrics/process-metrics.ts'
 export { Inspector } from './inspector.ts'
 export type { InspectorOptions } from './inspector.ts'
 export type {

@@ -16,6 +16,7 @@ import { refuseUnknownKeys } from './options.ts'
 import { pendingJobs, type PendingOptions, type PendingPage } from './pending.ts'
 import type { Client } from './redis/connection.ts'
 import { pauseStream, resumeStream, type PauseOptions, type PauseResult, type ResumeResult } from './pauses.ts'
+import { faultText } from './redis/faults.ts'
 import type { RedisOption } from './redis/target.ts'
 import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
@@ -228,7 +229,7 @@ export class Inspector {
 
   async #listed(client: Client, stream: string): Promise<StreamStats | undefined> {
     const seen = await readStream(client, stream, MOST_GROUPS)
-    if (seen.kind === 'other') this.#asking.logger.warn({ stream }, otherType(stream, seen.type))
+    if (seen.kind === 'other') this.#leftOut(stream, otherType(stream, seen.type))
     return seen.kind === 'stream' ? this.#streamStats(client, stream, seen) : undefined
   }
 
@@ -238,9 +239,13 @@ export class Inspector {
       return await this.#listed(client, stream)
     } catch (error) {
       if (!(error instanceof Error) || !error.message.includes('WRONGTYPE')) throw error
-      this.#asking.logger.warn({ stream }, 'a key of this stream is of another type: the stream is left out')
+      this.#leftOut(stream, faultText(error))
       return undefined
     }
+  }
+
+  #leftOut(stream: string, fault: string): void {
+    this.#asking.logger.warn({ stream, fault }, 'a key of this stream is of another type: the stream is left out')
   }
 
   async #streamStats(client: Client, stream: string, seen: StreamSeen & { kind: 'stream' }): Promise<StreamStats> {

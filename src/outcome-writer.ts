@@ -4,7 +4,6 @@ import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
-import type { Member } from './redis/member.ts'
 
 /** How an attempt to write outcomes ended; `refused`: Redis will not do it however often it is asked. */
 export type Written<Reply> =
@@ -17,17 +16,15 @@ export type Written<Reply> =
  */
 export class OutcomeWriter {
   readonly #connection: Connection
-  readonly #member: Member
   readonly #numbers: WorkerNumbers
   readonly #logger: Logger
   readonly #stopped: AbortSignal
 
   constructor(
-    redis: { connection: Connection; member: Member },
+    { connection }: { connection: Connection },
     { numbers, logger, stopped }: { numbers: WorkerNumbers; logger: Logger; stopped: AbortSignal },
   ) {
-    this.#connection = redis.connection
-    this.#member = redis.member
+    this.#connection = connection
     this.#numbers = numbers
     this.#logger = logger
     this.#stopped = stopped
@@ -56,8 +53,8 @@ export class OutcomeWriter {
         if (kind === 'lost-group') return { kind }
         if (kind === 'fatal' && mayDivide) return { kind: 'refused' }
         if (tries === 0) {
-          const { stream, group } = this.#member
-          this.#logger.warn({ stream, group, fault: faultText(error) }, `cannot ${what} now; the outcome is kept`)
+          const about = { outcomes: jobs, fault: faultText(error) }
+          this.#logger.warn(about, `cannot ${what} now; the outcome is kept`)
         }
         await sleep(backoffMs(tries, 50, 1000), this.#stopped)
       }

@@ -3,7 +3,7 @@ import { monotonicMs } from './clock.ts'
 import { resolveDue } from './due.ts'
 import { messageOf, OptionError, PublishError, type ErrorCode } from './errors.ts'
 import { checkJobName, type JobDefinition } from './job.ts'
-import { resolveLogger, type Logger } from './logger.ts'
+import { resolveLogger, withFields, type Logger } from './logger.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import type { ProducerNumbers, PublishNumbers } from './metrics/producer-numbers.ts'
@@ -178,13 +178,14 @@ export class Producer {
   #openStream(stream: string): Batcher {
     checkStreamName(stream)
     let listed = false
-    const numbers = this.#book.producer(stream, this.#logger)
+    const logger = withFields(this.#logger, { stream })
+    const numbers = this.#book.producer(stream, logger)
     const onProgress = (appended: boolean) => {
       if (appended && !listed) void listStream(this.#connection.client, stream)
       listed ||= appended
       for (const told of this.#progress) told()
     }
-    const batcher = new Batcher(this.#connection, numbers, { logger: this.#logger, onProgress })
+    const batcher = new Batcher(this.#connection, numbers, { logger, onProgress })
     this.#batchers.set(stream, batcher)
     const line: Line = {
       get jobs() {

@@ -120,8 +120,7 @@ export class Settler {
       .then(() => this.#settleAll())
       .catch((error: unknown) => {
         // Never expected; an outcome that cannot be written must not end the process, and its lease lets it run again.
-        const { stream, group } = this.#member
-        this.#logger.error({ stream, group, fault: faultText(error) }, 'an outcome could not be settled')
+        this.#logger.error({ fault: faultText(error) }, 'an outcome could not be settled')
       })
       .finally(() => {
         this.#running = undefined
@@ -168,10 +167,7 @@ export class Settler {
     this.#counts.late += late
     this.#completed(batch, late)
     if (late > 0) {
-      this.#logger.warn(
-        { stream: this.#member.stream, group: this.#member.group, late },
-        'completions came late: these jobs were settled already, they ran twice',
-      )
+      this.#logger.warn({ late }, 'completions came late: these jobs were settled already, they ran twice')
       const { stream, group } = this.#member
       this.#events.emit('job:late', { stream, group, count: late })
     }

@@ -97,7 +97,7 @@ export function assembleParts(
     ...own,
     ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor, fetcher },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
-    pauser: new Pauser({ dispatcher, fetcher, member, logger }),
+    pauser: new Pauser({ dispatcher, fetcher, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }
 }
