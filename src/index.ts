@@ -36,6 +36,8 @@ export type {
 } from './dead/letters.ts'
 export { DEAD_REASONS } from './dead/filter.ts'
 export type { DeadFilter } from './dead/filter.ts'
+export type { Diagnosis, DoctorOptions } from './doctor/doctor.ts'
+export type { DoctorCheck, DoctorFinding, FindingLevel, FindingPlace } from './doctor/finding.ts'
 export type { DeadErrorGroup } from './dead/errors.ts'
 export type { DeadPlan, DeadProgress, DeadRefusal } from './dead/moves.ts'
 export type { DeadLetter } from './redis/dead.ts'

@@ -2,6 +2,7 @@ import { Asking } from './asking.ts'
 import { auditStream, type AuditOptions, type AuditResult } from './audit/audit.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { DeadLetters } from './dead/letters.ts'
+import { diagnose, type Diagnosis, type DoctorOptions } from './doctor/doctor.ts'
 import { checkExplain, explainJob, type ExplainOptions } from './explain/explain.ts'
 import type { Explanation } from './explain/explanation.ts'
 import { existingStream, MOST_GROUPS, otherType, streamsInUse } from './existing.ts'
@@ -195,6 +196,15 @@ export class Inspector {
    */
   async resume(stream: string, options: { group?: string } = {}): Promise<ResumeResult> {
     return resumeStream(this.#asking, stream, options)
+  }
+
+  /**
+   * What is well with the server and the streams on it and what is not, each with why it matters and what to do. It writes
+   * nothing. What the server does not let us see is `unknown`, and no error. At most 100 streams; name one for others.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND for a named stream that does not exist; RedisError.
+   */
+  async doctor(options: DoctorOptions = {}): Promise<Diagnosis> {
+    return diagnose(this.#asking, options)
   }
 
   /** Ends the connection; calls that wait for an answer fail. */
