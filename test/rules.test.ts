@@ -144,7 +144,7 @@ describe('the rules name', () => {
     const wrong = rules.flatMap(({ expr, alert, record }) =>
       selectorsOf(expr).flatMap(({ name, labels }) => {
         const metric = metricOfSeries(name, known)
-        if (metric === undefined) return name === 'up' || recorded.has(name) ? [] : [`${alert ?? record}: ${name}`]
+        if (metric === undefined) return recorded.has(name) ? [] : [`${alert ?? record}: ${name}`]
         const own = [...always, ...(known.get(metric)?.labels ?? []), ...(name.endsWith('_bucket') ? ['le'] : [])]
         return labels.filter((label) => !own.includes(label)).map((label) => `${alert ?? record}: ${name}{${label}}`)
       }),
