@@ -58,7 +58,15 @@ export const FLOORS: readonly Floor[] = [
   own('top, 2 million entries to 2 thousand', 'topRatio', 'at most', 1.5),
   own('commands of explain', 'explainCommands', 'at most', 20),
   own('dearest command on average, µs', 'worstCommandUs', 'at most', 5000),
+  beside('metrics scraped every second, to none', 'observed-scraped'),
+  beside('tracing present and unused, to none', 'observed-tracing'),
 ]
+
+/** Being looked at costs less than 5 % of the throughput. */
+function beside(title: string, measure: string): Floor {
+  const over = [millrace('observed-none', PER_SECOND)]
+  return { title, of: millrace(measure, PER_SECOND), over, bound: 'at least', limit: 0.95 }
+}
 
 /** A figure of recovery that is judged by itself. */
 function own(title: string, figure: string, bound: Floor['bound'], limit: number): Floor {

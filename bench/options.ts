@@ -1,14 +1,12 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { groupNames } from './measures/groups.ts'
+import { groupNames, SPECIAL_KINDS, type SpecialKind } from './measures/groups.ts'
 import { FULL } from './measures/scale.ts'
 import { PEERS, type Peer } from './peers.ts'
 
 export interface BenchOptions {
   readonly quick: boolean
-  /** Measure what happens to jobs that fail or wait, instead of the rest. */
-  readonly lifecycle: boolean
-  /** Measure replay, audit, explain and the like on a long history instead. */
-  readonly recovery: boolean
+  /** What is measured instead of the plain groups; empty is those. */
+  readonly kinds: readonly SpecialKind[]
   /** Names of groups, of both kinds; none is all of the chosen kind. */
   readonly only: readonly string[]
   readonly rounds: number | undefined
@@ -27,27 +25,24 @@ Exit codes: 0 ok, 1 a floor was missed or something failed, 2 usage, 130 interru
 Measures: ${NAMES.plain.join(', ')}
 With --lifecycle: ${NAMES.lifecycle.join(', ')}
 With --recovery: ${NAMES.recovery.join(', ')}
+With --observed: ${NAMES.observed.join(', ')}
 
 Examples:
   $ npm run bench -- --json bench.json
   $ npm run bench -- --only process --only publish-many --rounds 3
   $ npm run bench -- --lifecycle
   $ npm run bench -- --recovery
+  $ npm run bench -- --observed
   $ npm run bench -- --quick`
 
 /** Reads the command line. @throws CommanderError with what is to be said, also for --help. */
 export function readOptions(args: readonly string[]): BenchOptions {
   const program = new Command('npm run bench --')
     .description('Measures millrace beside a plain loop over Redis Streams, BullMQ and Bee-Queue.')
-    .addOption(
-      listOption('--only <measure>', 'measure this alone; may be given again', [
-        ...NAMES.plain,
-        ...NAMES.lifecycle,
-        ...NAMES.recovery,
-      ]),
-    )
+    .addOption(listOption('--only <measure>', 'measure this alone; may be given again', Object.values(NAMES).flat()))
     .option('--lifecycle', 'measure retries, scheduled jobs and dead letters instead, beside BullMQ', false)
     .option('--recovery', 'measure replay, audit, explain and the like on two million entries instead', false)
+    .option('--observed', 'measure what metrics, tracing and a scrape cost instead', false)
     .option('--rounds <n>', 'rounds of each measure', wholeNumber)
     .option('--quick', 'tiny counts and one round: only whether it runs; no floor is judged', false)
     .addOption(listOption('--without <peer>', 'go on as if this peer were not installed; may be given again', PEERS))
@@ -59,12 +54,11 @@ export function readOptions(args: readonly string[]): BenchOptions {
     .allowExcessArguments(false)
     .exitOverride()
   program.parse(args, { from: 'user' })
-  const { quick, lifecycle, recovery, only, rounds, without, json, markdown, profile } =
-    program.opts<Partial<BenchOptions>>()
+  const given = program.opts<Partial<BenchOptions> & Partial<Record<SpecialKind, boolean>>>()
+  const { quick, only, rounds, without, json, markdown, profile } = given
   return {
     quick: quick === true,
-    lifecycle: lifecycle === true,
-    recovery: recovery === true,
+    kinds: SPECIAL_KINDS.filter((kind) => given[kind] === true),
     only: only ?? [],
     rounds,
     without: without ?? [],

@@ -1,11 +1,15 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { createRequire } from 'node:module'
+import { failedCheck } from './check/failed.ts'
 import { registerAudit } from './commands/audit.ts'
 import { registerCancel } from './commands/cancel.ts'
+import { registerCheck } from './commands/check.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
+import { registerDoctor } from './commands/doctor.ts'
 import { registerExplain } from './commands/explain.ts'
+import { registerExporter } from './commands/exporter.ts'
 import { registerFind } from './commands/find.ts'
 import { registerGroups } from './commands/groups.ts'
 import { registerPending } from './commands/pending.ts'
@@ -105,6 +109,9 @@ registerPending(program, context)
 registerTail(program, context)
 registerFind(program, context)
 registerExplain(program, context)
+registerDoctor(program, context)
+registerCheck(program, context)
+registerExporter(program, context)
 program.commandsGroup('Repair:')
 registerDead(program, context)
 registerPause(program, context)
@@ -132,7 +139,9 @@ try {
 
 /** Says what went wrong, on one line, and what the exit code is. */
 function fail(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok
+  if (calledWords()[0] === 'check') return failMonitor(error)
+  if (error instanceof CommanderError) return EXIT.usage
   const message = error instanceof Error ? inFlags(error) : String(error)
   if (isExpected(error)) {
     stderr.write(`${errorLine(message)}${pointed(error)}`)
@@ -142,6 +151,15 @@ function fail(error: unknown): number {
       stderr.write(`${redact(error.stack ?? '', chosenRedis().url)}\n`)
   }
   return exitCodeOf(error)
+}
+
+/** What a monitor called: it reads stdout, and knows only its own four codes. */
+function failMonitor(error: unknown): number {
+  const message = error instanceof Error ? inFlags(error) : String(error)
+  const json = process.argv.includes('--json') ? ['--json'] : []
+  const { line, code } = failedCheck([...calledWords(), ...json], redact(message, chosenRedis().url))
+  stdout.write(line)
+  return code
 }
 
 function errorLine(message: string): string {
@@ -176,7 +194,9 @@ function inFlags(error: Error): string {
 function calledWords(): string[] {
   const words: string[] = []
   let command: Command | undefined = program
-  for (const word of process.argv.slice(2)) {
+  for (const [at, word] of process.argv.slice(2).entries()) {
+    // The one option that may stand before a command.
+    if (word.startsWith('--redis') || process.argv[at + 1] === '--redis') continue
     command = command.commands.find((each) => each.name() === word)
     if (command === undefined) break
     words.push(word)

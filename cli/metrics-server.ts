@@ -12,6 +12,12 @@ export interface Page {
 
 export type Pages = Readonly<Record<string, () => Promise<Page>>>
 
+/** The options that say where to listen, as the errors of listening name them. */
+export interface ListenFlags {
+  readonly port: string
+  readonly host: string
+}
+
 /**
  * A small HTTP server for machines that ask: a scraper, a probe. It answers GET on a few paths and nothing else, and a page
  * that fails is a 500 that tells no more than that.
@@ -19,9 +25,12 @@ export type Pages = Readonly<Record<string, () => Promise<Page>>>
 export class MetricsServer {
   readonly #server: Server
   readonly #pages: Pages
+  readonly #flags: ListenFlags
 
-  constructor(pages: Pages) {
+  /** @param flags what the command line calls port and address. */
+  constructor(pages: Pages, flags: ListenFlags) {
     this.#pages = pages
+    this.#flags = flags
     this.#server = createServer((request, response) => void this.#answer(request, response))
     // Scrapers and probes are few and near; whoever is slow must not hold a socket.
     this.#server.requestTimeout = 10_000
@@ -39,7 +48,7 @@ export class MetricsServer {
       this.#server.listen(port, host)
       await once(this.#server, 'listening')
     } catch (error) {
-      throw cannotListen(port, host, error)
+      throw cannotListen({ port, host }, this.#flags, error)
     }
     return (this.#server.address() as AddressInfo).port
   }
@@ -78,12 +87,22 @@ export function text(status: number, line: string): Page {
   return { status, type: 'text/plain; charset=utf-8', body: `${line}\n` }
 }
 
-function cannotListen(port: number, host: string | undefined, error: unknown): CliError {
+/** Where it listens, as a line for people. */
+export function servedAt(port: number, host: string | undefined): string {
+  const shown = host?.includes(':') === true ? `[${host}]` : (host ?? 'localhost')
+  return `metrics and health: http://${shown}:${port}/metrics /livez /readyz`
+}
+
+function cannotListen(
+  { port, host }: { port: number; host: string | undefined },
+  flags: ListenFlags,
+  error: unknown,
+): CliError {
   const why = {
-    EADDRINUSE: 'another process listens there; end it or choose another --metrics-port',
-    EACCES: 'it is not permitted; choose a --metrics-port of 1024 or more',
-    EADDRNOTAVAIL: 'this machine has no such address; choose another --metrics-host',
-    ENOTFOUND: 'there is no such host; choose another --metrics-host',
+    EADDRINUSE: `another process listens there; end it or choose another ${flags.port}`,
+    EACCES: `it is not permitted; choose a ${flags.port} of 1024 or more`,
+    EADDRNOTAVAIL: `this machine has no such address; choose another ${flags.host}`,
+    ENOTFOUND: `there is no such host; choose another ${flags.host}`,
   }[codeOf(error) ?? '']
   const where = host === undefined ? `port ${port}` : `${host} port ${port}`
   const reason = why ?? (error instanceof Error ? error.message : String(error))

@@ -1,5 +1,6 @@
 import type { MetricObjectWithValues, MetricValue } from 'prom-client'
 import type { WorkerOptions } from '../src/index.ts'
+import type { LogSettings } from './logging.ts'
 
 /** What the supervisor and its worker processes tell each other over their channel. Plain data. */
 
@@ -10,6 +11,8 @@ export interface WorkerOrders {
   readonly options: Omit<WorkerOptions, 'handlers' | 'logger' | 'redis' | 'registry'> & { readonly redis: string }
   /** Whether the process is to measure itself and answer when it is asked for its metrics. */
   readonly isMeasured?: boolean
+  /** How the process logs. @default the library's own logger */
+  readonly log?: LogSettings
 }
 
 /** All metrics of a process at one moment. */

@@ -1,6 +1,7 @@
-import { AggregatorRegistry, Counter, Gauge, Registry, type PrometheusContentType } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
 import type { Pool } from './pool.ts'
 import type { MetricsSnapshot } from './pool-messages.ts'
+import { snapshotOfSum, textOfSum } from './pool-sums.ts'
 
 /**
  * The metrics of a worker pool as one scrape target: those of its processes added up, and those of the pool itself.
@@ -83,8 +84,8 @@ export class PoolMetrics {
     const [ownText] = await Promise.all([own, measured])
     // In one go: a process that ends is at every instant either a member or among the ended, and so is counted once.
     const known = this.#pool.members.map(({ metrics }) => metrics).filter((snapshot) => snapshot !== undefined)
-    const all = sumOf([...known.map((snapshot) => this.#bounded(snapshot)), ...this.#ended])
-    return `${await all.metrics()}\n${ownText}`
+    const all = await textOfSum([...known.map((snapshot) => this.#bounded(snapshot)), ...this.#ended])
+    return `${all}\n${ownText}`
   }
 
   /** Makes one of what many ended processes have left. */
@@ -93,7 +94,7 @@ export class PoolMetrics {
     this.#isCompacting = true
     try {
       const count = this.#ended.length
-      const sum = await sumOf(this.#ended).getMetricsAsJSON()
+      const sum = await snapshotOfSum(this.#ended)
       // Others may have ended meanwhile; they stand behind.
       this.#ended.splice(0, count, sum)
     } finally {
@@ -117,9 +118,4 @@ export class PoolMetrics {
     if (names.size < MOST_JOB_NAMES) names.add(name)
     return names.has(name) ? value : { ...value, labels: { ...value.labels, job_name: OTHER_JOBS } }
   }
-}
-
-/** By the aggregator that each metric names: counters add up, of timestamps the furthest behind counts, and so on. */
-function sumOf(snapshots: readonly MetricsSnapshot[]): Registry {
-  return AggregatorRegistry.aggregate<PrometheusContentType>([...snapshots])
 }

@@ -1,4 +1,4 @@
-import { StreamMetrics } from '../src/index.ts'
+import { StreamMetrics, type Logger } from '../src/index.ts'
 import { MetricsServer } from './metrics-server.ts'
 import { PoolHealth } from './pool-health.ts'
 import { PoolMetrics } from './pool-metrics.ts'
@@ -12,6 +12,7 @@ export interface PoolServerOptions {
   readonly host: string | undefined
   /** The stream whose lag and pending jobs are told too; undefined for none. */
   readonly stream: { readonly name: string; readonly redis: string } | undefined
+  readonly logger: Logger
 }
 
 /** Serves `/metrics`, `/livez` and `/readyz` of a worker pool, from before its workers start until after they have ended. */
@@ -25,20 +26,21 @@ export class PoolServer {
     this.#options = options
     this.#metrics = new PoolMetrics(pool)
     const health = new PoolHealth(pool)
-    this.#server = new MetricsServer({
+    const pages = {
       '/metrics': async () => ({ status: 200, type: this.#metrics.contentType, body: await this.#metrics.scrape() }),
       '/livez': () => health.livez(),
       '/readyz': () => health.readyz(),
-    })
+    }
+    this.#server = new MetricsServer(pages, { port: '--metrics-port', host: '--metrics-host' })
   }
 
   /** Listens. @returns the port. @throws CliError where it cannot. */
   async start(): Promise<number> {
-    const { port, host, stream } = this.#options
+    const { port, host, stream, logger } = this.#options
     const bound = await this.#server.start(port, host)
     if (stream !== undefined) {
       const { registry } = this.#metrics
-      this.#streams = new StreamMetrics({ redis: stream.redis, streams: [stream.name], registry })
+      this.#streams = new StreamMetrics({ redis: stream.redis, streams: [stream.name], registry, logger })
     }
     return bound
   }

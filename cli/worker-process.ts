@@ -1,7 +1,8 @@
 import type { Registry } from 'prom-client'
-import { Worker, type RetryOptions } from '../src/index.ts'
+import { Worker, type Logger, type RetryOptions, type Tracing } from '../src/index.ts'
 import { codeOf, EXIT, exitCodeOf, usageError } from './exit.ts'
 import { loadHandlers } from './handlers.ts'
+import { openLog, type Log, type LogSettings } from './logging.ts'
 import type { StartFailure, SupervisorMessage, WorkerMessage, WorkerOrders } from './pool-messages.ts'
 
 /**
@@ -25,15 +26,20 @@ export function runWorkerProcess(): void {
 
 class WorkerProcess {
   #worker: Worker | undefined
+  #tracing: Tracing | undefined
   #registry: Registry | undefined
+  #log: Log | undefined
   #isReady = false
   #isEnding = false
 
   async start(orders: WorkerOrders): Promise<void> {
     try {
+      if (orders.log !== undefined) this.#log = await openWorkerLog(orders, orders.log)
       if (orders.isMeasured === true) this.#registry = await makeRegistry()
-      const worker = await makeWorker(orders, this.#registry)
+      const logger = this.#log && orders.log && withoutSaid(this.#log, orders.log)
+      const { worker, tracing } = await makeWorker(orders, this.#registry, logger)
       this.#worker = worker
+      this.#tracing = tracing
       void tell({ kind: 'loaded' })
       await worker.start()
       this.#isReady = true
@@ -57,7 +63,7 @@ class WorkerProcess {
   async tellMetrics(): Promise<void> {
     if (this.#registry === undefined) return
     const metrics = await this.#registry.getMetricsAsJSON().catch((error: unknown) => {
-      process.stderr.write(`the metrics of this process cannot be read: ${String(error)}\n`)
+      this.#log?.say('the metrics of this process cannot be read', { error: String(error) }, 'error')
       return []
     })
     for (const metric of metrics) {
@@ -76,9 +82,44 @@ class WorkerProcess {
     const { handedBack, unsettled } = await this.#worker.stop()
     const { completed, failed, cancelled, dead } = this.#worker.counts
     await this.tellMetrics()
+    await flushed(this.#tracing)
     await tell({ kind: 'ended', end: { completed, failed, cancelled, dead, handedBack, unsettled } })
     process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
   }
+}
+
+/** What the supervisor says of its workers in words, once for all of them: a person need not read it twice. */
+const SAID = new Set(['worker started', 'worker draining', 'worker stopped'])
+
+function withoutSaid({ logger }: Log, { format, level }: LogSettings): Logger {
+  if (format === 'json' || level === 'debug' || level === 'trace') return logger
+  return { ...logger, info: (fields, message) => SAID.has(message) || logger.info(fields, message) }
+}
+
+/** With it, what nobody catches is a line of the log like any other, and not a page of text among JSON. */
+async function openWorkerLog({ options }: WorkerOrders, settings: LogSettings): Promise<Log> {
+  const { redis, stream, group } = options
+  const log = await openLog(process, { ...settings, role: 'worker', about: { stream, group }, redis })
+  process.on('uncaughtException', (error: unknown, origin) => {
+    // Handlers that listen themselves decide what it means.
+    if (process.listenerCount('uncaughtException') > 1) return
+    const err = error instanceof Error ? error : new Error(String(error))
+    log.logger.error({ origin, err }, 'an error was thrown that nobody caught: this process ends')
+    process.exit(EXIT.failed)
+  })
+  return log
+}
+
+/** How long the spans of the last jobs may take to be sent. */
+const FLUSH_MS = 2000
+
+/** Spans wait to be sent in batches, and the process is about to end. */
+async function flushed(tracing: Tracing | undefined): Promise<void> {
+  if (typeof tracing?.flush !== 'function') return
+  const late = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS))
+  await Promise.race([tracing.flush(), late]).catch((error: unknown) => {
+    process.stderr.write(`the last spans could not be sent: ${String(error)}\n`)
+  })
 }
 
 async function makeRegistry(): Promise<Registry> {
@@ -88,16 +129,27 @@ async function makeRegistry(): Promise<Registry> {
   return register
 }
 
-async function makeWorker({ handlers: file, options }: WorkerOrders, registry?: Registry): Promise<Worker> {
-  const { handlers, retry } = await loadHandlers(file)
+interface Made {
+  readonly worker: Worker
+  readonly tracing: Tracing | undefined
+}
+
+async function makeWorker(
+  { handlers: file, options }: WorkerOrders,
+  registry: Registry | undefined,
+  logger: Logger | undefined,
+): Promise<Made> {
+  const { handlers, retry, tracing } = await loadHandlers(file)
   try {
-    const own = registry === undefined ? {} : { registry }
+    const own = { ...(registry && { registry }), ...(logger && { logger }), ...(tracing !== undefined && { tracing }) }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
-    return new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    const worker = new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    return { worker, tracing }
   } catch (error) {
-    if (codeOf(error) !== 'ERR_HANDLERS') throw error
     const { message } = error as Error
+    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || message.startsWith('expected `tracing`')
+    if (!isOfFile) throw error
     throw usageError(`${file}: ${message}`)
   }
 }

@@ -13,8 +13,11 @@ const REACH_MS = 5000
 export class Asking {
   readonly logger: Logger
   readonly #connection: Connection
+  readonly #reachMs: number
 
-  constructor({ redis, logger }: { redis?: RedisOption; logger?: Logger | false }) {
+  /** @param reachMs how long a question waits for a connection. */
+  constructor({ redis, logger }: { redis?: RedisOption; logger?: Logger | false }, reachMs = REACH_MS) {
+    this.#reachMs = reachMs
     const target = resolveRedis(redis)
     this.logger = resolveLogger(logger)
     this.#connection = new Connection(target, { role: 'inspector', socketTimeoutMs: REACH_MS, onDemand: true })
@@ -24,7 +27,7 @@ export class Asking {
   async run<Told>(what: string, ask: (client: Client) => Promise<Told>): Promise<Told> {
     this.#connection.hold(true)
     try {
-      await this.#connection.ready(REACH_MS)
+      await this.#connection.ready(this.#reachMs)
       return await ask(this.#connection.client)
     } catch (error) {
       throw error instanceof MillraceError ? error : redisError(what, error)

@@ -60,6 +60,7 @@ export class Batcher {
   #bytes = 0
   #inFlight: Batch | undefined
   #running = false
+  #isFailing = false
   #timer: NodeJS.Timeout | undefined
   #producerId: string | undefined
   /** When Redis was last told to remember the producer, by the monotonic clock. */
@@ -176,13 +177,14 @@ export class Batcher {
     if (answer.kind === 'done') {
       this.#seq += 1
       this.#lastFault = ''
+      this.#sayWell()
       this.#inFlight = undefined
       const nowMs = monotonicMs()
       batch.items.forEach((item, at) => this.#resolve(item, answer.ids[at], nowMs))
       this.#onProgress(true)
     } else if (answer.kind === 'behind') {
       this.#logger.warn(
-        { stream: this.#stream, stored: answer.stored, sent: this.#seq + 1 },
+        { stored: answer.stored, sent: this.#seq + 1 },
         'Redis has lost batches that it had confirmed (a failover, or a restart without persistence)',
       )
       // A batch after the last one that Redis still knows cannot have been executed there: send it under the next number.
@@ -201,6 +203,7 @@ export class Batcher {
     const { kind } = this.#connection.fault(error)
     const batch = this.#inFlight
     this.#lastFault = faultText(error)
+    this.#sayFailing()
     if (notReady ? error.code === 'ERR_REDIS_REFUSED' : kind === 'fatal') {
       this.#refuseAll(error)
     } else if (batch !== undefined && !notReady && kind === 'unknown') {
@@ -209,6 +212,19 @@ export class Batcher {
       this.#putBack(batch)
     }
     return false
+  }
+
+  /** Once an outage, however many batches and tries it costs. */
+  #sayFailing(): void {
+    if (this.#isFailing) return
+    this.#isFailing = true
+    this.#logger.warn({ waiting: this.jobs, fault: this.#lastFault }, 'cannot publish to Redis now')
+  }
+
+  #sayWell(): void {
+    if (!this.#isFailing) return
+    this.#isFailing = false
+    this.#logger.warn({ waiting: this.jobs }, 'the producer publishes to Redis again')
   }
 
   /** Redis will not have these jobs however often it is asked. */

@@ -54,8 +54,7 @@ export class Claimer {
     if (this.#stopped || this.#pass !== undefined) return
     void this.runOnce().catch((error: unknown) => {
       if (this.#deps.connection.fault(error).kind !== 'fatal') return
-      const { stream, group } = this.#deps.member
-      this.#deps.logger.error({ stream, group, fault: faultText(error) }, 'cannot claim')
+      this.#deps.logger.error({ fault: faultText(error) }, 'cannot claim')
     })
   }
 
@@ -77,7 +76,10 @@ export class Claimer {
     let [claimed, dead, mode] = [0, 0, 'take' as 'take' | 'go']
     while (!this.#stopped) {
       const room = dispatcher.claimRoom
-      if (room <= 0) return { claimed, dead, state: 'no-room' }
+      if (room <= 0) {
+        this.#sayClaimed(claimed, dead)
+        return { claimed, dead, state: 'no-room' }
+      }
       const { leaseMs, pulseMs } = this.#deps.group()
       const asked = { mode, leaseMs, pulseMs, room, cursors: this.#cursors, avoided: this.#deps.holdings.avoided() }
       const found = await claimStalled(connection.client, member, asked)
@@ -89,12 +91,18 @@ export class Claimer {
       claimed += taken.claimed
       dead += taken.dead
       if (found.state !== 'more') {
+        this.#sayClaimed(claimed, dead)
         await this.#forgetGone()
         return { claimed, dead, state: found.state }
       }
       mode = 'go'
     }
     return { claimed, dead, state: 'done' }
+  }
+
+  #sayClaimed(claimed: number, dead: number): void {
+    if (claimed + dead === 0) return
+    this.#deps.logger.info({ claimed, dead }, 'claimed jobs that other workers had left')
   }
 
   #take(rows: Claimed['rows']): { claimed: number; dead: number } {
@@ -131,8 +139,8 @@ export class Claimer {
       try {
         await settleAsGone(connection.client, member, { source, ids, isAcked: true })
       } catch (error) {
-        const { stream, group } = member
-        const told = { stream, group, ids, fault: faultText(connection.fault(error)) }
+        connection.fault(error)
+        const told = { entries: ids.length, entryIds: ids, fault: faultText(error) }
         logger.warn(told, 'entries were deleted while they were pending, and could not be counted as gone')
       }
     }

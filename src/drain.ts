@@ -45,6 +45,7 @@ export async function drain(
   }
   const unended = holdings.running()
   handedBack += await handBack(parts, member, logger, unended)
+  for (const delivery of holdings.underWay()) delivery.traced?.end('overdue', delivery.ended)
   const unsettled = await settler.stop(SETTLE_MS)
   parts.numbers.abandoned += unstarted.length + unended.length - handedBack + unsettled
   if (commands.isReady) await leave(commands.client, member).catch(() => {})
@@ -64,9 +65,8 @@ export async function handBack(
     const held = given.map(asHeld)
     if (held.length === 0) continue
     const returned = await handBackAll(commands.client, member, source, held).catch((error: unknown) => {
-      const { stream, group } = member
-      const where = { stream, group, jobs: held.length, fault: faultText(error) }
-      logger.warn(where, 'could not hand back; these jobs are claimed when their lease is over')
+      const about = { jobs: held.length, fault: faultText(error) }
+      logger.warn(about, 'could not hand back; these jobs are claimed when their lease is over')
       return 0
     })
     handed += returned
@@ -77,6 +77,7 @@ export async function handBack(
   }
   for (const delivery of deliveries) {
     if (delivery.startedAtMs > 0) delivery.count('handed_back')
+    delivery.traced?.end('handed-back')
     delivery.end(new StoppingError(member.stream, delivery.id))
     if (delivery.startedAtMs === 0) holdings.release(delivery)
     else holdings.abandon(delivery)

@@ -1,3 +1,4 @@
+import { EVENT_CHANNELS } from './channels.ts'
 import { messageOf, OptionError } from './errors.ts'
 import { EVENTS, type EventName, type EventPayloads, type GroupEvent, type JobEvent } from './event-table.ts'
 import type { Logger } from './logger.ts'
@@ -48,20 +49,20 @@ export class Events {
     if (found !== undefined) this.#remove(name, found)
   }
 
-  /** Whether anybody listens. Asked for every job, before its payload is built. */
+  /** Whether anybody listens, here or on its channel. Asked for every job, before its payload is built. */
   has(name: EventName): boolean {
-    return this.#listeners.has(name)
+    return this.#listeners.has(name) || EVENT_CHANNELS[name].hasSubscribers
   }
 
   /** Tells those who listen, in the order in which they came, before it returns. Never throws. */
   emit<Name extends EventName>(name: Name, payload: EventPayloads[Name]): void {
-    const listening = this.#listeners.get(name)
-    if (listening === undefined) return
-    for (const registered of listening) {
+    for (const registered of this.#listeners.get(name) ?? []) {
       // Removed before it is called, and looked for: its call may emit the same event.
       if (registered.isOnce && !this.#remove(name, registered)) continue
       this.#tell(name, registered.listener as EventListener<Name>, payload)
     }
+    const channel = EVENT_CHANNELS[name]
+    if (channel.hasSubscribers) channel.publish(payload)
   }
 
   #tell<Name extends EventName>(name: Name, listener: EventListener<Name>, payload: EventPayloads[Name]): void {
@@ -74,10 +75,10 @@ export class Events {
     }
   }
 
-  #failed(name: EventName, { stream, group }: EventPayloads[EventName], error: unknown): void {
+  #failed(name: EventName, payload: EventPayloads[EventName], error: unknown): void {
     const unsaid = this.#failures.due(name)
     if (unsaid === undefined) return
-    const about = { stream, group, event: name, failures: unsaid + 1, error: messageOf(error) }
+    const about = { ...idsOf(payload), event: name, failures: unsaid + 1, error: messageOf(error) }
     this.#logger.error(about, 'a listener failed; the job and the other listeners are not affected')
   }
 
@@ -105,6 +106,14 @@ export class Events {
     else this.#listeners.set(name, left)
     return true
   }
+}
+
+/** What tells where it happened; an event of a job says more than that, and may hold what a handler has thrown. */
+function idsOf(payload: EventPayloads[EventName]): GroupEvent | JobEvent {
+  const { stream, group } = payload
+  if (!('entryId' in payload)) return { stream, group }
+  const { id, job, attempt, deliveries, entryId } = payload
+  return { stream, group, id, job, attempt, deliveries, entryId }
 }
 
 /** What every event of a job says of it. */

@@ -1,5 +1,6 @@
 import { monotonicMs } from './clock.ts'
 import type { Cancelled } from './cancelled.ts'
+import { runChannel } from './channels.ts'
 import type { WorkerCounts } from './counts.ts'
 import { decide, type Ended, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
@@ -14,6 +15,7 @@ import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
+import type { ContainedTracing } from './tracing.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
@@ -34,6 +36,7 @@ export interface ExecutorDeps {
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
+  readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
   readonly retry: RetryOptions
@@ -99,27 +102,26 @@ export class Executor {
   }
 
   #timedOut(delivery: Delivery): void {
-    const { stream, group, id, name, timeoutMs } = delivery
+    const { stream, id, timeoutMs } = delivery
     this.#deps.counts.timedOut += 1
     delivery.count('timed_out')
     this.#deps.holdings.abandon(delivery)
     delivery.end(new JobTimeoutError(stream, id, timeoutMs))
-    this.#deps.logger.warn(
-      { stream, group, id, job: name, timeoutMs },
-      'job ran out of time: its signal is aborted and its lease no longer renewed',
-    )
-    this.#deps.events.emit('job:timed-out', { ...jobEventOf(delivery), timeoutMs })
+    const about = { ...jobEventOf(delivery), timeoutMs }
+    this.#deps.logger.warn(about, 'job ran out of time: its signal is aborted and its lease no longer renewed')
+    this.#deps.events.emit('job:timed-out', about)
   }
 
   #sayOverdue(delivery: Delivery, nowMs: number): void {
     if (!delivery.becomesOverdue(nowMs, OVERDUE_MS)) return
-    const { stream, group, id, name } = delivery
+    const about = { ...jobEventOf(delivery), ranMs: Math.round(nowMs - delivery.startedAtMs) }
     this.#deps.logger.warn(
-      { stream, group, id, job: name, why: delivery.ended?.message ?? '' },
+      { ...about, why: delivery.ended?.message ?? '' },
       'the handler does not heed its aborted signal: its slot stays taken until it ends',
     )
-    const ranMs = Math.round(nowMs - delivery.startedAtMs)
-    this.#deps.events.emit('job:overdue', { ...jobEventOf(delivery), ranMs })
+    this.#deps.events.emit('job:overdue', about)
+    // It may never end, and a span that does not is never seen.
+    delivery.traced?.end('overdue', delivery.ended)
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
@@ -144,9 +146,12 @@ export class Executor {
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
     this.#began(delivery)
+    const { tracing } = this.#deps
+    if (tracing !== undefined) delivery.traced = tracing.process(delivery)
+    const isObserved = delivery.traced !== undefined || runChannel.hasSubscribers
     let awaited: Promise<unknown> | undefined
     try {
-      const result = handler.run(data, delivery)
+      const result = isObserved ? runObserved(delivery, handler, data) : handler.run(data, delivery)
       // A promise settles once; what merely looks like one may not.
       if (isThenable(result)) awaited = Promise.resolve(result)
     } catch (error) {
@@ -194,6 +199,7 @@ export class Executor {
     const { settler, holdings, onEnded } = this.#deps
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
+    if (delivery.traced !== undefined) delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
@@ -218,11 +224,8 @@ export class Executor {
     try {
       return this.#decide(delivery, run)
     } catch (error) {
-      const { stream, group, id, name } = delivery
-      this.#deps.logger.error(
-        { stream, group, id, job: name, fault: messageOf(error) },
-        'cannot tell what becomes of a job',
-      )
+      const about = { ...jobEventOf(delivery), fault: messageOf(error) }
+      this.#deps.logger.error(about, 'cannot tell what becomes of a job')
       return { kind: 'left' }
     }
   }
@@ -245,9 +248,8 @@ export class Executor {
     const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
     if (isFailure) delivery.failed(nowMs)
     if ('complaint' in outcome && outcome.complaint !== undefined) {
-      const { stream, group } = delivery
-      const { complaint } = outcome
-      logger.error({ stream, group, id, job: name, complaint }, "the job's retry options failed; the default was taken")
+      const about = { ...jobEventOf(delivery), complaint: outcome.complaint }
+      logger.error(about, "the job's retry options failed; the default was taken")
     }
     return outcome
   }
@@ -302,9 +304,9 @@ export class Executor {
     this.#deps.onEnded()
   }
 
-  #sayLeft({ id, name, stream, group, deliveries }: Delivery): void {
+  #sayLeft(delivery: Delivery): void {
     this.#deps.logger.warn(
-      { stream, group, id, job: name, deliveries },
+      jobEventOf(delivery),
       'no handler for this job here: it stays pending and is delivered again when its lease is over',
     )
   }
@@ -315,6 +317,21 @@ function endOf(reason: Error | undefined): Ended | undefined {
   if (reason instanceof StoppingError) return 'stopping'
   if (reason instanceof CancelledError) return 'cancelled'
   return reason instanceof JobTimeoutError ? 'timed-out' : 'lost'
+}
+
+/** In its span, and told to whoever subscribes to its channel. */
+function runObserved(delivery: Delivery, handler: Handler, data: unknown): unknown {
+  const { traced } = delivery
+  const work = () => handler.run(data, delivery)
+  // A promise in any case: its end is what the channel tells of.
+  const told = () => runChannel.tracePromise(() => Promise.resolve(work()), jobEventOf(delivery))
+  const run = runChannel.hasSubscribers ? told : work
+  return traced === undefined ? run() : traced.run(run)
+}
+
+function errorOf({ ended }: Delivery, run: Run, outcome: Outcome): unknown {
+  if ('error' in outcome) return outcome.error
+  return run.kind === 'failed' ? causeOf(run.error, ended) : undefined
 }
 
 /** What failed a run: where the handler only says that it was aborted, the reason for which it was. */

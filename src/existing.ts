@@ -42,7 +42,8 @@ export async function existingGroup(
   throw new UnknownGroupError({ stream, group, groups: seen.groups }, didYouMean(group, seen.groups))
 }
 
-function isStreamName(name: string): boolean {
+/** Anybody may write into the list of streams in use. */
+export function isStreamName(name: string): boolean {
   try {
     return checkStreamName(name) === name
   } catch {

@@ -96,7 +96,7 @@ export class FencedSettler {
 
   /** Never expected. What cannot be written must not end the process, nor be held for ever: when its lease is over it runs again. */
   #gaveUp(batch: readonly Waiting[], error: unknown): void {
-    this.#deps.logger.error({ ...this.#where(), fault: messageOf(error) }, 'outcomes could not be settled')
+    this.#deps.logger.error({ outcomes: batch.length, fault: messageOf(error) }, 'outcomes could not be settled')
     const held = batch.filter(({ delivery }) => this.#deps.holdings.holds(delivery))
     for (const { delivery } of held) this.#deps.holdings.release(delivery)
     this.#deps.onSettled(held.length)
@@ -107,7 +107,8 @@ export class FencedSettler {
     while (left.length > 0) {
       const { connection, member, writer } = this.#deps
       const outcomes = left.map((one) => this.#asWritten(one))
-      const about = { what: 'settle failed jobs', jobs: left.length, mayDivide: left.length > 1 }
+      const deliveries = left.map(({ delivery }) => delivery)
+      const about = { what: 'settle failed jobs', operation: 'settle', deliveries, mayDivide: left.length > 1 } as const
       const written = await writer.write(about, (resent) =>
         settleOthers(connection.client, member, { source, outcomes, resent: resent || wasRefused }),
       )
@@ -126,11 +127,12 @@ export class FencedSettler {
   }
 
   #asWritten({ delivery, outcome }: Waiting): FencedOutcome {
-    const { entryId, id, deliveries, attempt, firstFailedMs } = delivery
+    const { entryId, id, deliveries, attempt, firstFailedMs, traced } = delivery
     switch (outcome.kind) {
       case 'retry': {
         const { delayMs, error } = outcome
-        return { kind: 'retry', entryId, id, deliveries, delayMs, attempt, firstFailedMs, error: failureText(error) }
+        const failed = { attempt, firstFailedMs, error: failureText(error), trace: traced?.context?.traceparent }
+        return { kind: 'retry', entryId, id, deliveries, delayMs, ...failed }
       }
       case 'dead': {
         const provenance = provenanceOf(outcome, delivery, this.#deps.member.consumer)
@@ -144,7 +146,6 @@ export class FencedSettler {
   #settled(waiting: Waiting, fate: Fate): void {
     const { delivery, outcome } = waiting
     const { holdings, counts, numbers, logger } = this.#deps
-    const { id, name } = delivery
     if (fate === 'wide') {
       const error = new FatalError('its entry has too many fields to be scheduled again', { cause: errorOf(outcome) })
       return this.push(delivery, { kind: 'dead', reason: 'fatal', error })
@@ -159,7 +160,7 @@ export class FencedSettler {
         break
       case 'twin':
         logger.warn(
-          { ...this.#where(), id, job: name },
+          jobEventOf(delivery),
           'another entry of the same job id is scheduled already, and the two do not fit together: this one stays pending ' +
             'until its lease is over, and is not charged',
         )
@@ -196,12 +197,9 @@ export class FencedSettler {
     if (events.has('job:retried')) events.emit('job:retried', { ...jobEventOf(delivery), error, delayMs, dueMs })
     const unsaid = this.#warnings.due(delivery.name)
     if (unsaid === undefined) return
-    const { id, name, attempt } = delivery
     const also = unsaid === 0 ? {} : { unsaid }
-    logger.warn(
-      { ...this.#where(), id, job: name, attempt, delayMs, error: messageOf(error), ...also },
-      'job failed; it is tried again',
-    )
+    const about = { ...jobEventOf(delivery), delayMs, error: messageOf(error), ...also }
+    logger.warn(about, 'job failed; it is tried again')
   }
 
   #dead(delivery: Delivery, { reason, error }: Failed & { kind: 'dead' }): void {
@@ -209,22 +207,18 @@ export class FencedSettler {
     counts.dead += 1
     numbers.dead[reason] += 1
     this.#deps.onFinished(delivery, 'dead', clock.at(monotonicMs()))
-    const { id, name, attempt } = delivery
-    logger.warn({ ...this.#where(), id, job: name, attempt, reason }, `job is dead: ${messageOf(error)}`)
-    this.#deps.events.emit('job:dead', { ...jobEventOf(delivery), reason, error })
+    const about = jobEventOf(delivery)
+    logger.warn({ ...about, reason, error: messageOf(error) }, 'job is dead')
+    this.#deps.events.emit('job:dead', { ...about, reason, error })
   }
 
   #cancelled(delivery: Delivery): void {
     const { counts, clock, logger } = this.#deps
     counts.cancelled += 1
     this.#deps.onFinished(delivery, 'cancelled', clock.at(monotonicMs()))
-    const { id, name } = delivery
-    logger.info({ ...this.#where(), id, job: name }, 'job was cancelled')
-    this.#deps.events.emit('job:cancelled', jobEventOf(delivery))
-  }
-
-  #where(): { stream: string; group: string } {
-    return { stream: this.#deps.member.stream, group: this.#deps.member.group }
+    const about = jobEventOf(delivery)
+    logger.info(about, 'job was cancelled')
+    this.#deps.events.emit('job:cancelled', about)
   }
 }
 

@@ -55,6 +55,7 @@ export class Fetcher {
   #epoch = 0
   #entryBytes = 2048
   #reading = false
+  #isFailing = false
   /** A read that was sent before the jobs of the last one were handed on. */
   #ahead: Promise<Read> | undefined
   #loop: Promise<void> | undefined
@@ -192,10 +193,18 @@ export class Fetcher {
       try {
         await this.runOnce()
         tries = 0
+        this.#recovered()
       } catch (error) {
         await this.#recover(error, tries++)
       }
     }
+  }
+
+  /** Whoever was told of the fault is told of its end. */
+  #recovered(): void {
+    if (!this.#isFailing) return
+    this.#isFailing = false
+    this.#deps.logger.warn({}, 'the worker reads from Redis again')
   }
 
   async #recover(error: unknown, tries: number): Promise<void> {
@@ -211,10 +220,8 @@ export class Fetcher {
       if (joined) return
     } else if (tries === 0) {
       const level = kind === 'fatal' ? 'error' : 'warn'
-      this.#deps.logger[level](
-        { stream: this.#deps.member.stream, group: this.#deps.member.group, fault: faultText(error) },
-        'cannot read from Redis now; the worker goes on trying',
-      )
+      this.#isFailing = true
+      this.#deps.logger[level]({ fault: faultText(error) }, 'cannot read from Redis now; the worker goes on trying')
     }
     const pauseMs = error instanceof RedisError ? 0 : backoffMs(tries, 20, 1000)
     await sleep(pauseMs, this.#stopping.signal)
@@ -250,10 +257,7 @@ export class Fetcher {
   }
 
   #replaceConnection(): void {
-    this.#deps.logger.warn(
-      { stream: this.#deps.member.stream, group: this.#deps.member.group },
-      'a read outlived its block; connecting anew',
-    )
+    this.#deps.logger.warn({}, 'a read outlived its block; connecting anew')
     const silent = this.#connection
     this.#connection = this.#connect()
     this.#clientId = undefined

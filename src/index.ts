@@ -9,6 +9,7 @@ export type { WorkerCounts } from './counts.ts'
 export { StreamMetrics } from './stream-metrics.ts'
 export type { StreamMetricsOptions } from './stream-metrics.ts'
 export type { MetricsRegistry } from './metrics/metric.ts'
+export { attachBuildInfo } from './metrics/process-metrics.ts'
 export { Inspector } from './inspector.ts'
 export type { InspectorOptions } from './inspector.ts'
 export type {
@@ -35,6 +36,8 @@ export type {
 } from './dead/letters.ts'
 export { DEAD_REASONS } from './dead/filter.ts'
 export type { DeadFilter } from './dead/filter.ts'
+export type { Diagnosis, DoctorOptions } from './doctor/doctor.ts'
+export type { DoctorCheck, DoctorFinding, FindingLevel, FindingPlace } from './doctor/finding.ts'
 export type { DeadErrorGroup } from './dead/errors.ts'
 export type { DeadPlan, DeadProgress, DeadRefusal } from './dead/moves.ts'
 export type { DeadLetter } from './redis/dead.ts'
@@ -92,6 +95,18 @@ export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
 export type { EventListener } from './events.ts'
 export type { EventName, EventPayloads, GroupEvent, JobEvent } from './event-table.ts'
+export type {
+  PublishEnd,
+  PublishToTrace,
+  RunOutcome,
+  RunToTrace,
+  SettleToTrace,
+  TracedPublish,
+  TracedRun,
+  TracedSettle,
+  Tracing,
+} from './tracing.ts'
+export type { EntryTrace, TraceContext } from './wire.ts'
 export type { Backoff, ErrorClass, ErrorFilter, FailedAttempt, RetryOptions } from './retry.ts'
 export type { DeadReason } from './decide.ts'
 export type { Logger } from './logger.ts'

@@ -2,6 +2,7 @@ import { Asking } from './asking.ts'
 import { auditStream, type AuditOptions, type AuditResult } from './audit/audit.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
 import { DeadLetters } from './dead/letters.ts'
+import { diagnose, type Diagnosis, type DoctorOptions } from './doctor/doctor.ts'
 import { checkExplain, explainJob, type ExplainOptions } from './explain/explain.ts'
 import type { Explanation } from './explain/explanation.ts'
 import { existingStream, MOST_GROUPS, otherType, streamsInUse } from './existing.ts'
@@ -15,6 +16,7 @@ import { refuseUnknownKeys } from './options.ts'
 import { pendingJobs, type PendingOptions, type PendingPage } from './pending.ts'
 import type { Client } from './redis/connection.ts'
 import { pauseStream, resumeStream, type PauseOptions, type PauseResult, type ResumeResult } from './pauses.ts'
+import { faultText } from './redis/faults.ts'
 import type { RedisOption } from './redis/target.ts'
 import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
@@ -196,6 +198,15 @@ export class Inspector {
     return resumeStream(this.#asking, stream, options)
   }
 
+  /**
+   * What is well with the server and the streams on it and what is not, each with why it matters and what to do. It writes
+   * nothing. What the server does not let us see is `unknown`, and no error. At most 100 streams; name one for others.
+   * @throws OptionError; MillraceError ERR_NOT_FOUND for a named stream that does not exist; RedisError.
+   */
+  async doctor(options: DoctorOptions = {}): Promise<Diagnosis> {
+    return diagnose(this.#asking, options)
+  }
+
   /** Ends the connection; calls that wait for an answer fail. */
   close(): void {
     this.#asking.close()
@@ -218,7 +229,7 @@ export class Inspector {
 
   async #listed(client: Client, stream: string): Promise<StreamStats | undefined> {
     const seen = await readStream(client, stream, MOST_GROUPS)
-    if (seen.kind === 'other') this.#asking.logger.warn({ stream }, otherType(stream, seen.type))
+    if (seen.kind === 'other') this.#leftOut(stream, otherType(stream, seen.type))
     return seen.kind === 'stream' ? this.#streamStats(client, stream, seen) : undefined
   }
 
@@ -228,9 +239,13 @@ export class Inspector {
       return await this.#listed(client, stream)
     } catch (error) {
       if (!(error instanceof Error) || !error.message.includes('WRONGTYPE')) throw error
-      this.#asking.logger.warn({ stream }, 'a key of this stream is of another type: the stream is left out')
+      this.#leftOut(stream, faultText(error))
       return undefined
     }
+  }
+
+  #leftOut(stream: string, fault: string): void {
+    this.#asking.logger.warn({ stream, fault }, 'a key of this stream is of another type: the stream is left out')
   }
 
   async #streamStats(client: Client, stream: string, seen: StreamSeen & { kind: 'stream' }): Promise<StreamStats> {

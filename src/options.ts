@@ -31,6 +31,12 @@ export function wholeNumber(
   throw new OptionError(`expected \`${name}\` to be ${kind}${bound}, got ${shown(value)}`)
 }
 
+/** Whether something is asked for; not, when the option is absent. */
+export function flag(name: string, value: unknown): boolean {
+  if (value === undefined || typeof value === 'boolean') return value ?? false
+  throw new OptionError(`expected \`${name}\` to be true or false, got ${shown(value)}`)
+}
+
 /** One of a closed set of words, or undefined when the option is absent. */
 export function oneOf<Word extends string>(name: string, value: unknown, words: readonly Word[]): Word | undefined {
   if (value === undefined) return undefined

@@ -1,7 +1,6 @@
 import type { Dispatcher } from './dispatcher.ts'
 import type { Fetcher } from './fetcher.ts'
 import type { Logger } from './logger.ts'
-import type { Member } from './redis/member.ts'
 import type { Pause } from './redis/pause.ts'
 
 /**
@@ -14,40 +13,27 @@ import type { Pause } from './redis/pause.ts'
 export class Pauser {
   readonly #dispatcher: Dispatcher
   readonly #fetcher: Fetcher
-  readonly #member: Member
   readonly #logger: Logger
   #isPaused = false
 
-  constructor({
-    dispatcher,
-    fetcher,
-    member,
-    logger,
-  }: {
-    dispatcher: Dispatcher
-    fetcher: Fetcher
-    member: Member
-    logger: Logger
-  }) {
+  constructor({ dispatcher, fetcher, logger }: { dispatcher: Dispatcher; fetcher: Fetcher; logger: Logger }) {
     this.#dispatcher = dispatcher
     this.#fetcher = fetcher
-    this.#member = member
     this.#logger = logger
   }
 
   follow(pause: Pause | undefined): void {
     if ((pause !== undefined) === this.#isPaused) return
     this.#isPaused = pause !== undefined
-    const { stream, group } = this.#member
     if (pause === undefined) {
       this.#dispatcher.resume()
-      this.#logger.warn({ stream, group }, 'the pause is over: the worker goes on')
+      this.#logger.warn({}, 'the pause is over: the worker goes on')
       return
     }
     this.#dispatcher.pause()
     void this.#fetcher.wake()
     const { by, reason, untilMs } = pause
     const until = untilMs === null ? 'until it is resumed' : `until ${new Date(untilMs).toISOString()}`
-    this.#logger.warn({ stream, group, by, reason, untilMs }, `paused ${until}: the worker begins no jobs`)
+    this.#logger.warn({ by, reason, untilMs }, `paused ${until}: the worker begins no jobs`)
   }
 }

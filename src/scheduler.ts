@@ -101,8 +101,7 @@ export class Scheduler {
       const fault = faultText(error)
       if (this.#deps.connection.fault(error).kind !== 'fatal' || fault === this.#lastFault) return
       this.#lastFault = fault
-      const { stream, group } = this.#deps.member
-      this.#deps.logger.error({ stream, group, fault }, 'cannot promote scheduled jobs')
+      this.#deps.logger.error({ fault }, 'cannot promote scheduled jobs')
     })
   }
 
@@ -118,7 +117,7 @@ export class Scheduler {
     }
     if (setAside > 0) {
       const { stream, group } = this.#deps.member
-      const what = { stream, group, jobs: setAside, firstJobId: firstAsideId }
+      const what = { jobs: setAside, firstJobId: firstAsideId }
       this.#deps.logger.error(what, 'scheduled jobs cannot be promoted; they are set aside and never due')
       this.#deps.events?.emit('scheduler:set-aside', { stream, group, count: setAside })
     }

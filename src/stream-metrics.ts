@@ -1,77 +1,120 @@
+import { Asking } from './asking.ts'
 import { monotonicMs } from './clock.ts'
-import { MillraceError, messageOf, OptionError } from './errors.ts'
-import { Inspector } from './inspector.ts'
+import { OptionError } from './errors.ts'
 import { resolveLogger, type Logger } from './logger.ts'
-import { GROUP_METRICS, READING_METRICS, type ReadingState } from './metrics/group-metrics.ts'
+import { Collector, COLLECTORS, type CollectorName, type Fault } from './metrics/collector.ts'
+import { READING_METRICS, SERVER_METRICS, type ReadingState } from './metrics/exporter-metrics.ts'
+import { GROUP_METRICS } from './metrics/group-metrics.ts'
 import { attach, checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
-import { refuseUnknownKeys, shown } from './options.ts'
-import type { RedisOption } from './redis/target.ts'
+import { consumersOf, memoryOf, stuckOf, withMore, type ByGroup } from './metrics/stream-more.ts'
+import { StreamReader, type StreamsTold } from './metrics/stream-reader.ts'
+import type { ConsumerTold, StreamTold } from './metrics/stream-told.ts'
+import { flag, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+import type { Client } from './redis/connection.ts'
 import { checkStreamName } from './redis/keys.ts'
-import type { StreamStats } from './stats.ts'
+import { readServer, type ServerFacts } from './redis/server-info.ts'
+import type { RedisOption } from './redis/target.ts'
 
 export interface StreamMetricsOptions {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
   redis?: RedisOption
-  /** The streams to tell of, with all their groups; at most 100. */
-  streams: readonly string[]
+  /** The streams to tell of, with all their groups. @default every stream in use */
+  streams?: readonly string[]
+  /** How many streams are told of at most, by name; 1 to 5000. @default 500 */
+  maxStreams?: number
+  /** Whether to tell of the 50 consumers of each group that hold the most, by name: series come and go with them. @default false */
+  consumers?: boolean
+  /** Whether to tell how much memory each stream takes. @default false */
+  memory?: boolean
   /** The prom-client Registry that the metrics are put into. */
   registry: MetricsRegistry
   /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
   logger?: Logger | false
 }
 
-const MOST_STREAMS = 100
 /** However many scrape, Redis is asked this often at most. */
 const KEEP_MS = 5000
+/** What costs more, or changes less, is asked for this often. */
+const KEEP_LONG_MS = 30_000
 /** Scrapers wait 10 s by default; a Redis that does not answer must not cost them everything else. */
 const PATIENCE_MS = 2000
+/** Shorter, so that what is said of a Redis that cannot be reached is where it was looked for, and why. */
+const REACH_MS = 1500
 
 /**
  * Lag, pending, workers and dead letters of streams as metrics of a registry, read from Redis when somebody scrapes. One a
  * deployment is enough, and several are harmless: take `max by (stream, group)`.
  *
  * While Redis is away their series are missing rather than old, and `millrace_exporter_up` is 0; all else in the registry is
- * served.
+ * served. What Redis refuses, and a stream that cannot be read, is missing alone. At most 200 groups a stream are told of,
+ * and 2000 in all, by the names of their streams.
  * @throws OptionError at construction, on an unknown or impossible option.
  */
 export class StreamMetrics {
-  readonly #inspector: Inspector
-  readonly #streams: readonly string[]
+  readonly #asking: Asking
   readonly #logger: Logger
-  #stats: readonly StreamStats[] = []
-  #state: ReadingState = { up: false, failures: 0, lastSuccessMs: undefined }
-  #asking: Promise<StreamStats[]> | undefined
+  readonly #reader: StreamReader
+  readonly #streams: Collector<StreamsTold>
+  readonly #server: Collector<ServerFacts>
+  readonly #stuck: Collector<ByGroup<number>>
+  readonly #consumers: Collector<ByGroup<readonly ConsumerTold[]>> | undefined
+  readonly #memory: Collector<ReadonlyMap<string, number>> | undefined
+  /** Of one scrape: what a reading that ends later brings is for the next one. */
+  #told: readonly StreamTold[] = []
+  #facts: readonly ServerFacts[] = []
+  #state: Pick<ReadingState, 'isUp' | 'lastSuccessMs' | 'leftOut'> = OUT
   #reading: Promise<void> | undefined
   #readAtMs = -Infinity
   #isClosed = false
 
   constructor(options: StreamMetricsOptions) {
-    refuseUnknownKeys('StreamMetrics', options, ['redis', 'streams', 'registry', 'logger'])
+    refuseUnknownKeys('StreamMetrics', options, OPTIONS)
     const registry = checkRegistry(options.registry)
     if (registry === undefined)
       throw new OptionError('expected `registry` to be a Registry of prom-client, got undefined')
-    this.#streams = checkStreams(options.streams)
-    this.#logger = resolveLogger(options.logger)
-    this.#inspector = new Inspector({
-      ...(options.redis === undefined ? {} : { redis: options.redis }),
-      ...(options.logger === undefined ? {} : { logger: options.logger }),
-    })
-    attach(registry, this, GROUP_METRICS, () => this.#read().then(() => this.#stats))
-    attach(registry, this, READING_METRICS, () => this.#read().then(() => [this.#state]))
+    const maxStreams = wholeNumber('maxStreams', options.maxStreams, { or: 500, max: 5000 })
+    const streams = checkStreams(options.streams, maxStreams)
+    const logger = (this.#logger = resolveLogger(options.logger))
+    const hasConsumers = flag('consumers', options.consumers)
+    const hasMemory = flag('memory', options.memory)
+    const { redis } = options
+    this.#asking = new Asking({ ...(redis === undefined ? {} : { redis }), logger }, REACH_MS)
+    this.#reader = new StreamReader(streams, maxStreams, logger)
+    this.#streams = new Collector('streams', 0)
+    this.#server = new Collector('redis', KEEP_LONG_MS)
+    this.#stuck = new Collector('stuck', KEEP_LONG_MS)
+    this.#consumers = hasConsumers ? new Collector('consumers', 0) : undefined
+    this.#memory = hasMemory ? new Collector('memory', KEEP_LONG_MS) : undefined
+    attach(registry, this, GROUP_METRICS, () => this.#read().then(() => this.#told))
+    attach(registry, this, SERVER_METRICS, () => this.#read().then(() => this.#facts))
+    attach(registry, this, READING_METRICS, () => this.#read().then(() => [this.#stateNow()]))
+  }
+
+  /** Whether Redis told of streams and groups when it was last asked. */
+  get isUp(): boolean {
+    return this.#state.isUp
   }
 
   /** Reads once, whatever is known already. @returns how many streams Redis told of. */
   async runOnce(): Promise<{ streams: number }> {
+    await this.#reading
     this.#readAtMs = -Infinity
+    for (const collector of this.#collectors()) collector.forget()
     await this.#read()
-    return { streams: this.#stats.length }
+    return { streams: this.#told.length }
+  }
+
+  /** Reads where what is known is older than 5 s, as a scrape does. Never rejects. @returns whether Redis told. */
+  async refresh(): Promise<boolean> {
+    await this.#read()
+    return this.isUp
   }
 
   /** Ends the connection; a scrape after it finds no streams. */
   close(): void {
     this.#isClosed = true
     this.#readAtMs = -Infinity
-    this.#inspector.close()
+    this.#asking.close()
   }
 
   /** Every metric of one scrape comes here; they share one reading. Never rejects. */
@@ -84,51 +127,97 @@ export class StreamMetrics {
   }
 
   async #readNow(): Promise<void> {
-    // One that is still without an answer is waited for: a Redis that is slow must not be asked more and more.
-    this.#asking ??= this.#ask().finally(() => {
-      this.#asking = undefined
-    })
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer within ${PATIENCE_MS} ms`)), PATIENCE_MS)
-    })
-    try {
-      this.#stats = await Promise.race([this.#asking, late])
-      this.#state = { ...this.#state, up: true, lastSuccessMs: Date.now() }
-      this.#readAtMs = monotonicMs()
-    } catch (error) {
-      if (!this.#isClosed && (this.#state.up || this.#state.failures === 0)) {
-        this.#logger.warn(
-          { streams: this.#streams, fault: messageOf(error) },
-          'cannot read the state of streams for metrics',
-        )
+    const untilMs = monotonicMs() + PATIENCE_MS
+    const hadServer = this.#server.told !== undefined
+    const faults = await Promise.all([
+      this.#streams.run(() => this.#ask('streams', (client) => this.#reader.read(client)), untilMs),
+      this.#server.run(() => this.#ask('server', readServer), untilMs),
+    ])
+    this.#say(faults)
+    const told = this.#streams.told
+    if (told === undefined) {
+      // Nothing that is told may be older than the time when Redis last told anything.
+      if (hadServer) {
+        this.#server.forget()
+        this.#say([await this.#server.run(() => this.#ask('server', readServer), untilMs)])
       }
-      this.#stats = []
-      this.#state = { ...this.#state, up: false, failures: this.#state.failures + 1 }
-    } finally {
-      clearTimeout(timer)
+      for (const collector of this.#further()) collector.forget()
+      this.#state = { ...OUT, lastSuccessMs: this.#state.lastSuccessMs }
+      this.#told = []
+    } else {
+      await this.#readFurther(told, untilMs)
+      const { stuck, consumers, memory } = this.#furtherTold()
+      this.#told = withMore(told.streams, { stuck, consumers, memory })
+      this.#state = { isUp: true, lastSuccessMs: Date.now(), leftOut: told.leftOut }
+      this.#readAtMs = monotonicMs()
+    }
+    this.#facts = this.#server.told === undefined ? [] : [this.#server.told]
+  }
+
+  async #readFurther({ streams }: StreamsTold, untilMs: number): Promise<void> {
+    const faults = await Promise.all([
+      this.#stuck.run(() => this.#ask('stuck jobs', (client) => stuckOf(client, streams)), untilMs),
+      this.#consumers?.run(() => this.#ask('consumers', (client) => consumersOf(client, streams)), untilMs),
+      this.#memory?.run(() => this.#ask('memory of streams', (client) => memoryOf(client, streams)), untilMs),
+    ])
+    this.#say(faults)
+  }
+
+  /** Once, until it reads again. A Redis that is away fails them all alike. */
+  #say(faults: readonly (Fault | undefined)[]): void {
+    if (this.#isClosed) return
+    const said = new Set<string>()
+    for (const fault of faults) {
+      if (fault === undefined || said.has(fault.kind)) continue
+      said.add(fault.kind)
+      this.#logger.warn({ collector: fault.collector, fault: fault.text }, CANNOT_READ[fault.collector])
     }
   }
 
-  async #ask(): Promise<StreamStats[]> {
-    const found: StreamStats[] = []
-    for (const stream of this.#streams) {
-      try {
-        found.push(...(await this.#inspector.stats(stream)))
-      } catch (error) {
-        // A stream that nobody has published to yet has nothing to tell, and that is no fault.
-        if (!(error instanceof MillraceError && error.code === 'ERR_NOT_FOUND')) throw error
-      }
+  #furtherTold() {
+    return { stuck: this.#stuck.told, consumers: this.#consumers?.told, memory: this.#memory?.told }
+  }
+
+  #ask<Told>(what: string, ask: (client: Client) => Promise<Told>): Promise<Told> {
+    return this.#asking.run(`the ${what}, for metrics`, ask)
+  }
+
+  #further(): Collector<unknown>[] {
+    return [this.#stuck, this.#consumers, this.#memory].filter((collector) => collector !== undefined)
+  }
+
+  #collectors(): Collector<unknown>[] {
+    return [this.#streams, this.#server, ...this.#further()]
+  }
+
+  #stateNow(): ReadingState {
+    const collectors = this.#collectors()
+    const failed = new Map(collectors.map(({ name, failures }) => [name, failures]))
+    return {
+      ...this.#state,
+      streams: this.#state.isUp ? this.#told.length : undefined,
+      collectors,
+      failures: new Map(COLLECTORS.map((name) => [name, failed.get(name) ?? 0])),
     }
-    return found
   }
 }
 
-function checkStreams(streams: unknown): readonly string[] {
-  if (!Array.isArray(streams) || streams.length === 0 || streams.length > MOST_STREAMS) {
-    throw new OptionError(
-      `expected \`streams\` to be a list of 1 to ${MOST_STREAMS} stream names, got ${shown(streams)}`,
-    )
+const OPTIONS = ['redis', 'streams', 'maxStreams', 'consumers', 'memory', 'registry', 'logger']
+
+const OUT = { isUp: false, lastSuccessMs: undefined, leftOut: undefined }
+
+const CANNOT_READ: Readonly<Record<CollectorName, string>> = {
+  streams: 'cannot read the state of streams for metrics',
+  redis: 'cannot read the state of the server for metrics: needs INFO',
+  stuck: 'cannot read stuck jobs for metrics',
+  consumers: 'cannot read consumers for metrics',
+  memory: 'cannot read the memory of streams for metrics: needs MEMORY USAGE',
+}
+
+function checkStreams(streams: unknown, most: number): readonly string[] | undefined {
+  if (streams === undefined) return undefined
+  if (!Array.isArray(streams) || streams.length === 0 || streams.length > most) {
+    throw new OptionError(`expected \`streams\` to be a list of 1 to ${most} stream names, got ${shown(streams)}`)
   }
-  return [...new Set(streams.map(checkStreamName))]
+  return [...new Set(streams.map(checkStreamName))].sort()
 }

@@ -71,8 +71,7 @@ export class Trimmer {
     counts.trimmed += trimmed
     const discarded = await this.#trim(() => purgeExpired(client, member))
     if (discarded > 0) {
-      const { stream, group } = member
-      this.#deps.logger.warn({ stream, group, discarded }, 'dead letters past their age were discarded')
+      this.#deps.logger.warn({ discarded }, 'dead letters past their age were discarded')
     }
     counts.discarded += discarded
     return { trimmed, discarded }
@@ -94,8 +93,7 @@ export class Trimmer {
       if (this.#stopped.signal.aborted) return
       await this.runOnce().catch((error: unknown) => {
         if (this.#deps.connection.fault(error).kind !== 'fatal') return
-        const { stream, group } = this.#deps.member
-        this.#deps.logger.warn({ stream, group, fault: faultText(error) }, 'cannot trim')
+        this.#deps.logger.warn({ fault: faultText(error) }, 'cannot trim')
       })
     }
   }

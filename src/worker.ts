@@ -9,6 +9,7 @@ import { Events, jobEventOf, tellingErrors, type EventListener } from './events.
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
 import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
+import { withFields } from './logger.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
 import { faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
@@ -51,10 +52,11 @@ export class Worker {
   constructor(options: WorkerOptions) {
     const resolved = resolveWorkerOptions(options)
     const { stream, group, leaseMs, maxDeliveries } = resolved
-    this.#events = new Events(resolved.logger)
-    this.#options = { ...resolved, logger: tellingErrors(resolved.logger, this.#events, { stream, group }) }
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
     this.#member = { stream, group, consumer: `${host}:${process.pid}:${randomBytes(6).toString('hex')}` }
+    const logger = withFields(resolved.logger, this.#member)
+    this.#events = new Events(logger)
+    this.#options = { ...resolved, logger: tellingErrors(logger, this.#events, { stream, group }) }
     this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
     this.#parts = assembleParts(this.#options, this.#member, {
       events: this.#events,
@@ -185,17 +187,27 @@ export class Worker {
     this.#parts.fetcher.start()
     this.#parts.trimmer.start()
     this.#parts.scheduler.start()
+    this.#sayStarted()
     this.#events.emit('worker:started', this.#where())
+  }
+
+  #sayStarted(): void {
+    const { concurrency, handlers, logger } = this.#options
+    const jobs = [...handlers.keys()]
+    logger.info({ ...this.groupSettings, concurrency, jobs, version: versionOfPackage() }, 'worker started')
   }
 
   async #drain(drainMs: number): Promise<StopResult> {
     this.#state = 'draining'
     this.#reportHealth('draining')
+    this.#options.logger.info({ running: this.#parts.dispatcher.running, drainMs }, 'worker draining')
     this.#events.emit('worker:draining', this.#where())
     const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
     this.#end()
+    const { completed, failed, retried, cancelled, dead } = this.counts
+    this.#options.logger.info({ completed, failed, retried, cancelled, dead, ...result }, 'worker stopped')
     this.#events.emit('worker:stopped', { ...this.#where(), ...result })
     return result
   }
@@ -235,17 +247,14 @@ export class Worker {
     const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
     const where = this.#where()
     if (joined.how === 'restored') {
-      logger.warn(
-        { ...where, floor: joined.floor },
-        'the group had vanished; it was made again where it had settled all',
-      )
+      logger.warn({ floor: joined.floor }, 'the group had vanished; it was made again where it had settled all')
       this.#events.emit('group:restored', { ...where, floor: joined.floor })
     }
     for (const name of ['leaseMs', 'maxDeliveries'] as const) {
       if (!declared[name] || this.#options[name] === joined[name]) continue
       logger.warn(
-        { ...where, declared: this.#options[name], group: joined[name] },
-        `the group's ${name} counts, not this worker's`,
+        { option: name, declared: this.#options[name], counts: joined[name] },
+        "the group's own setting counts, not what this worker declares",
       )
     }
     this.#follow(joined.leaseMs, joined.maxDeliveries)
@@ -255,10 +264,7 @@ export class Worker {
   #rejoin(): Promise<void> {
     this.#rejoining ??= this.#join('again')
       .catch(async (error: unknown) => {
-        this.#options.logger.error(
-          { stream: this.stream, group: this.group, fault: faultText(error) },
-          'cannot join the group',
-        )
+        this.#options.logger.error({ fault: faultText(error) }, 'cannot join the group')
         await sleep(500)
         throw error
       })
@@ -329,12 +335,9 @@ export class Worker {
       delivery.count('lease_lost')
       this.#parts.holdings.abandon(delivery)
       delivery.end(new LeaseLostError(this.stream, delivery.id))
-      const { id, name } = delivery
-      this.#options.logger.warn(
-        { stream: this.stream, group: this.group, id, job: name },
-        'lease lost: the job runs elsewhere',
-      )
-      this.#events.emit('job:lease-lost', jobEventOf(delivery))
+      const about = jobEventOf(delivery)
+      this.#options.logger.warn(about, 'lease lost: the job runs elsewhere')
+      this.#events.emit('job:lease-lost', about)
     }
   }
 

@@ -12,7 +12,7 @@ const redis = withRedis()
 function inspect(options: { url?: string; warnings?: string[] } = {}): Inspector {
   const { url = redis.url, warnings = [] } = options
   const none = () => {}
-  const warn = (_fields: object, message: string) => void warnings.push(message)
+  const warn = ({ fault = '' }: { fault?: string }, message: string) => void warnings.push(message + fault)
   return newInspector(url, { logger: { debug: none, info: none, warn, error: none } })
 }
 

@@ -3,13 +3,28 @@ import { join } from 'node:path'
 import { register, Registry, Counter } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import { Producer, StreamMetrics, Worker, type Logger, type MetricsRegistry } from '../src/index.ts'
+import { READING_METRICS, SERVER_METRICS } from '../src/metrics/exporter-metrics.ts'
+import { GROUP_METRICS } from '../src/metrics/group-metrics.ts'
+import { BUILD_METRICS, CONNECTION_METRICS } from '../src/metrics/process-metrics.ts'
+import { PRODUCER_METRICS } from '../src/metrics/producer-metrics.ts'
+import { WORKER_METRICS } from '../src/metrics/worker-metrics.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { scrape } from './helpers/metrics.ts'
-import { connectTo, startServer, withRedis, type ControlledServer } from './helpers/redis.ts'
-import { add, gate, pending, startWorker } from './helpers/workers.ts'
+import { connectTo, startServer, withRedis } from './helpers/redis.ts'
+import { add, gate, startWorker } from './helpers/workers.ts'
 
 const redis = withRedis()
+
+const METRICS: readonly { readonly name: string; readonly labels: readonly string[] }[] = [
+  ...WORKER_METRICS,
+  ...PRODUCER_METRICS,
+  ...CONNECTION_METRICS,
+  ...BUILD_METRICS,
+  ...GROUP_METRICS,
+  ...SERVER_METRICS,
+  ...READING_METRICS,
+]
 
 function newProducer(options: { registry?: MetricsRegistry; redis?: string; logger?: Logger | false }): Producer {
   const producer = new Producer({ redis: redis.url, logger: false, ...options })
@@ -48,11 +63,15 @@ describe('names', () => {
     })
 
     const metrics = await registry.getMetricsAsJSON()
+    const labelsOf = new Map(METRICS.map(({ name, labels }) => [name, labels]))
     const lines = metrics.map(({ name, type, help }) => {
-      const series = [name, `${name}_bucket`].flatMap((series) => seen.rows(series))
-      const labels = [...new Set(series.flatMap((row) => Object.keys(row.labels)))].filter((label) => label !== 'le')
+      const labels = labelsOf.get(name) ?? []
+      for (const row of [name, `${name}_bucket`].flatMap((series) => seen.rows(series))) {
+        expect(Object.keys(row.labels).filter((label) => label !== 'le')).toEqual(labels)
+      }
       return `${name} ${String(type)} {${labels.join(',')}}\n  ${help}`
     })
+    expect(metrics.map(({ name }) => name).sort()).toEqual([...labelsOf.keys()].sort())
     const told = await readFile(join(import.meta.dirname, '../docs/metrics.md'), 'utf8')
     for (const { name, help } of metrics) {
       expect(told).toContain(`\`${name}\``)
@@ -236,97 +255,5 @@ describe('the connections', () => {
     expect(seen.sum('millrace_shutdown_abandoned_jobs_total')).toBe(1)
     expect(seen.sum('millrace_acked_jobs_total', { result: 'error' })).toBeGreaterThanOrEqual(1)
     expect(seen.sum('millrace_finished_jobs_total')).toBe(0)
-  })
-})
-
-describe('the metrics of a stream', () => {
-  test('tell lag and pending of every group, whoever works on it', async () => {
-    const registry = new Registry()
-    newStreamMetrics(registry, redis.url, ['orders', 'nobody-knows-it'])
-    const held = gate()
-    onEnd(held.open)
-    await startWorker({ redis: redis.url, handlers: { x: () => held.wait() }, concurrency: 2 })
-    for (let n = 0; n < 5; n++) await add(redis.client, 'x')
-    await redis.client.xgroup('CREATE', 'orders', 'billing', '0')
-    await eventually(async () => expect(await pending(redis.client)).toHaveLength(2))
-    await eventually(async () => expect(await redis.client.zcard('{orders}:group:main:workers')).toBe(1))
-
-    const seen = await scrape(registry)
-    expect(seen.by('group', 'millrace_group_lag_jobs', { stream: 'orders' })).toEqual({ main: 3, billing: 5 })
-    expect(seen.by('group', 'millrace_group_lag_known')).toEqual({ main: 1, billing: 1 })
-    expect(seen.sum('millrace_group_lag_seconds', { group: 'billing' })).toBeGreaterThan(0)
-    expect(seen.by('group', 'millrace_group_pending_jobs')).toEqual({ main: 2 })
-    expect(seen.sum('millrace_group_oldest_pending_seconds', { group: 'main' })).toBeGreaterThan(0)
-    expect(seen.by('group', 'millrace_group_workers')).toEqual({ main: 1 })
-    expect(seen.sum('millrace_stream_entries')).toBe(5)
-    expect(seen.sum('millrace_dead_letter_entries', { group: 'main' })).toBe(0)
-    expect(seen.sum('millrace_exporter_up')).toBe(1)
-  })
-
-  test('an unknown lag is missing and never 0; the lag in seconds is known all the same', async () => {
-    const registry = new Registry()
-    newStreamMetrics(registry, redis.url)
-    for (let n = 0; n < 3; n++) await add(redis.client, 'x')
-    await redis.client.xgroup('CREATE', 'orders', 'main', '0')
-    const second = (await redis.client.xrange('orders', '-', '+'))[1]?.[0] ?? ''
-    await redis.client.xdel('orders', second)
-    await redis.client.xreadgroup('GROUP', 'main', 'c', 'COUNT', 1, 'STREAMS', 'orders', '>')
-
-    const seen = await scrape(registry)
-    expect(seen.rows('millrace_group_lag_jobs')).toEqual([])
-    expect(seen.sum('millrace_group_lag_known')).toBe(0)
-    expect(seen.sum('millrace_group_lag_seconds')).toBeGreaterThan(0)
-  })
-
-  test('however many scrape, Redis is asked once in 5 s', async () => {
-    const registry = new Registry()
-    newStreamMetrics(registry, redis.url)
-    await add(redis.client, 'x')
-    const calls = async () => {
-      const stats = await redis.client.info('commandstats')
-      return Number(/cmdstat_evalsha(?:_ro)?:calls=(\d+)/.exec(stats)?.[1] ?? 0)
-    }
-    await scrape(registry)
-    const before = await calls()
-    expect(before).toBeGreaterThan(0)
-    await Promise.all(Array.from({ length: 50 }, () => scrape(registry)))
-
-    expect(await calls()).toBe(before)
-  })
-
-  test.each([
-    ['refuses connections', (server: ControlledServer) => server.kill()],
-    ['does not answer', async (server: ControlledServer) => server.stopProcess()],
-  ])('while Redis %s they are missing, the rest is served, and they come back', async (_what, takeAway) => {
-    const server = await startServer()
-    const registry = new Registry()
-    const metrics = newStreamMetrics(registry, server.url)
-    await newProducer({ registry, redis: server.url }).publish('x', 1, { stream: 'orders' })
-    expect(await metrics.runOnce()).toEqual({ streams: 1 })
-    await takeAway(server)
-    expect(await metrics.runOnce()).toEqual({ streams: 0 })
-
-    const away = await scrape(registry)
-    expect(away.rows('millrace_stream_entries')).toEqual([])
-    expect(away.sum('millrace_exporter_up')).toBe(0)
-    expect(away.sum('millrace_exporter_scrape_errors_total')).toBeGreaterThanOrEqual(1)
-    expect(away.sum('millrace_published_jobs_total')).toBe(1)
-
-    await server.restart()
-    await eventually(async () => {
-      await metrics.runOnce()
-      expect((await scrape(registry)).sum('millrace_exporter_up')).toBe(1)
-    })
-  })
-
-  test('belong to one StreamMetrics per registry, so that none is silently left out', () => {
-    const registry = new Registry()
-    newStreamMetrics(registry, redis.url)
-    expect(() => newStreamMetrics(registry, redis.url, ['mails'])).toThrow('from somebody else already')
-  })
-
-  test.each([[[]], ['orders'], [['bad name']], [undefined]])('of streams %j are refused', (streams) => {
-    const options = { registry: new Registry(), streams } as unknown as { registry: Registry; streams: string[] }
-    expect(() => new StreamMetrics(options)).toThrow('expected')
   })
 })

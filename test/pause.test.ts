@@ -252,18 +252,18 @@ describe('a pause', () => {
   test('is logged when it begins and when it ends, with who and why', async () => {
     const lines: [object, string | undefined][] = []
     const note = (about: object, message?: string) => void lines.push([about, message])
-    const logger = { debug() {}, info: note, warn: note, error: note } as unknown as Logger
-    await startWorker({ redis: redis.url, logger })
+    const logger = { debug() {}, info() {}, warn: note, error: note } as unknown as Logger
+    const { consumer } = await startWorker({ redis: redis.url, logger })
     await pause({ by: 'ops@here', reason: 'migration' })
     await eventually(() => expect(lines).toHaveLength(1))
     await resume()
     await eventually(() => expect(lines).toHaveLength(2))
     expect(lines).toEqual([
       [
-        { stream: 'orders', group: 'main', by: 'ops@here', reason: 'migration', untilMs: null },
+        { stream: 'orders', group: 'main', consumer, by: 'ops@here', reason: 'migration', untilMs: null },
         'paused until it is resumed: the worker begins no jobs',
       ],
-      [{ stream: 'orders', group: 'main' }, 'the pause is over: the worker goes on'],
+      [{ stream: 'orders', group: 'main', consumer }, 'the pause is over: the worker goes on'],
     ])
   })
 })

@@ -73,8 +73,9 @@ test("a group's second worker follows the lease and deliveries that its first on
   const second = await startWorker({ redis: redis.url, leaseMs: 60_000, maxDeliveries: 9, logger })
 
   expect(second.groupSettings).toEqual({ leaseMs: 2000, maxDeliveries: 5 })
-  expect(warned.join('\n')).toContain("the group's leaseMs counts")
-  expect(warned.join('\n')).toContain("the group's maxDeliveries counts")
+  expect(warned).toHaveLength(2)
+  expect(warned[0]).toMatch(/^the group's own setting counts, .*"option":"leaseMs","declared":60000,"counts":2000/)
+  expect(warned[1]).toMatch(/^the group's own setting counts, .*"option":"maxDeliveries","declared":9,"counts":5/)
 })
 
 test('a handler whose thenable settles twice ends its job once', async () => {

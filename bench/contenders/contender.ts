@@ -1,4 +1,5 @@
 import type { Payload } from '../payload.ts'
+import type { Observed } from '../steps/task.ts'
 
 /** Who is measured. The order is the one of the columns. */
 export const CONTENDERS = ['millrace', 'raw', 'bullmq', 'bee-queue'] as const
@@ -37,6 +38,8 @@ export interface Publisher {
 export interface WorkerSetup {
   readonly concurrency: number
   readonly onJob: (payload: Payload) => void
+  /** For millrace alone. @default 'metrics' */
+  readonly observed?: Observed
 }
 
 export interface RunningWorker {

@@ -29,28 +29,31 @@ function openPublisher(url: string): Publisher {
 }
 
 async function startWorker(url: string, setup: WorkerSetup): Promise<RunningWorker> {
-  const worker = new Worker(workerOptions(url, setup))
+  const registry = setup.observed === 'none' ? undefined : new Registry()
+  const worker = new Worker(workerOptions(url, setup, registry))
   await worker.start()
+  const scraping = setup.observed === 'scraped' ? setInterval(() => void registry?.metrics(), 1000) : undefined
   return {
     get completed() {
       return worker.counts.completed
     },
     stop: async () => {
+      clearInterval(scraping)
       const { unsettled } = await worker.stop()
       if (unsettled > 0) throw new Error(`${unsettled} jobs of the worker were not settled when it stopped`)
     },
   }
 }
 
-/** Its defaults, and its metrics on. */
-function workerOptions(url: string, { concurrency, onJob }: WorkerSetup): WorkerOptions {
+/** Its defaults, and what it is looked at by. */
+function workerOptions(url: string, { concurrency, onJob }: WorkerSetup, registry?: Registry): WorkerOptions {
   return {
     redis: url,
     stream: STREAM,
     group: GROUP,
     concurrency,
     handlers: { [JOB_NAME]: async (data: unknown) => onJob(data as Payload) },
-    registry: new Registry(),
+    ...(registry === undefined ? {} : { registry }),
   }
 }
 

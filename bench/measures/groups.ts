@@ -4,6 +4,7 @@ import { lifecycleGroups } from './lifecycle.ts'
 import type { Group } from './measure.ts'
 import { memory } from './memory.ts'
 import { persistence } from './persistence.ts'
+import { observedGroups } from './observed.ts'
 import { backlog, processing, slots } from './processing.ts'
 import { publishing } from './publishing.ts'
 import { recoveryGroups } from './recovery.ts'
@@ -23,25 +24,33 @@ export function allGroups(scale: Scale): Group[] {
   ]
 }
 
-/** What one run measures: the named ones of all there are, else the lifecycle or recovery if asked for, else the rest. */
+/** What is measured only where it is asked for. */
+export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed'] as const
+export type SpecialKind = (typeof SPECIAL_KINDS)[number]
+
+const SPECIAL: Readonly<Record<SpecialKind, (scale: Scale) => Group[]>> = {
+  lifecycle: lifecycleGroups,
+  recovery: recoveryGroups,
+  observed: observedGroups,
+}
+
+/** What one run measures: the named ones of all there are, else the kinds that are asked for, else the rest. */
 export function chosenGroups(
   scale: Scale,
-  { only, lifecycle, recovery }: { only: readonly string[]; lifecycle: boolean; recovery: boolean },
+  { only, kinds }: { only: readonly string[]; kinds: readonly SpecialKind[] },
 ): Group[] {
-  const [plain, ofLifecycle, ofRecovery] = [allGroups(scale), lifecycleGroups(scale), recoveryGroups(scale)]
-  if (only.length === 0) {
-    if (lifecycle || recovery) return [...(lifecycle ? ofLifecycle : []), ...(recovery ? ofRecovery : [])]
-    return plain
-  }
-  return [...plain, ...ofLifecycle, ...ofRecovery].filter(({ name }) => only.includes(name))
+  const specialOf = (chosen: readonly SpecialKind[]) => chosen.flatMap((kind) => SPECIAL[kind](scale))
+  if (only.length === 0) return kinds.length > 0 ? specialOf(kinds) : allGroups(scale)
+  return [...allGroups(scale), ...specialOf(SPECIAL_KINDS)].filter(({ name }) => only.includes(name))
 }
 
 /** The names of all groups. */
-export function groupNames(scale: Scale): { plain: string[]; lifecycle: string[]; recovery: string[] } {
+export function groupNames(scale: Scale): Readonly<Record<'plain' | SpecialKind, string[]>> {
   const namesOf = (groups: readonly Group[]) => groups.map(({ name }) => name)
   return {
     plain: namesOf(allGroups(scale)),
     lifecycle: namesOf(lifecycleGroups(scale)),
     recovery: namesOf(recoveryGroups(scale)),
+    observed: namesOf(observedGroups(scale)),
   }
 }

@@ -1,18 +1,22 @@
 import { CONTENDERS } from '../contenders/contender.ts'
-import type { Figures } from '../steps/task.ts'
+import type { Figures, ProcessTask } from '../steps/task.ts'
 import { type Bench, type Group, JOBS_PER_SECOND, type Measure } from './measure.ts'
 import { jobsFor, type Scale } from './scale.ts'
 
 const CONCURRENCY = 100
 
+interface Backlog extends Pick<ProcessTask, 'jobs' | 'warmUpJobs' | 'observed'> {
+  readonly concurrency?: number
+}
+
 /** Publishes in one process what another one then works off. */
 export async function processBacklog(
   { run }: Pick<Bench, 'run'>,
-  { jobs, warmUpJobs, concurrency = CONCURRENCY }: { jobs: number; warmUpJobs: number; concurrency?: number },
-  waitingJobs = jobs + warmUpJobs,
+  { concurrency = CONCURRENCY, ...task }: Backlog,
+  waitingJobs = task.jobs + task.warmUpJobs,
 ): Promise<Figures> {
   await run({ step: 'publish', how: 'many', jobs: waitingJobs, warmUpJobs: 0 })
-  return run({ step: 'process', waitingJobs, warmUpJobs, jobs, concurrency })
+  return run({ step: 'process', waitingJobs, concurrency, ...task })
 }
 
 export function processing(scale: Scale): Group {

@@ -8,6 +8,8 @@ export interface Scale {
   readonly rounds: number
   /** For figures that hardly vary, or take long. */
   readonly fewRounds: number
+  /** For differences of a few per cent. */
+  readonly observedRounds: number
   /** Jobs in bulk, by who handles them. */
   readonly fastJobs: number
   readonly slowJobs: number
@@ -46,6 +48,7 @@ export interface RecoveryScale {
 export const FULL: Scale = {
   rounds: 5,
   fewRounds: 3,
+  observedRounds: 9,
   fastJobs: 250_000,
   slowJobs: 20_000,
   awaitedJobs: 15_000,
@@ -80,6 +83,7 @@ export const FULL: Scale = {
 export const QUICK: Scale = {
   rounds: 1,
   fewRounds: 1,
+  observedRounds: 1,
   fastJobs: 5000,
   slowJobs: 1000,
   awaitedJobs: 300,

@@ -10,11 +10,11 @@ import type { Figures, ProcessTask } from './task.ts'
  */
 export async function processWaiting(
   contender: Contender,
-  { waitingJobs, warmUpJobs, jobs, concurrency }: ProcessTask,
+  { waitingJobs, warmUpJobs, jobs, concurrency, observed = 'metrics' }: ProcessTask,
 ): Promise<Figures> {
   expectCount('jobs waiting before processing', waitingJobs, await contender.unsettled())
   const tally = new Tally({ skip: warmUpJobs, timed: jobs })
-  const worker = await contender.worker({ concurrency, onJob: () => tally.hit() })
+  const worker = await contender.worker({ concurrency, onJob: () => tally.hit(), observed })
   // A worker that fails calls no handler any more; looking at its count throws what it failed with.
   await watched(tally.done, worker)
   await completion(worker, warmUpJobs + jobs)

@@ -19,7 +19,12 @@ export interface ProcessTask {
   /** How many are timed. */
   readonly jobs: number
   readonly concurrency: number
+  /** How it is looked at meanwhile. @default 'metrics' */
+  readonly observed?: Observed
 }
+
+/** `none`: without a registry; `metrics`: with one that nobody scrapes; `scraped`: every second; `tracing`: with the option, and no SDK. */
+export type Observed = 'none' | 'metrics' | 'scraped' | 'tracing'
 
 export interface CyclesTask {
   readonly step: 'cycles'

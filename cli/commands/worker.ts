@@ -2,15 +2,16 @@ import { Option, type Command } from 'commander'
 import type { RetryOptions } from '../../src/index.ts'
 import type { CliContext } from '../context.ts'
 import { parseDelay, parseDuration } from '../duration.ts'
-import { CliError, EXIT, usageError } from '../exit.ts'
-import { plural, spanText } from '../output.ts'
-import type { Pool, PoolEvents, PoolResult } from '../pool.ts'
+import { usageError } from '../exit.ts'
+import { addLogFlags, logSettings, openLog, type Log, type LogFlags } from '../logging.ts'
+import { servedAt } from '../metrics-server.ts'
+import type { Pool } from '../pool.ts'
 import type { MetricsSnapshot, WorkerOrders } from '../pool-messages.ts'
 import type { PoolServer } from '../pool-server.ts'
 import { onStopSignals } from '../stop-signals.ts'
 import { parseCount, parsePort } from '../whole-number.ts'
 
-interface WorkerFlags {
+interface WorkerFlags extends LogFlags {
   readonly stream: string
   readonly group: string
   readonly start?: 'oldest' | 'now'
@@ -31,15 +32,13 @@ interface WorkerFlags {
   readonly streamMetrics?: true
 }
 
-/** A start that takes longer than this is said to wait for Redis. */
-const SLOW_START_MS = 2000
-
 const EXAMPLES = `
 The handlers file is TypeScript or JavaScript, without a build step. Its default export is a list of
 handle(job, function), or an object of functions by job name:
 
   export default { 'send-receipt': async ({ order }, job) => { … } }
   export const retry = { attempts: 5, delayMs: 2000 }  // optional
+  export const tracing = openTelemetry()               // optional, from millrace/otel: docs/tracing.md
 
 A job whose handler throws is tried again, 25 times in all unless told otherwise, from a second to six hours
 apart; then it is a dead letter of its group (millrace dead --help).
@@ -59,7 +58,7 @@ Examples:
   $ millrace worker handlers.ts --stream orders --metrics-port 9800 --stream-metrics`
 
 export function registerWorker(program: Command, context: CliContext): void {
-  program
+  const command = program
     .command('worker')
     .description('run a pool of workers on a stream')
     .argument('<handlers>', 'the file with the handlers')
@@ -104,6 +103,7 @@ export function registerWorker(program: Command, context: CliContext): void {
     )
     .option('--metrics-host <address>', 'the address to serve them on (default: all interfaces)')
     .option('--stream-metrics', "with the stream's lag, pending jobs and dead letters among the metrics")
+  addLogFlags(command)
     .addHelpText('after', EXAMPLES)
     .action((handlers: string, flags: WorkerFlags) => superviseWorkers(context, handlers, flags))
   program.command('worker-process', { hidden: true }).action(async () => {
@@ -117,14 +117,21 @@ async function superviseWorkers(context: CliContext, handlers: string, flags: Wo
   const isMeasured = checkMetricsFlags(flags)
   const { Pool } = await import('../pool.ts')
   const { processes, drain: drainMs } = flags
-  const told = new Told(context, flags)
-  const orders = ordersOf(handlers, redis, flags)
+  const { stream, group } = flags
+  const settings = logSettings(context, flags)
+  const log = await openLog(context, { ...settings, role: 'supervisor', about: { stream, group }, redis })
+  const { WorkerLog } = await import('../worker-log.ts')
+  const told = new WorkerLog(log, flags)
+  const orders = { ...ordersOf(handlers, redis, flags), log: settings }
   const options = { processes, orders, drainMs, output: 'inherit' as const, isPatient: isMeasured }
-  const events = { ...eventsOf(context, told), measured: (last?: MetricsSnapshot) => server?.ended(last) }
+  const events = { ...told.events, measured: (last?: MetricsSnapshot) => server?.ended(last) }
   const pool = new Pool(options, events)
-  const server = isMeasured ? await startServer(context, pool, redis, flags) : undefined
+  const server = isMeasured ? await startServer(log, pool, redis, flags) : undefined
   const stopListening = onStopSignals(
-    (signal) => drain(context, pool, { signal, drainMs }),
+    (signal) => {
+      told.draining(signal, drainMs)
+      pool.drain()
+    },
     (exitCode) => {
       pool.kill()
       process.exit(exitCode)
@@ -139,18 +146,6 @@ async function superviseWorkers(context: CliContext, handlers: string, flags: Wo
   }
 }
 
-function eventsOf(context: CliContext, told: Told): PoolEvents {
-  return {
-    loaded: () => told.loaded(),
-    ready: ({ pid, leaseMs }) => told.ready(pid, leaseMs),
-    allReady: () => context.say('ready'),
-    replaced: ({ pid, why, delayMs }) =>
-      context.say(`worker ${pid} ended (${why}), a new one in ${wholeSeconds(delayMs)}`),
-    failed: () => context.say('draining: a worker cannot start again'),
-    killed: (pid) => context.say(`worker ${pid} did not end in time and is killed; its jobs run elsewhere`),
-  }
-}
-
 /** Whether the pool is to serve metrics. */
 function checkMetricsFlags({ metricsPort, metricsHost, streamMetrics }: WorkerFlags): boolean {
   if (metricsHost === '') throw usageError('expected `--metrics-host` to be an address, got ""')
@@ -161,21 +156,14 @@ function checkMetricsFlags({ metricsPort, metricsHost, streamMetrics }: WorkerFl
   return false
 }
 
-async function startServer(context: CliContext, pool: Pool, redis: string, flags: WorkerFlags): Promise<PoolServer> {
+async function startServer(log: Log, pool: Pool, redis: string, flags: WorkerFlags): Promise<PoolServer> {
   const { PoolServer } = await import('../pool-server.ts')
   const { stream, metricsPort = 0, metricsHost: host, streamMetrics } = flags
   const told = streamMetrics === true ? { name: stream, redis } : undefined
-  const server = new PoolServer(pool, { port: metricsPort, host, stream: told })
+  const server = new PoolServer(pool, { port: metricsPort, host, stream: told, logger: log.logger })
   const port = await server.start()
-  const shown = host?.includes(':') === true ? `[${host}]` : (host ?? 'localhost')
-  context.say(`metrics and health: http://${shown}:${port}/metrics /livez /readyz`)
+  log.say(servedAt(port, host), { port })
   return server
-}
-
-function drain(context: CliContext, pool: Pool, { signal, drainMs }: { signal: string; drainMs: number }): void {
-  const time = drainMs === 0 ? 'running jobs are handed back' : `running jobs have ${wholeSeconds(drainMs)} to finish`
-  context.say(`${signal}: draining, ${time}; a second signal ends at once`)
-  pool.drain()
 }
 
 function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOrders {
@@ -214,65 +202,6 @@ function retryOf(flags: WorkerFlags): { retry?: RetryOptions } {
   return typed.length === 0 ? {} : { retry: Object.fromEntries(typed) }
 }
 
-/** What the supervisor says on the way. */
-class Told {
-  readonly #context: CliContext
-  readonly #flags: WorkerFlags
-  readonly #slowStart: NodeJS.Timeout
-  #isLoaded = false
-  #isTitled = false
-  #isAnyReady = false
-
-  constructor(context: CliContext, flags: WorkerFlags) {
-    this.#context = context
-    this.#flags = flags
-    this.#slowStart = setTimeout(() => {
-      if (!this.#isLoaded) return
-      this.#title()
-      context.say(flags.metricsPort === undefined ? 'waiting for Redis, 10 s at most' : 'waiting for Redis')
-    }, SLOW_START_MS)
-  }
-
-  loaded(): void {
-    this.#isLoaded = true
-  }
-
-  ready(pid: number, leaseMs: number): void {
-    clearTimeout(this.#slowStart)
-    this.#isAnyReady = true
-    this.#title()
-    const isOther = leaseMs !== (this.#flags.lease ?? 10_000)
-    this.#context.say(`worker ${pid} ready${isOther ? `, with the group's lease of ${spanText(leaseMs / 1000)}` : ''}`)
-  }
-
-  /** Once, and not before it is known to be right: what is wrong is told in one line. */
-  #title(): void {
-    if (this.#isTitled) return
-    this.#isTitled = true
-    const { stream, group, processes, concurrency } = this.#flags
-    const size = `${processes} ${processes === 1 ? 'process' : 'processes'} x ${plural(concurrency, 'slot')}`
-    this.#context.say(`worker pool: stream ${stream}, group ${group}, ${size}`)
-  }
-
-  /** The summary and the exit code. @throws CliError where the pool ended by itself. */
-  end({ failure, done, replaced, lost }: PoolResult): number {
-    clearTimeout(this.#slowStart)
-    if (this.#isAnyReady) {
-      const facts = [`${plural(done.completed, 'job')} completed`]
-      if (done.failed > 0) facts.push(`${plural(done.failed, 'run')} failed`)
-      if (done.cancelled > 0) facts.push(`${plural(done.cancelled, 'job')} cancelled`)
-      if (done.dead > 0) facts.push(`${plural(done.dead, 'job')} dead-lettered`)
-      if (done.handedBack > 0) facts.push(`${plural(done.handedBack, 'job')} handed back`)
-      if (done.unsettled > 0) facts.push(`${plural(done.unsettled, 'job')} to run again: Redis took no outcome of them`)
-      if (replaced > 0) facts.push(`${plural(replaced, 'worker')} replaced, whose jobs are not in these numbers`)
-      if (lost > 0) facts.push(`${plural(lost, 'worker')} did not drain, and what it ran runs elsewhere`)
-      this.#context.say(`worker pool ended: ${facts.join(', ')}`)
-    }
-    if (failure !== undefined) throw new CliError(failure.message, failure.exitCode)
-    return lost > 0 || done.unsettled > 0 ? EXIT.failed : EXIT.ok
-  }
-}
-
 function count(option: string, most: number): (text: string) => number {
   return (text) => parseCount(option, text, { most })
 }
@@ -287,8 +216,4 @@ function parseTimeout(text: string): number | false {
 
 function parseDrain(text: string): number {
   return /^0(ms|s|m|h)?$/.test(text) ? 0 : parseDuration('--drain', text)
-}
-
-function wholeSeconds(ms: number): string {
-  return ms % 1000 === 0 ? `${ms / 1000} s` : `${ms} ms`
 }

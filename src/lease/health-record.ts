@@ -67,7 +67,10 @@ export class HealthRecord {
     if (this.#first !== undefined) return this.#first.reject(error)
     this.address = undefined
     if (this.#failures++ % TOLD_EVERY > 0) return
-    this.#logger.error({ ...place }, `${error.message}; the worker works and goes on trying to listen`)
+    this.#logger.error(
+      { ...place, fault: error.message },
+      'health checks cannot be answered; the worker works and goes on trying to listen',
+    )
   }
 
   #found(condition: Condition): void {
@@ -75,7 +78,7 @@ export class HealthRecord {
     this.condition = condition
     if (before.live === now.live) return
     if (now.live) this.#logger.warn({}, 'the worker is live again')
-    else this.#logger.error({ reasons: now.reasons }, `the worker is not live: ${now.reasons.join('; ')}`)
+    else this.#logger.error({ fault: now.reasons.join('; ') }, 'the worker is not live')
   }
 }
 

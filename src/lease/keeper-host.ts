@@ -131,7 +131,7 @@ export class KeeperHost {
     const thread = new Thread(new URL(entry, import.meta.url), { workerData, name: 'millrace-lease-keeper' })
     this.#thread = thread
     thread.on('message', (news: KeeperNews) => this.#heard(news))
-    thread.on('error', (error) => this.#logger.error({ error: error.message }, 'the lease keeper thread failed'))
+    thread.on('error', (error) => this.#logger.error({ fault: error.message }, 'the lease keeper thread failed'))
     thread.on('exit', () => this.#died(thread))
   }
 

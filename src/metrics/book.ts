@@ -2,7 +2,7 @@ import type { Logger } from '../logger.ts'
 import { ConnectionNumbers } from '../redis/connection-numbers.ts'
 import { MOST_JOB_NAMES, OTHER_JOBS } from './job-names.ts'
 import { attach, type MetricsRegistry } from './metric.ts'
-import { BUILD_METRICS, CONNECTION_METRICS } from './process-metrics.ts'
+import { attachBuildInfo, CONNECTION_METRICS } from './process-metrics.ts'
 import { PRODUCER_METRICS } from './producer-metrics.ts'
 import { ProducerNumbers } from './producer-numbers.ts'
 import { WORKER_METRICS } from './worker-metrics.ts'
@@ -46,7 +46,7 @@ export class MetricsBook {
     attach(this.#registry, this, WORKER_METRICS, () => this.#workers.values())
     attach(this.#registry, this, PRODUCER_METRICS, () => this.#producers.values())
     attach(this.#registry, this, CONNECTION_METRICS, () => this.#connections.values())
-    attach(this.#registry, this, BUILD_METRICS, () => [null])
+    attachBuildInfo(this.#registry)
   }
 }
 

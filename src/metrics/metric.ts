@@ -63,6 +63,8 @@ export function attach<Source>(
 interface Value {
   metricName?: string
   labels: Record<string, string | number>
+  /** Those that other values have too. */
+  sharedLabels?: Labels
   value: number
 }
 
@@ -88,27 +90,69 @@ class ReadMetric<Source> {
     this.aggregator = metric.aggregator
   }
 
-  async get(): Promise<object> {
-    const values: Value[] = []
-    for (const source of await this.#sources()) {
-      for (const [labels, value] of this.#metric.read(source)) {
-        if (value instanceof Buckets) this.#pushBuckets(values, labels, value)
-        else values.push({ labels: { ...labels }, value })
-      }
-    }
-    return { name: this.name, help: this.help, type: this.type, values, aggregator: this.aggregator }
+  /** All values with all their labels: what goes from one process to another. */
+  get(): Promise<object> {
+    return this.#values(false)
+  }
+
+  /** The same for a page of text, where the labels that a histogram's values share are written once. */
+  getForPromString(): Promise<object> {
+    return this.#values(true)
   }
 
   /** The numbers belong to what is measured: they begin with it, and nobody sets them back. */
   reset(): void {}
 
-  #pushBuckets(values: Value[], labels: Labels, { bounds, counts, sum }: Buckets): void {
+  async #values(isShared: boolean): Promise<object> {
+    const sources = await this.#sources()
+    const values = await inTurn(() => {
+      const read: Value[] = []
+      for (const source of sources) {
+        for (const [labels, value] of this.#metric.read(source)) {
+          if (value instanceof Buckets) this.#pushBuckets(read, value, labels, isShared)
+          else read.push({ labels: { ...labels }, value })
+        }
+      }
+      return read
+    })
+    return { name: this.name, help: this.help, type: this.type, values, aggregator: this.aggregator }
+  }
+
+  #pushBuckets(values: Value[], { bounds, counts, sum }: Buckets, labels: Labels, isShared: boolean): void {
+    // One object for all: what prom-client has written of it, it keeps by it.
+    const rest = isShared ? { sharedLabels: { ...labels } } : {}
+    const own = isShared ? {} : labels
     let count = 0
     for (let at = 0; at <= bounds.length; at++) {
       count += counts[at] ?? 0
-      values.push({ metricName: `${this.name}_bucket`, labels: { ...labels, le: bounds[at] ?? '+Inf' }, value: count })
+      const le = bounds[at] ?? '+Inf'
+      values.push({ metricName: `${this.name}_bucket`, labels: { ...own, le }, value: count, ...rest })
     }
-    values.push({ metricName: `${this.name}_sum`, labels: { ...labels }, value: sum })
-    values.push({ metricName: `${this.name}_count`, labels: { ...labels }, value: count })
+    values.push({ metricName: `${this.name}_sum`, labels: { ...own }, value: sum, ...rest })
+    values.push({ metricName: `${this.name}_count`, labels: { ...own }, value: count, ...rest })
   }
+}
+
+/** A turn of the event loop reads this many series, and those of one metric beyond. */
+const SERIES_A_TURN = 500
+let line: Promise<unknown> = Promise.resolve()
+let read = 0
+
+/**
+ * A registry asks all its metrics at once, and writes the text of each as soon as it has answered: thousands of series in one
+ * go, while handlers, renewals and probes wait. So they answer one after the other, a few hundred series at a time, and
+ * in between the event loop turns. By count and not by time: a page of few series is made in one turn, however busy it is.
+ */
+function inTurn(readAll: () => Value[]): Promise<Value[]> {
+  const mine = line.then(async () => {
+    if (read >= SERIES_A_TURN) {
+      await new Promise((resolve) => setImmediate(resolve))
+      read = 0
+    }
+    const values = readAll()
+    read += values.length
+    return values
+  })
+  line = mine.catch(() => {})
+  return mine
 }

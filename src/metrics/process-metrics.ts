@@ -1,6 +1,6 @@
 import type { ConnectionNumbers } from '../redis/connection-numbers.ts'
 import { versionOfPackage } from '../version.ts'
-import type { Metric } from './metric.ts'
+import { attach, checkRegistry, type Metric, type MetricsRegistry } from './metric.ts'
 
 /** The metrics of a process as a whole: its connections to Redis, by role, and what it runs. */
 export const CONNECTION_METRICS: readonly Metric<ConnectionNumbers>[] = [
@@ -48,3 +48,15 @@ export const BUILD_METRICS: readonly Metric<null>[] = [
     },
   },
 ]
+
+/** Who attaches it to a registry does not matter: it is the same for all. */
+const BUILD = {}
+
+/**
+ * Puts `millrace_build_info` into a registry, as every worker and producer does; doing so again changes nothing.
+ * @throws OptionError for what is no prom-client registry, and if it has another metric of that name.
+ */
+export function attachBuildInfo(registry: MetricsRegistry): void {
+  const checked = checkRegistry(registry)
+  if (checked !== undefined) attach(checked, BUILD, BUILD_METRICS, () => [null])
+}

@@ -20,6 +20,15 @@ import type { RedisTarget } from './target.ts'
 /** What commands are called on, under src/redis/ and nowhere else. */
 export type Client = Redis
 
+/** Whatever command fails, in whatever way: its error has lost the arguments before anybody hears of it. */
+class DiscreetRedis extends Redis {
+  override sendCommand(...[command, stream]: Parameters<Redis['sendCommand']>): unknown {
+    const { reject } = command
+    command.reject = (error) => reject(withoutArguments(error))
+    return super.sendCommand(command, stream)
+  }
+}
+
 /** What the options of one connection say. */
 export interface ConnectionOptions {
   /** What it is for; part of the name that CLIENT LIST shows. */
@@ -78,7 +87,7 @@ export class Connection {
     }
     delete ours.commandTimeout
     delete ours.blockingTimeout
-    this.client = target.url === undefined ? new Redis(ours) : new Redis(target.url, ours)
+    this.client = target.url === undefined ? new DiscreetRedis(ours) : new DiscreetRedis(target.url, ours)
     this.client.on('error', (error: Error) => this.#note(error))
     this.client.on('connect', () => this.#refSocket())
     this.client.on('ready', () => {

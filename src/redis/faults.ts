@@ -39,17 +39,30 @@ export function faultOf(error: unknown): Fault {
   return LATER.has(word) ? { kind: 'refused', word } : { kind: 'fatal', word }
 }
 
-/** The client hangs the command with its arguments, payload and all, on its errors. They must not reach a log. */
+/**
+ * The client hangs the command with its arguments, payload and all, on its errors. They must not reach a log, nor a user who
+ * logs the `cause` of an error of ours. Some texts hold arguments too: a server or a proxy that lacks a command quotes them,
+ * of AUTH also, and a URL that was given for a host name comes back with its password.
+ */
 export function withoutArguments<Thrown>(error: Thrown): Thrown {
-  if (error instanceof Error) {
-    const carrier = error as Error & { command?: { name?: string; args?: unknown } }
-    if (carrier.command !== undefined) carrier.command = { name: carrier.command.name ?? '' }
+  if (!(error instanceof Error)) return error
+  const carrier = error as Error & { command?: { name?: string; args?: unknown } }
+  if (carrier.command !== undefined) carrier.command = { name: carrier.command.name ?? '' }
+  const { message } = error
+  const told = withoutSecrets(message)
+  if (told !== message) {
+    error.message = told
+    error.stack = error.stack?.replace(message, () => told) ?? ''
   }
   return error
+}
+
+function withoutSecrets(text: string): string {
+  return text.replace(/,? with args beginning with:.*/s, '').replace(/\/\/[^/\s]*@/g, '//***@')
 }
 
 /** A fault as a log or an error tells it. The client's own words for a lost connection speak of its options. */
 export function faultText(error: unknown): string {
   if (error instanceof Error && error.name === 'MaxRetriesPerRequestError') return 'the connection to Redis was lost'
-  return messageOf(error)
+  return withoutSecrets(messageOf(error))
 }

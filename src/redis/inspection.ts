@@ -169,13 +169,13 @@ function asLastHour(reply: unknown): LastHour {
   }
 }
 
-function asScheduled(reply: unknown): ScheduledSeen {
+export function asScheduled(reply: unknown): ScheduledSeen {
   const [jobs, setAside, nextDueMs] = asArray(reply)
   return { jobs: asNumber(jobs), setAside: asNumber(setAside), nextDueMs: asOptionalNumber(nextDueMs) }
 }
 
 /** A key that the group does not read, and that none of its workers has made yet, has nothing for it. */
-function asBacklog(reply: unknown): Backlog {
+export function asBacklog(reply: unknown): Backlog {
   const [lag = 0, unreadId = '', pending = 0, oldestPendingId = '', handedBack = 0] = asArray(reply)
   return {
     lag: asOptionalNumber(lag),
@@ -186,7 +186,7 @@ function asBacklog(reply: unknown): Backlog {
   }
 }
 
-function asOptionalId(reply: unknown): string | undefined {
+export function asOptionalId(reply: unknown): string | undefined {
   const text = asText(reply)
   return isEntryId(text) ? text : undefined
 }

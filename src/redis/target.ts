@@ -33,6 +33,10 @@ export function resolveRedis(given: RedisOption | undefined): RedisTarget {
     )
   }
   if (options === given) refuseUnknownKeys('redis', given, [...TAKEN, ...OURS])
+  // A URL in the host's place would be told, with its password, wherever it is said that Redis cannot be reached.
+  if (typeof options.host === 'string' && /[/@]/.test(options.host)) {
+    throw new OptionError('expected `host` of `redis` to be a host name; a URL is given as `redis` itself')
+  }
   const taken = TAKEN.map((name) => [name, plainOf((options as Record<string, unknown>)[name])] as const)
   return { options: Object.fromEntries(taken.filter(([, value]) => value !== undefined)) }
 }

@@ -393,7 +393,8 @@ test('the port is kept when the thread that answers is killed and another one st
 test('a port that is lost while the thread is away is called for loudly and taken again when it is free', async () => {
   const server = await startServer()
   const errors: string[] = []
-  const logger = { info() {}, warn() {}, debug() {}, error: (_fields: object, text: string) => void errors.push(text) }
+  const error = ({ fault }: { fault?: string }, text: string) => void errors.push(`${text}: ${fault}`)
+  const logger = { info() {}, warn() {}, debug() {}, error }
   const ran: string[] = []
   const handlers = { x: (_data: unknown, job: { id: string }) => void ran.push(job.id) }
   const { worker, thread } = await withThread({ redis: server.url, healthPort: 0, logger, handlers })

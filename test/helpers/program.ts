@@ -9,7 +9,12 @@ import { eventually } from './eventually.ts'
 export interface Program {
   readonly pid: number
   readonly stdout: readonly string[]
+  /** What it said: plain lines as they are; of a log line its message, but not what workers tell below a warning. */
   readonly stderr: readonly string[]
+  /** Every line of its log. */
+  readonly log: readonly LogLine[]
+  /** All of stderr. */
+  readonly raw: readonly string[]
   /** The first line of stderr that matches, after the `skip` first ones. */
   said(pattern: RegExp, options?: { skip?: number; timeoutMs?: number }): Promise<RegExpExecArray>
   signal(name: NodeJS.Signals): void
@@ -18,6 +23,14 @@ export interface Program {
   /** Resolves when it has ended; `closed` when its children have too, for they share its output. */
   readonly exited: Promise<number | null>
   readonly closed: Promise<void>
+}
+
+/** A line of a log in JSON. */
+export interface LogLine {
+  readonly level: string
+  readonly role: string
+  readonly msg: string
+  readonly [field: string]: unknown
 }
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
@@ -38,7 +51,15 @@ export function startProgram(
   const stdout: string[] = []
   const stderr: string[] = []
   createInterface({ input: child.stdout }).on('line', (line) => stdout.push(line))
-  createInterface({ input: child.stderr }).on('line', (line) => stderr.push(line))
+  const log: LogLine[] = []
+  const raw: string[] = []
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    raw.push(line)
+    const logged = logLine(line)
+    if (logged !== undefined) log.push(logged)
+    if (logged?.role === 'worker' && /^(info|debug)$/.test(logged.level)) return
+    stderr.push(logged?.msg ?? line)
+  })
   const exited = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)))
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
   const signalGroup = (name: NodeJS.Signals) => {
@@ -56,6 +77,8 @@ export function startProgram(
     pid,
     stdout,
     stderr,
+    log,
+    raw,
     exited,
     closed,
     signal: (name) => void child.kill(name),
@@ -70,6 +93,11 @@ export function startProgram(
         { timeoutMs },
       ),
   }
+}
+
+/** Undefined for a line that is none of a log. */
+export function logLine(line: string): LogLine | undefined {
+  return line.startsWith('{"level":') ? (JSON.parse(line) as LogLine) : undefined
 }
 
 /** Whether a process runs; one that has ended and that nobody has asked for its exit code does not. */

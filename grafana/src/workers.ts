@@ -1,0 +1,12 @@
+import type { DashboardSpec } from './build/spec.ts'
+import { connections, processes, publishing } from './workers/processes.ts'
+import { reading } from './workers/reading.ts'
+import { slots } from './workers/slots.ts'
+
+/** What workers and producers count of themselves. */
+export const workers: DashboardSpec = {
+  key: 'workers',
+  title: 'millrace / Workers',
+  description: 'Workers and producers: whether they are busy, get jobs and settle them, and reach Redis.',
+  rows: [slots, reading, processes, connections, publishing],
+}

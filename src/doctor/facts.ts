@@ -1,0 +1,46 @@
+import type { WorkerRow } from '../group-workers.ts'
+import type { HoldSeen, ServerSeen } from '../redis/diagnosis.ts'
+import type { PermissionsSeen } from '../redis/permissions.ts'
+import type { GroupStats, StreamStats } from '../stats.ts'
+import type { TrimPlan } from '../trim-plan.ts'
+
+/** What a doctor has looked at. Its checks see this and nothing else. */
+export interface Facts {
+  /** By the clock of Redis where it is known, else by ours. */
+  readonly nowMs: number
+  readonly server: ServerSeen
+  readonly permissions: PermissionsSeen | undefined
+  readonly streams: readonly StreamFacts[]
+  /** The list of streams in use was not to be had. */
+  readonly isListForbidden: boolean
+  /** There are more streams than were looked at. */
+  readonly more: boolean
+}
+
+export type StreamFacts =
+  | { readonly stream: string; readonly kind: 'missing' }
+  /** Its key, or one beside it, is of another type. */
+  | { readonly stream: string; readonly kind: 'other'; readonly found: string }
+  /** This user may not look at it. */
+  | { readonly stream: string; readonly kind: 'forbidden' }
+  | SoundStream
+
+export interface SoundStream {
+  readonly stream: string
+  readonly kind: 'stream'
+  readonly stats: StreamStats
+  readonly trim: TrimPlan
+  readonly deadMaxAgeMs: number | null
+  readonly lastIdMs: number | undefined
+  readonly holds: readonly HoldSeen[]
+  readonly groups: readonly GroupFacts[]
+}
+
+export interface GroupFacts {
+  readonly stats: GroupStats
+  readonly leaseMs: number
+  /** Pending entries of workers that nobody has renewed for three leases, up to 100; undefined if that was not looked at. */
+  readonly stuck: { readonly jobs: number; readonly idleMs: number } | undefined
+  readonly workers: readonly WorkerRow[]
+  readonly oldestDeadMs: number | undefined
+}

@@ -1,0 +1,86 @@
+import { monotonicMs } from '../clock.ts'
+import { messageOf, MillraceError } from '../errors.ts'
+
+/** A part of a scrape that is read for itself: what it costs, and that it fails, is its own. */
+export const COLLECTORS = ['streams', 'redis', 'stuck', 'consumers', 'memory'] as const
+export type CollectorName = (typeof COLLECTORS)[number]
+
+export interface Fault {
+  readonly collector: CollectorName
+  readonly text: string
+  /** The same for all that fail for this reason. */
+  readonly kind: string
+}
+
+export class Collector<Told> {
+  readonly name: CollectorName
+  /** Readings that failed, or that did not come in time. */
+  failures = 0
+  /** How long the last reading took; undefined before the first. */
+  durationMs: number | undefined
+  readonly #everyMs: number
+  #told: Told | undefined
+  #readAtMs = -Infinity
+  #asking: Promise<void> | undefined
+  #isFailing = false
+
+  /** @param everyMs what was read is kept for so long. */
+  constructor(name: CollectorName, everyMs: number) {
+    this.name = name
+    this.#everyMs = everyMs
+  }
+
+  /** Undefined where nothing was read, or the last reading failed. */
+  get told(): Told | undefined {
+    return this.#told
+  }
+
+  forget(): void {
+    this.#told = undefined
+    this.#readAtMs = -Infinity
+  }
+
+  /**
+   * Reads, unless what it has is new enough, and waits until a time of the monotonic clock at most. Never rejects.
+   * @returns why the reading failed, where the one before did not.
+   */
+  async run(ask: () => Promise<Told>, untilMs: number): Promise<Fault | undefined> {
+    const startedMs = monotonicMs()
+    if (startedMs - this.#readAtMs < this.#everyMs) return undefined
+    // One that is still without an answer is waited for: a Redis that is slow must not be asked more and more.
+    this.#asking ??= this.#ask(ask).finally(() => {
+      this.#asking = undefined
+    })
+    let timer: NodeJS.Timeout | undefined
+    const patienceMs = Math.max(0, untilMs - startedMs)
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('no answer in time')), patienceMs)
+    })
+    try {
+      await Promise.race([this.#asking, late])
+      this.#isFailing = false
+      return undefined
+    } catch (error) {
+      const isNew = !this.#isFailing
+      this.failures += 1
+      this.forget()
+      this.#isFailing = true
+      return isNew ? faultOf(this.name, error) : undefined
+    } finally {
+      clearTimeout(timer)
+      this.durationMs = monotonicMs() - startedMs
+    }
+  }
+
+  /** What comes too late for one scrape may do for the next. */
+  async #ask(ask: () => Promise<Told>): Promise<void> {
+    this.#told = await ask()
+    this.#readAtMs = monotonicMs()
+  }
+}
+
+function faultOf(collector: CollectorName, error: unknown): Fault {
+  const text = messageOf(error)
+  const isAway = error instanceof MillraceError && error.code === 'ERR_REDIS_UNREACHABLE'
+  return { collector, text, kind: isAway ? error.code : text }
+}
