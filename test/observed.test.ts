@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { dashboardExpressions, filledIn } from './helpers/dashboards.ts'
-import { builtMetrics, knownMetrics, metricOfSeries, notYet, ownMetrics } from './helpers/metric-names.ts'
+import { knownMetrics, metricOfSeries, ownMetrics } from './helpers/metric-names.ts'
 import { readRules, selectorsOf } from './helpers/rules.ts'
 
 /** Metrics, rules and dashboards know the same names: none is made up, and none is kept for nobody. */
@@ -40,8 +40,4 @@ test('every metric of millrace is shown on a dashboard or watched by an alert', 
   const alerts = rules.filter(({ alert }) => alert !== undefined).map(({ expr }) => expr)
   const shown = new Set([...alerts, ...dashboards.map(({ expr }) => filledIn(expr))].flatMap(metricsIn))
   expect([...ownMetrics().keys()].filter((name) => !shown.has(name))).toEqual([])
-})
-
-test('TEMPORARY: what is called not yet built is not built yet', () => {
-  expect([...notYet.keys()].filter((name) => builtMetrics().has(name))).toEqual([])
 })
