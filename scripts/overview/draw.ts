@@ -4,9 +4,9 @@ import { type Box, COLOURS, element, fitting, line, rect, text } from './svg.ts'
 import { shownAs } from './units.ts'
 
 const WIDTH = 1240
-const COLUMN = WIDTH / 24
 const UNIT = 27
 const GAP = 6
+const COLUMN = (WIDTH - GAP) / 24
 const CAPTION = 46
 
 /** The whole page: panels where the dashboard has them, and how it came about below. */
