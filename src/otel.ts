@@ -1,4 +1,5 @@
 import {
+  type Attributes,
   context,
   type Context,
   type Link,
@@ -107,7 +108,13 @@ interface StandIn {
 }
 
 function startPublish(tracer: Tracer, { stream, job }: PublishToTrace): Span {
-  const attributes = { ...attributesOf('send', 'send', stream), 'millrace.job.name': job }
+  const attributes = {
+    'messaging.system': 'redis',
+    'messaging.operation.type': 'send',
+    'messaging.operation.name': 'send',
+    'messaging.destination.name': stream,
+    'millrace.job.name': job,
+  }
   return tracer.startSpan(`send ${stream}`, { kind: SpanKind.PRODUCER, attributes }, context.active())
 }
 
@@ -136,26 +143,21 @@ class PublishSpan implements TracedPublish {
 class RunSpan implements TracedRun {
   readonly span: Span
   readonly #context: Context
-  readonly context: TraceContext | undefined
 
   constructor(tracer: Tracer, job: RunToTrace) {
-    const { stream, group, consumer, id, name, attempt, deliveries, isFirstRun } = job
+    const { stream, isFirstRun } = job
     const { publish, last } = job.trace
     const from = readContext(publish)
-    const attributes = {
-      ...attributesOf('process', 'process', stream),
-      ...consumerOf(group, consumer),
-      'messaging.message.id': id,
-      'millrace.job.name': name,
-      'millrace.job.attempt': attempt,
-      'millrace.job.deliveries': deliveries,
-    }
     // Not the active one: a worker that was started within a span would put all of its jobs into that.
     const parent = isFirstRun && from !== undefined ? trace.setSpanContext(ROOT_CONTEXT, from) : ROOT_CONTEXT
     const links = isFirstRun ? [] : [...linkTo('publish', from), ...linkTo('attempt', readTraceparent(last))]
-    this.span = tracer.startSpan(`process ${stream}`, { kind: SpanKind.CONSUMER, attributes, links }, parent)
+    const about = { kind: SpanKind.CONSUMER, attributes: attributesOf(job), links }
+    this.span = tracer.startSpan(`process ${stream}`, about, parent)
     this.#context = trace.setSpan(parent, this.span)
-    this.context = writtenContext(this.span)
+  }
+
+  get context(): TraceContext | undefined {
+    return writtenContext(this.span)
   }
 
   run<Result>(work: () => Result): Result {
@@ -178,8 +180,12 @@ function startSettle(tracer: Tracer, about: SettleToTrace): TracedSettle | undef
   const [first] = spans
   if (first === undefined) return undefined
   const attributes = {
-    ...attributesOf('settle', operation, stream),
-    ...consumerOf(group, consumer),
+    'messaging.system': 'redis',
+    'messaging.operation.type': 'settle',
+    'messaging.operation.name': operation,
+    'messaging.destination.name': stream,
+    'messaging.consumer.group.name': group,
+    'messaging.client.id': consumer,
     'messaging.batch.message_count': jobs,
   }
   const links = spans.slice(0, MOST_LINKS).map((span) => ({ context: span.spanContext() }))
@@ -196,17 +202,20 @@ function linkTo(what: 'publish' | 'attempt', to: SpanContext | undefined): Link[
   return to === undefined ? [] : [{ context: to, attributes: { 'millrace.link': what } }]
 }
 
-function attributesOf(type: 'send' | 'process' | 'settle', name: string, stream: string): Record<string, string> {
+/** Written out: there is one of these per job, and objects that are put together of others cost ten times as much. */
+function attributesOf({ stream, group, consumer, id, name, attempt, deliveries }: RunToTrace): Attributes {
   return {
     'messaging.system': 'redis',
-    'messaging.operation.type': type,
-    'messaging.operation.name': name,
+    'messaging.operation.type': 'process',
+    'messaging.operation.name': 'process',
     'messaging.destination.name': stream,
+    'messaging.consumer.group.name': group,
+    'messaging.client.id': consumer,
+    'messaging.message.id': id,
+    'millrace.job.name': name,
+    'millrace.job.attempt': attempt,
+    'millrace.job.deliveries': deliveries,
   }
-}
-
-function consumerOf(group: string, consumer: string): Record<string, string> {
-  return { 'messaging.consumer.group.name': group, 'messaging.client.id': consumer }
 }
 
 /** Ends it in any case: what handlers throw may itself throw when it is looked at. */

@@ -1,4 +1,11 @@
-import { createTraceState, TraceFlags, type Span, type SpanContext } from '@opentelemetry/api'
+import {
+  createTraceState,
+  INVALID_SPANID,
+  INVALID_TRACEID,
+  TraceFlags,
+  type Span,
+  type SpanContext,
+} from '@opentelemetry/api'
 import type { TraceContext } from './wire.ts'
 
 /**
@@ -8,15 +15,14 @@ import type { TraceContext } from './wire.ts'
 
 /** Versions after 00 may go on behind the flags; ff is none. */
 const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.{0,200})?$/
-const ZEROS = /^0+$/
 /** What W3C has everybody carry; more is not worth a job's bytes. */
 const MOST_STATE = 512
 
 /** How a span is written into an entry; undefined for one that is none. */
 export function writtenContext(span: Span): TraceContext | undefined {
   const { traceId, spanId, traceFlags, traceState } = span.spanContext()
+  if (traceId === INVALID_TRACEID || spanId === INVALID_SPANID) return undefined
   const traceparent = `00-${traceId}-${spanId}-0${traceFlags & TraceFlags.SAMPLED}`
-  if (readTraceparent(traceparent) === undefined) return undefined
   const tracestate = traceState?.serialize()
   return tracestate === undefined || tracestate === '' || tracestate.length > MOST_STATE
     ? { traceparent }
@@ -34,6 +40,6 @@ export function readContext(given: TraceContext | undefined): SpanContext | unde
 export function readTraceparent(text: string | undefined): SpanContext | undefined {
   const [, version, traceId = '', spanId = '', flags = '', more] = TRACEPARENT.exec(text ?? '') ?? []
   if (version === undefined || (version === '00' && more !== undefined)) return undefined
-  if (ZEROS.test(traceId) || ZEROS.test(spanId)) return undefined
+  if (traceId === INVALID_TRACEID || spanId === INVALID_SPANID) return undefined
   return { traceId, spanId, traceFlags: Number.parseInt(flags, 16) & TraceFlags.SAMPLED, isRemote: true }
 }

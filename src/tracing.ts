@@ -178,13 +178,16 @@ export class ContainedPublish {
 export class ContainedRun {
   readonly #tracing: ContainedTracing
   readonly given: TracedRun
-  readonly context: TraceContext | undefined
   #hasEnded = false
 
   constructor(tracing: ContainedTracing, given: TracedRun) {
     this.#tracing = tracing
     this.given = given
-    this.context = contextOf(given)
+  }
+
+  /** Asked for where there is a next attempt. */
+  get context(): TraceContext | undefined {
+    return this.#tracing.try('process', () => contextOf(this.given))
   }
 
   run<Result>(work: () => Result): Result {

@@ -145,3 +145,27 @@ describe('what brings a job again is linked to, not continued', () => {
     expect(fields?.map(({ name }) => name)).toEqual(['job', 'data', 'traceparent'])
   })
 })
+
+test('a worker without tracing carries the trace of the publish along, and not an attempt that is not the last', async () => {
+  const inspector = newInspector(redis.url)
+  const id = await publish()
+  const handlers = {
+    mail() {
+      throw new Error('not yet')
+    },
+  }
+  const options = { redis: redis.url, handlers, retry: { delayMs: 3_600_000 } }
+  const carried = (attempt: string) =>
+    eventually(async () => {
+      const [job] = await inspector.scheduled.show('orders', id)
+      const fields = new Map(job?.fields)
+      expect(fields.get('attempt')).toBe(attempt)
+      return [...fields.keys()].filter((name) => name.startsWith('trace'))
+    })
+  const traced = await startWorker({ ...options, tracing: openTelemetry() })
+  expect(await carried('1')).toEqual(['traceparent', 'trace-last'])
+  await traced.stop()
+  await startWorker(options)
+  await inspector.scheduled.reschedule('orders', id, { delayMs: 0 })
+  expect(await carried('2')).toEqual(['traceparent'])
+})
