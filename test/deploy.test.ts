@@ -1,6 +1,6 @@
 import { Ajv } from 'ajv'
 import { execFile, execFileSync } from 'node:child_process'
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -68,6 +68,15 @@ async function unknownFlags(words: readonly string[]): Promise<string[]> {
   const { stdout } = await millrace([words[0] ?? '', '--help'])
   return words.filter((word) => word.startsWith('--') && !stdout.includes(`${word} `))
 }
+
+test('docs/deploy.md leads to every file beside it, and names alerts that there are', async () => {
+  const page = await readFile(join(FOLDER, '..', 'deploy.md'), 'utf8')
+  const files = await readdir(FOLDER)
+  expect(files.filter((name) => !page.includes(`](deploy/${name})`))).toEqual([])
+  const rules = await readFile(join(FOLDER, '../../grafana/prometheus/rules/alerts.yml'), 'utf8')
+  const alerts = page.match(/`Millrace[A-Z]\w+`/g) ?? []
+  expect(alerts.filter((name) => !rules.includes(`alert: ${name.replaceAll('`', '')}\n`))).toEqual([])
+})
 
 describe('the systemd units', () => {
   test.skipIf(!has('systemd-analyze'))('are sound to systemd', async () => {
