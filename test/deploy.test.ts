@@ -1,6 +1,6 @@
 import { Ajv } from 'ajv'
 import { execFile, execFileSync } from 'node:child_process'
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -69,6 +69,15 @@ async function unknownFlags(words: readonly string[]): Promise<string[]> {
   return words.filter((word) => word.startsWith('--') && !stdout.includes(`${word} `))
 }
 
+test('docs/deploy.md leads to every file beside it, and names alerts that there are', async () => {
+  const page = await readFile(join(FOLDER, '..', 'deploy.md'), 'utf8')
+  const files = await readdir(FOLDER)
+  expect(files.filter((name) => !page.includes(`](deploy/${name})`))).toEqual([])
+  const rules = await readFile(join(FOLDER, '../../grafana/prometheus/rules/alerts.yml'), 'utf8')
+  const alerts = page.match(/`Millrace[A-Z]\w+`/g) ?? []
+  expect(alerts.filter((name) => !rules.includes(`alert: ${name.replaceAll('`', '')}\n`))).toEqual([])
+})
+
 describe('the systemd units', () => {
   test.skipIf(!has('systemd-analyze'))('are sound to systemd', async () => {
     await copyFile(join(FOLDER, 'millrace-worker@.service'), join(folder, 'millrace-worker@orders.service'))
@@ -93,6 +102,8 @@ describe('the systemd units', () => {
     expect(unit).toMatch(/^EnvironmentFile=/m)
     expect(unit).not.toMatch(/^WatchdogSec/m)
     expect(await unknownFlags(words)).toEqual([])
+    const exporter = /^ExecStart=\/usr\/bin\/env millrace (.*)$/m.exec(await read('millrace-exporter.service'))?.[1]
+    expect(await unknownFlags((exporter ?? '').split(' '))).toEqual([])
   })
 })
 
@@ -112,6 +123,13 @@ describe('the Kubernetes manifests', () => {
     expect(container?.securityContext).toMatchObject({ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true })
     expect(container?.args).not.toContain('--redis')
     expect(container?.env[0]).toMatchObject({ name: 'MILLRACE_REDIS_URL', valueFrom: { secretKeyRef: {} } })
+  })
+
+  test('exporter.yaml calls flags that there are, and is probed where an exporter answers', async () => {
+    const [deployment] = await manifests('exporter.yaml')
+    const [{ args, livenessProbe }] = deployment?.spec.template.spec.containers as [Container]
+    expect(await unknownFlags(args)).toEqual([])
+    expect((await millrace(['exporter', '--help'])).stdout).toContain(livenessProbe.httpGet.path)
   })
 
   test('worker.yaml gives a drain its time, and is probed where a worker answers', async () => {
@@ -149,6 +167,13 @@ describe('keda.yaml', () => {
     const [deployment] = await manifests('worker.yaml')
     expect(scaled).toMatchObject({ spec: { scaleTargetRef: { name: deployment?.metadata.name } } })
     for (const { metadata } of await triggers()) expect(metadata['ignoreNullValues']).toBe('false')
+  })
+
+  test('asks for metrics that there are', async () => {
+    const told = await readFile(join(FOLDER, '..', 'metrics.md'), 'utf8')
+    const asked = (await triggers()).flatMap(({ metadata }) => metadata['query']?.match(/millrace_\w+/g) ?? [])
+    expect(asked.length).toBeGreaterThan(8)
+    expect(asked.filter((name) => !told.includes(`| \`${name}\` `))).toEqual([])
   })
 
   test.skipIf(!has('promtool'))(

@@ -9,7 +9,7 @@ export const ROLES = ['producer', 'worker', 'exporter', 'inspector'] as const
 export type Role = (typeof ROLES)[number]
 
 const READING = `EXISTS HGET HGETALL HMGET MEMORY|USAGE TIME TYPE XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING
-  XRANGE XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE EVALSHA_RO EVAL_RO SSCAN`
+  XRANGE XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE EVALSHA_RO EVAL_RO SSCAN SCARD`
 const RUNNING = 'EVALSHA EVAL'
 
 /** Commands by role, with those that its scripts call: a script may do no more than the user who runs it. */
@@ -41,6 +41,7 @@ const BEHIND: Readonly<Record<string, (key: string) => readonly string[]>> = {
   HSETNX: (key) => [key, 'f', 'v'],
   HSCAN: (key) => [key, '0'],
   SSCAN: () => [STREAMS_KEY, '0'],
+  SCARD: () => [STREAMS_KEY],
   SADD: () => [STREAMS_KEY, 'm'],
   SREM: () => [STREAMS_KEY, 'm'],
   PEXPIRE: (key) => [key, '1'],
