@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import { Inspector, Producer, StreamMetrics, type Logger, type StreamMetricsOptions } from '../src/index.ts'
@@ -570,6 +572,25 @@ describe('when Redis refuses or is away', () => {
     const blind = await fresh()
     expect(blind.sum('millrace_exporter_up')).toBe(0)
     expect(blind.rows('millrace_redis_info')).toHaveLength(1)
+  })
+
+  test('the user that the documentation makes may do all that there is to do', async () => {
+    await arrange('orders')
+    const told = await readFile(join(import.meta.dirname, '../docs/metrics.md'), 'utf8')
+    const [, name = '', rules = ''] = /ACL SETUSER (\S+) (.+)/.exec(told) ?? []
+    await redis.client.acl('SETUSER', name, 'reset', ...rules.split(' '))
+    onEnd(async () => void (await redis.client.acl('DELUSER', name)))
+    const url = new URL(redis.url)
+    url.username = name
+    url.password = 'password'
+    const { fresh, lines } = metered({ redis: url.href, memory: true, consumers: true })
+
+    const seen = await fresh()
+    expect(seen.by('collector', 'millrace_exporter_scrape_errors_total')).toEqual({})
+    expect(seen.sum('millrace_redis_unsafe_config', { check: 'no_persistence' })).toBeDefined()
+    expect(seen.sum('millrace_exporter_streams')).toBe(1)
+    expect(lines).toEqual([])
+    await expect(connectTo(url.href).set('orders', 'x')).rejects.toThrow('NOPERM')
   })
 
   test('two of them tell the same and do not disturb each other', async () => {
