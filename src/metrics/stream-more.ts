@@ -18,13 +18,15 @@ const AT_ONCE = 16
 /** Pending jobs that nobody renews. A group without any is not asked. */
 export function stuckOf(client: Client, streams: readonly StreamTold[]): Promise<ByGroup<number>> {
   const asked = { most: MOST_STUCK, leases: STUCK_LEASES, leaseMs: DEFAULT_LEASE_MS }
-  return byGroup(streams, (stream, { id: groupId, stats }) =>
-    stats.pending === 0 ? Promise.resolve(0) : readStuck(client, { stream, groupId }, asked),
+  return byGroup(streams, ({ stream, clockAheadSeconds }, { id: groupId, stats }) =>
+    stats.pending === 0
+      ? Promise.resolve(0)
+      : readStuck(client, { stream, groupId }, { ...asked, isAhead: clockAheadSeconds > 0 }),
   )
 }
 
 export function consumersOf(client: Client, streams: readonly StreamTold[]): Promise<ByGroup<ConsumerTold[]>> {
-  return byGroup(streams, async (stream, { id: groupId, consumers }) =>
+  return byGroup(streams, async ({ stream }, { id: groupId, consumers }) =>
     consumers === 0 ? [] : consumersTold(await readConsumers(client, { stream, groupId }, MOST_CONSUMERS)),
   )
 }
@@ -69,12 +71,12 @@ export function withMore(
 
 async function byGroup<Told>(
   streams: readonly StreamTold[],
-  read: (stream: string, group: GroupTold) => Promise<Told>,
+  read: (stream: StreamTold, group: GroupTold) => Promise<Told>,
 ): Promise<ByGroup<Told>> {
   const found = new Map<string, Map<string, Told>>(streams.map(({ stream }) => [stream, new Map()]))
-  const all = streams.flatMap(({ stream, groups }) => groups.map((group) => ({ stream, group })))
-  await inChunks(all, async ({ stream, group }) => {
-    found.get(stream)?.set(group.id, await read(stream, group))
+  const all = streams.flatMap((told) => told.groups.map((group) => ({ told, group })))
+  await inChunks(all, async ({ told, group }) => {
+    found.get(told.stream)?.set(group.id, await read(told, group))
   })
   return found
 }

@@ -105,15 +105,18 @@ export function nameOfId(id: string): string | undefined {
   }
 }
 
-/** Of the oldest pending entries, at most `most` a key, those that nobody has renewed for so many leases. */
+/**
+ * Of the oldest pending entries, at most `most` a key, those that nobody has renewed for so many leases.
+ * @param isAhead whether ids of the stream are ahead of the server's clock.
+ */
 export async function readStuck(
   client: Redis,
   { stream, groupId }: { stream: string; groupId: string },
-  { most, leases, leaseMs }: { most: number; leases: number; leaseMs: number },
+  { most, leases, leaseMs, isAhead }: { most: number; leases: number; leaseMs: number; isAhead: boolean },
 ): Promise<number> {
   const keys = [stream, settingsKey(stream)]
   if (isPlain(groupId)) keys.push(redeliveryKey(stream, groupId))
-  return asNumber(await look(client, countStuck, keys, [groupId, most, leases, leaseMs]))
+  return asNumber(await look(client, countStuck, keys, [groupId, most, leases, leaseMs, isAhead ? 1 : 0]))
 }
 
 export interface ConsumerObserved {

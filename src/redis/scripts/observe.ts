@@ -142,16 +142,18 @@ export const observeStream = script(
 
 /**
  * How many of the oldest pending entries of a group, at most `most` of each key, have not been renewed for so many leases,
- * whoever has them. An idle time is compared here: XPENDING with IDLE goes on until it has found what it was asked for,
+ * whoever has them. An entry that is younger than that cannot be one, so it is not even asked for; unless ids are ahead of
+ * the clock, which went back then. An idle time is compared here: XPENDING with IDLE goes on until it has found what it was asked for,
  * through a million entries if need be. Returns a number.
  */
 export const countStuck = script(
   'countStuck',
-  `${FIELDS}${IDS}
-  -- KEYS stream settings redelivery (of a plain group) | ARGV group id, most, leases, leaseMs if none is set
+  `${FIELDS}${NOW}${IDS}
+  -- KEYS stream settings redelivery (of a plain group) | ARGV group id, most, leases, leaseMs if none is set, 1 if ids are ahead
   local id, most = ARGV[1], tonumber(ARGV[2])
   local set = redis.call('HGET', KEYS[2], 'group:' .. id .. ':leaseMs')
   local idleMs = tonumber(ARGV[3]) * (tonumber(set or ARGV[4]) or tonumber(ARGV[4]))
+  local last = ARGV[5] == '1' and '+' or string.format('%.0f', math.max(0, now() - idleMs))
   local name = id
   if not isPlain(id) then
     local group = groupById(KEYS[1], id)
@@ -160,7 +162,7 @@ export const countStuck = script(
   end
   local count = 0
   for _, key in ipairs({KEYS[1], KEYS[3]}) do
-    local rows = redis.pcall('XPENDING', key, name, '-', '+', most)
+    local rows = redis.pcall('XPENDING', key, name, '-', last, most)
     if rows.err and not rows.err:find('^-?NOGROUP') then return rows end
     for _, row in ipairs(rows) do
       if row[3] >= idleMs then count = count + 1 end
