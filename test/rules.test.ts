@@ -1,8 +1,11 @@
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { onEnd } from './helpers/cleanup.ts'
 import { knownMetrics, metricOfSeries } from './helpers/metric-names.ts'
 import { findPrometheus, type PrometheusPrograms } from './helpers/prometheus-package.ts'
 import { commandLines, sections } from './helpers/runbook.ts'
@@ -38,6 +41,13 @@ describe('promtool', () => {
     const told = await run(programs.promtool, args, options).catch((error: { stdout: string; stderr: string }) => error)
     return { said: told.stdout + told.stderr, isContent: !(told instanceof Error) }
   }
+
+  test('that is nowhere to be had is a failure which says what to install, never a test that is skipped', async () => {
+    const cacheDir = await mkdtemp(join(tmpdir(), 'millrace-test-'))
+    onEnd(() => rm(cacheDir, { recursive: true, force: true }))
+    const nowhere = findPrometheus({ env: { PATH: '' }, cacheDir })
+    await expect(nowhere).rejects.toThrow('these tests need prometheus and promtool: install them')
+  })
 
   test('accepts the rules and the configuration', async () => {
     const paths = ymlIn(RULES_FOLDER).map((name) => join(RULES_FOLDER, name))
