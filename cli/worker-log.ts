@@ -16,32 +16,26 @@ export interface PoolFacts {
   readonly metricsPort?: number
 }
 
-/** A start that takes longer than this is said to wait for Redis. */
+/** Handlers that are loaded and not ready after this long are said to wait for Redis. */
 const SLOW_START_MS = 2000
 
 export class WorkerLog {
   readonly #log: Log
   readonly #facts: PoolFacts
-  readonly #slowStart: NodeJS.Timeout
-  #isLoaded = false
+  #slowStart: NodeJS.Timeout | undefined
   #isTitled = false
   #isAnyReady = false
 
   constructor(log: Log, facts: PoolFacts) {
     this.#log = log
     this.#facts = facts
-    this.#slowStart = setTimeout(() => {
-      if (!this.#isLoaded) return
-      this.#title()
-      log.say(facts.metricsPort === undefined ? 'waiting for Redis, 10 s at most' : 'waiting for Redis', {}, 'warn')
-    }, SLOW_START_MS)
   }
 
   /** What a pool is to be given. */
   get events(): PoolEvents {
     const log = this.#log
     return {
-      loaded: () => (this.#isLoaded = true),
+      loaded: () => this.#loaded(),
       ready: ({ pid, consumer, leaseMs }) => this.#ready({ worker: pid, consumer, leaseMs }),
       allReady: () => log.say('ready', { processes: this.#facts.processes }),
       replaced: ({ pid, why, delayMs }) =>
@@ -79,6 +73,15 @@ export class WorkerLog {
     }
     if (failure !== undefined) throw new CliError(failure.message, failure.exitCode)
     return isWhole ? EXIT.ok : EXIT.failed
+  }
+
+  #loaded(): void {
+    if (this.#isAnyReady) return
+    this.#slowStart ??= setTimeout(() => {
+      this.#title()
+      const wait = this.#facts.metricsPort === undefined ? 'waiting for Redis, 10 s at most' : 'waiting for Redis'
+      this.#log.say(wait, {}, 'warn')
+    }, SLOW_START_MS)
   }
 
   #ready(worker: { worker: number; consumer: string; leaseMs: number }): void {

@@ -78,7 +78,8 @@ function bounded(text: string): string {
 }
 
 function writeLine(level: string, fields: object, message: string): void {
-  const told = Object.entries(fields).map(([name, value]) => `${name}=${textOf(value)}`)
+  const known = Object.entries(fields).filter(([, value]) => value !== undefined)
+  const told = known.map(([name, value]) => `${name}=${textOf(value)}`)
   process.stderr.write(`millrace[${process.pid}] ${level}: ${[message, ...told].join(' ')}\n`)
 }
 

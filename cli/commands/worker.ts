@@ -52,6 +52,8 @@ With --metrics-port the pool serves, on all interfaces unless --metrics-host say
   /readyz    200 while every worker process runs and reaches Redis
 Such a pool also waits for a Redis that cannot be reached when it starts, instead of ending.
 
+It logs to stderr: lines for a person on a terminal, JSON elsewhere. MILLRACE_LOG_LEVEL sets the level too.
+
 Examples:
   $ millrace worker handlers.ts --stream orders
   $ millrace worker handlers.ts --stream orders --group billing --start now --processes 4 --concurrency 50
