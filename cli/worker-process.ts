@@ -115,9 +115,10 @@ const FLUSH_MS = 2000
 
 /** Spans wait to be sent in batches, and the process is about to end. */
 async function flushed(tracing: Tracing | undefined): Promise<void> {
-  if (typeof tracing?.flush !== 'function') return
+  if (tracing?.flush === undefined) return
+  const sent = Promise.resolve().then(() => tracing.flush?.())
   const late = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS))
-  await Promise.race([tracing.flush(), late]).catch((error: unknown) => {
+  await Promise.race([sent, late]).catch((error: unknown) => {
     process.stderr.write(`the last spans could not be sent: ${String(error)}\n`)
   })
 }
