@@ -60,6 +60,8 @@ export const FLOORS: readonly Floor[] = [
   own('dearest command on average, µs', 'worstCommandUs', 'at most', 5000),
   beside('metrics scraped every second, to none', 'observed-scraped'),
   beside('tracing present and unused, to none', 'observed-tracing'),
+  alone('scrape of 200 streams of 3 groups, ms in Redis', millrace('scrape', 'redisMs'), 'at most', 50),
+  alone('page of 5 000 series, ms without a turn of the loop', millrace('scrape', 'blockedMs'), 'at most', 50),
 ]
 
 /** Being looked at costs less than 5 % of the throughput. */
@@ -70,7 +72,11 @@ function beside(title: string, measure: string): Floor {
 
 /** A figure of recovery that is judged by itself. */
 function own(title: string, figure: string, bound: Floor['bound'], limit: number): Floor {
-  return { title, of: millrace('recovery', figure), over: [], bound, limit }
+  return alone(title, millrace('recovery', figure), bound, limit)
+}
+
+function alone(title: string, of: FigureName, bound: Floor['bound'], limit: number): Floor {
+  return { title, of, over: [], bound, limit }
 }
 
 type Figure = Omit<FigureName, 'contender'>

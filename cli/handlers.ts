@@ -21,6 +21,8 @@ export interface LoadedHandlers {
   readonly handlers: millrace.Handlers
   /** Its export `retry`, for the jobs whose definition does not say. */
   readonly retry: millrace.RetryOptions | undefined
+  /** Its export `tracing`: what openTelemetry() of millrace/otel returns. */
+  readonly tracing: millrace.Tracing | undefined
 }
 
 /**
@@ -37,7 +39,11 @@ export async function loadHandlers(file: string): Promise<LoadedHandlers> {
   })
   const handlers = defaultOf(loaded)
   if (handlers !== undefined) {
-    return { handlers: handlers as millrace.Handlers, retry: loaded['retry'] as millrace.RetryOptions | undefined }
+    return {
+      handlers: handlers as millrace.Handlers,
+      retry: loaded['retry'] as millrace.RetryOptions | undefined,
+      tracing: loaded['tracing'] as millrace.Tracing | undefined,
+    }
   }
   const names = Object.keys(loaded).filter((name) => name !== 'default' && name !== '__esModule')
   const got = names.length === 0 ? 'no export' : `only ${names.slice(0, 5).join(', ')}`

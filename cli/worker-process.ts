@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client'
-import { Worker, type Logger, type RetryOptions } from '../src/index.ts'
+import { Worker, type Logger, type RetryOptions, type Tracing } from '../src/index.ts'
 import { codeOf, EXIT, exitCodeOf, usageError } from './exit.ts'
 import { loadHandlers } from './handlers.ts'
 import { openLog, type Log, type LogSettings } from './logging.ts'
@@ -26,6 +26,7 @@ export function runWorkerProcess(): void {
 
 class WorkerProcess {
   #worker: Worker | undefined
+  #tracing: Tracing | undefined
   #registry: Registry | undefined
   #log: Log | undefined
   #isReady = false
@@ -36,8 +37,9 @@ class WorkerProcess {
       if (orders.log !== undefined) this.#log = await openWorkerLog(orders, orders.log)
       if (orders.isMeasured === true) this.#registry = await makeRegistry()
       const logger = this.#log && orders.log && withoutSaid(this.#log, orders.log)
-      const worker = await makeWorker(orders, this.#registry, logger)
+      const { worker, tracing } = await makeWorker(orders, this.#registry, logger)
       this.#worker = worker
+      this.#tracing = tracing
       void tell({ kind: 'loaded' })
       await worker.start()
       this.#isReady = true
@@ -80,6 +82,7 @@ class WorkerProcess {
     const { handedBack, unsettled } = await this.#worker.stop()
     const { completed, failed, cancelled, dead } = this.#worker.counts
     await this.tellMetrics()
+    await flushed(this.#tracing)
     await tell({ kind: 'ended', end: { completed, failed, cancelled, dead, handedBack, unsettled } })
     process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
   }
@@ -107,6 +110,18 @@ async function openWorkerLog({ options }: WorkerOrders, settings: LogSettings): 
   return log
 }
 
+/** How long the spans of the last jobs may take to be sent. */
+const FLUSH_MS = 2000
+
+/** Spans wait to be sent in batches, and the process is about to end. */
+async function flushed(tracing: Tracing | undefined): Promise<void> {
+  if (typeof tracing?.flush !== 'function') return
+  const late = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS))
+  await Promise.race([tracing.flush(), late]).catch((error: unknown) => {
+    process.stderr.write(`the last spans could not be sent: ${String(error)}\n`)
+  })
+}
+
 async function makeRegistry(): Promise<Registry> {
   const { collectDefaultMetrics, Registry } = await import('prom-client')
   const register = new Registry()
@@ -114,20 +129,27 @@ async function makeRegistry(): Promise<Registry> {
   return register
 }
 
+interface Made {
+  readonly worker: Worker
+  readonly tracing: Tracing | undefined
+}
+
 async function makeWorker(
   { handlers: file, options }: WorkerOrders,
   registry: Registry | undefined,
   logger: Logger | undefined,
-): Promise<Worker> {
-  const { handlers, retry } = await loadHandlers(file)
+): Promise<Made> {
+  const { handlers, retry, tracing } = await loadHandlers(file)
   try {
-    const own = { ...(registry === undefined ? {} : { registry }), ...(logger === undefined ? {} : { logger }) }
+    const own = { ...(registry && { registry }), ...(logger && { logger }), ...(tracing !== undefined && { tracing }) }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
-    return new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    const worker = new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    return { worker, tracing }
   } catch (error) {
-    if (codeOf(error) !== 'ERR_HANDLERS') throw error
     const { message } = error as Error
+    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || message.startsWith('expected `tracing`')
+    if (!isOfFile) throw error
     throw usageError(`${file}: ${message}`)
   }
 }

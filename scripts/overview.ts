@@ -72,7 +72,8 @@ function captionOf(minutes: number, failed: number): string[] {
   const incident = `At ${(minutes * KILLED).toFixed(1)} min the workers of orders/main were killed and twice as many jobs came in; at ${(minutes * BACK).toFixed(1)} min they came back.`
   const publishes = failed === 0 ? 'No publish failed.' : `${failed} publishes failed.`
   return [
-    `A real run of ${minutes} minutes on ${day}: Redis, worker pools, exporter, and Prometheus with grafana/prometheus/. ${incident} ${publishes}`,
+    `A real run of ${minutes} minutes on ${day}: Redis, worker pools, exporter, and Prometheus with grafana/prometheus/. ${publishes}`,
+    incident,
     'Each panel shows what Prometheus answered to the queries of grafana/dashboards/overview.json. Drawn by scripts/overview.ts, not by Grafana.',
   ]
 }

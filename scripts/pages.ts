@@ -36,6 +36,9 @@ Listeners are called in turn, in the worker's own thread: what takes long in one
 for. A listener that throws, or whose promise is rejected, is logged and changes nothing: neither the outcome of a job nor what other
 listeners hear.
 
+Tools that are not handed a worker hear the same from the channels \`millrace:<event>\` of \`node:diagnostics_channel\`: see
+[tracing.md](tracing.md#channels).
+
 Events are for reactions, not for accounts: a process that dies tells nothing more. Count by [metrics](metrics.md) or by what Redis holds.
 
 ## Of one job

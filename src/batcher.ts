@@ -218,13 +218,13 @@ export class Batcher {
   #sayFailing(): void {
     if (this.#isFailing) return
     this.#isFailing = true
-    this.#logger.warn({ waiting: this.jobs, fault: this.#lastFault }, 'cannot publish to Redis now')
+    this.#logger.info({ waiting: this.jobs, fault: this.#lastFault }, 'cannot publish to Redis now')
   }
 
   #sayWell(): void {
     if (!this.#isFailing) return
     this.#isFailing = false
-    this.#logger.warn({ waiting: this.jobs }, 'the producer publishes to Redis again')
+    this.#logger.info({ waiting: this.jobs }, 'the producer publishes to Redis again')
   }
 
   /** Redis will not have these jobs however often it is asked. */

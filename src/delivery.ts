@@ -2,13 +2,14 @@ import { monotonicMs } from './clock.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
-import type { Earlier } from './wire.ts'
+import type { ContainedRun, RunToTrace } from './tracing.ts'
+import { traceOf, type Earlier, type EntryTrace } from './wire.ts'
 
 /**
  * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
  * cost little; what is rarely used (the signal) is made when it is asked for.
  */
-export class Delivery implements Job {
+export class Delivery implements Job, RunToTrace {
   readonly source: Source
   readonly entryId: string
   readonly slot: number
@@ -31,6 +32,8 @@ export class Delivery implements Job {
   publishedMs = 0
   /** Where its job name is counted; undefined until its entry was read. */
   numbers: JobNumbers | undefined
+  /** What traces its run, if anything does. */
+  traced: ContainedRun | undefined
   #isCounted = false
   #ending: Ending | undefined
   readonly #member: Member
@@ -62,6 +65,18 @@ export class Delivery implements Job {
 
   get group(): string {
     return this.#member.group
+  }
+
+  get consumer(): string {
+    return this.#member.consumer
+  }
+
+  get trace(): EntryTrace {
+    return traceOf(this.fields ?? [])
+  }
+
+  get isFirstRun(): boolean {
+    return this.source === 0 && this.attempt === 1 && this.deliveries === 1 && this.earlier?.replayOf === undefined
   }
 
   /** Why this run no longer counts: another worker owns the job, its time was over, or the worker stops. */

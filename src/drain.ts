@@ -45,6 +45,7 @@ export async function drain(
   }
   const unended = holdings.running()
   handedBack += await handBack(parts, member, logger, unended)
+  for (const delivery of holdings.underWay()) delivery.traced?.end('overdue', delivery.ended)
   const unsettled = await settler.stop(SETTLE_MS)
   parts.numbers.abandoned += unstarted.length + unended.length - handedBack + unsettled
   if (commands.isReady) await leave(commands.client, member).catch(() => {})
@@ -76,6 +77,7 @@ export async function handBack(
   }
   for (const delivery of deliveries) {
     if (delivery.startedAtMs > 0) delivery.count('handed_back')
+    delivery.traced?.end('handed-back')
     delivery.end(new StoppingError(member.stream, delivery.id))
     if (delivery.startedAtMs === 0) holdings.release(delivery)
     else holdings.abandon(delivery)

@@ -1,3 +1,4 @@
+import { EVENT_CHANNELS } from './channels.ts'
 import { messageOf, OptionError } from './errors.ts'
 import { EVENTS, type EventName, type EventPayloads, type GroupEvent, type JobEvent } from './event-table.ts'
 import type { Logger } from './logger.ts'
@@ -48,20 +49,20 @@ export class Events {
     if (found !== undefined) this.#remove(name, found)
   }
 
-  /** Whether anybody listens. Asked for every job, before its payload is built. */
+  /** Whether anybody listens, here or on its channel. Asked for every job, before its payload is built. */
   has(name: EventName): boolean {
-    return this.#listeners.has(name)
+    return this.#listeners.has(name) || EVENT_CHANNELS[name].hasSubscribers
   }
 
   /** Tells those who listen, in the order in which they came, before it returns. Never throws. */
   emit<Name extends EventName>(name: Name, payload: EventPayloads[Name]): void {
-    const listening = this.#listeners.get(name)
-    if (listening === undefined) return
-    for (const registered of listening) {
+    for (const registered of this.#listeners.get(name) ?? []) {
       // Removed before it is called, and looked for: its call may emit the same event.
       if (registered.isOnce && !this.#remove(name, registered)) continue
       this.#tell(name, registered.listener as EventListener<Name>, payload)
     }
+    const channel = EVENT_CHANNELS[name]
+    if (channel.hasSubscribers) channel.publish(payload)
   }
 
   #tell<Name extends EventName>(name: Name, listener: EventListener<Name>, payload: EventPayloads[Name]): void {

@@ -1,5 +1,6 @@
 import { monotonicMs } from './clock.ts'
 import type { Cancelled } from './cancelled.ts'
+import { runChannel } from './channels.ts'
 import type { WorkerCounts } from './counts.ts'
 import { decide, type Ended, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
@@ -14,6 +15,7 @@ import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
+import type { ContainedTracing } from './tracing.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
@@ -34,6 +36,7 @@ export interface ExecutorDeps {
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
+  readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
   readonly retry: RetryOptions
@@ -117,6 +120,8 @@ export class Executor {
       'the handler does not heed its aborted signal: its slot stays taken until it ends',
     )
     this.#deps.events.emit('job:overdue', about)
+    // It may never end, and a span that does not is never seen.
+    delivery.traced?.end('overdue', delivery.ended)
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
@@ -141,9 +146,12 @@ export class Executor {
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
     this.#began(delivery)
+    const { tracing } = this.#deps
+    if (tracing !== undefined) delivery.traced = tracing.process(delivery)
+    const isObserved = delivery.traced !== undefined || runChannel.hasSubscribers
     let awaited: Promise<unknown> | undefined
     try {
-      const result = handler.run(data, delivery)
+      const result = isObserved ? runObserved(delivery, handler, data) : handler.run(data, delivery)
       // A promise settles once; what merely looks like one may not.
       if (isThenable(result)) awaited = Promise.resolve(result)
     } catch (error) {
@@ -191,6 +199,7 @@ export class Executor {
     const { settler, holdings, onEnded } = this.#deps
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
+    if (delivery.traced !== undefined) delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
@@ -308,6 +317,21 @@ function endOf(reason: Error | undefined): Ended | undefined {
   if (reason instanceof StoppingError) return 'stopping'
   if (reason instanceof CancelledError) return 'cancelled'
   return reason instanceof JobTimeoutError ? 'timed-out' : 'lost'
+}
+
+/** In its span, and told to whoever subscribes to its channel. */
+function runObserved(delivery: Delivery, handler: Handler, data: unknown): unknown {
+  const { traced } = delivery
+  const work = () => handler.run(data, delivery)
+  // A promise in any case: its end is what the channel tells of.
+  const told = () => runChannel.tracePromise(() => Promise.resolve(work()), jobEventOf(delivery))
+  const run = runChannel.hasSubscribers ? told : work
+  return traced === undefined ? run() : traced.run(run)
+}
+
+function errorOf({ ended }: Delivery, run: Run, outcome: Outcome): unknown {
+  if ('error' in outcome) return outcome.error
+  return run.kind === 'failed' ? causeOf(run.error, ended) : undefined
 }
 
 /** What failed a run: where the handler only says that it was aborted, the reason for which it was. */

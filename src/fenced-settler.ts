@@ -107,7 +107,8 @@ export class FencedSettler {
     while (left.length > 0) {
       const { connection, member, writer } = this.#deps
       const outcomes = left.map((one) => this.#asWritten(one))
-      const about = { what: 'settle failed jobs', jobs: left.length, mayDivide: left.length > 1 }
+      const deliveries = left.map(({ delivery }) => delivery)
+      const about = { what: 'settle failed jobs', operation: 'settle', deliveries, mayDivide: left.length > 1 } as const
       const written = await writer.write(about, (resent) =>
         settleOthers(connection.client, member, { source, outcomes, resent: resent || wasRefused }),
       )
@@ -126,11 +127,12 @@ export class FencedSettler {
   }
 
   #asWritten({ delivery, outcome }: Waiting): FencedOutcome {
-    const { entryId, id, deliveries, attempt, firstFailedMs } = delivery
+    const { entryId, id, deliveries, attempt, firstFailedMs, traced } = delivery
     switch (outcome.kind) {
       case 'retry': {
         const { delayMs, error } = outcome
-        return { kind: 'retry', entryId, id, deliveries, delayMs, attempt, firstFailedMs, error: failureText(error) }
+        const failed = { attempt, firstFailedMs, error: failureText(error), trace: traced?.context?.traceparent }
+        return { kind: 'retry', entryId, id, deliveries, delayMs, ...failed }
       }
       case 'dead': {
         const provenance = provenanceOf(outcome, delivery, this.#deps.member.consumer)

@@ -95,6 +95,18 @@ export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
 export type { EventListener } from './events.ts'
 export type { EventName, EventPayloads, GroupEvent, JobEvent } from './event-table.ts'
+export type {
+  PublishEnd,
+  PublishToTrace,
+  RunOutcome,
+  RunToTrace,
+  SettleToTrace,
+  TracedPublish,
+  TracedRun,
+  TracedSettle,
+  Tracing,
+} from './tracing.ts'
+export type { EntryTrace, TraceContext } from './wire.ts'
 export type { Backoff, ErrorClass, ErrorFilter, FailedAttempt, RetryOptions } from './retry.ts'
 export type { DeadReason } from './decide.ts'
 export type { Logger } from './logger.ts'

@@ -1,4 +1,5 @@
 import { Batcher, type Outgoing } from './batcher.ts'
+import { publishChannel, type PublishMessage } from './channels.ts'
 import { monotonicMs } from './clock.ts'
 import { resolveDue } from './due.ts'
 import { messageOf, OptionError, PublishError, type ErrorCode } from './errors.ts'
@@ -14,7 +15,14 @@ import { resolveRedis, type RedisOption } from './redis/target.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { fateOf } from './redis/publishing.ts'
 import { listStream } from './redis/stream.ts'
-import { encodeJob } from './wire.ts'
+import {
+  checkTracing,
+  containedTracing,
+  type ContainedPublish,
+  type ContainedTracing,
+  type Tracing,
+} from './tracing.ts'
+import { encodeJob, traceFields } from './wire.ts'
 
 export interface ProducerOptions {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
@@ -29,6 +37,8 @@ export interface ProducerOptions {
   maxWaitingBytes?: number
   /** A prom-client Registry that the producer's metrics are put into. @default none */
   registry?: MetricsRegistry
+  /** What traces the publishes: `openTelemetry()` of `millrace/otel`. @default none */
+  tracing?: Tracing
   /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
   logger?: Logger | false
 }
@@ -67,6 +77,7 @@ export class Producer {
   readonly #book: MetricsBook
   readonly #connection: Connection
   readonly #logger: Logger
+  readonly #tracing: ContainedTracing | undefined
   readonly #timeoutMs: number
   readonly #maxPayloadBytes: number
   readonly #maxWaitingJobs: number
@@ -82,6 +93,7 @@ export class Producer {
     const target = resolveRedis(options.redis)
     const registry = checkRegistry(options.registry)
     this.#logger = resolveLogger(options.logger)
+    this.#tracing = containedTracing(checkTracing(options.tracing), this.#logger)
     this.#timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: 10_000 })
     this.#maxPayloadBytes = wholeNumber('maxPayloadBytes', options.maxPayloadBytes, { or: 1024 * 1024, max: 2 ** 29 })
     this.#maxWaitingJobs = wholeNumber('maxWaitingJobs', options.maxWaitingJobs, { or: 100_000 })
@@ -101,14 +113,8 @@ export class Producer {
    * @throws PublishError; `published` says whether the job may be in Redis all the same.
    */
   publish<Data>(job: JobDefinition<Data> | string, data: Data, options = NO_OPTIONS): Promise<PublishResult> {
-    return new Promise((resolve, reject) => {
-      const route = this.#route(job, options)
-      const item = this.#pack(route, data)
-      item.settled = (answer, error) =>
-        answer === undefined ? reject(error ?? closedError()) : resolve(fateOf(answer))
-      this.#checkRoom(route)
-      route.batcher.push(item)
-    })
+    if (!publishChannel.hasSubscribers) return this.#publish(job, data, options)
+    return publishChannel.tracePromise(() => this.#publish(job, data, options), toldOf(job, options, false))
   }
 
   /**
@@ -122,22 +128,8 @@ export class Producer {
     items: Iterable<Data> | AsyncIterable<Data>,
     options: PublishOptions = {},
   ): Promise<{ published: number }> {
-    const route = this.#route(job, options)
-    checkIterable(items)
-    const { confirmed, cut, ...ended } = await publishEach(items, {
-      batcher: route.batcher,
-      pack: (data) => this.#pack(route, data),
-      progressed: () => this.#progressed(),
-      isClosed: () => this.#closed,
-    })
-    const failure = ended.failure ?? (cut ? closedError() : undefined)
-    if (failure === undefined) return { published: confirmed }
-    const { code, message, published, cause } = failure
-    throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {
-      published,
-      confirmed,
-      cause,
-    })
+    if (!publishChannel.hasSubscribers) return this.#publishMany(job, items, options)
+    return publishChannel.tracePromise(() => this.#publishMany(job, items, options), toldOf(job, options, true))
   }
 
   /**
@@ -158,7 +150,75 @@ export class Producer {
     return { unpublished: rejected() - before }
   }
 
-  #route(job: Pick<JobDefinition, 'name' | 'stream'> | string, options: PublishOptions): Route {
+  #publish(job: Named, data: unknown, options: PublishOptions): Promise<PublishResult> {
+    return new Promise((resolve, reject) => {
+      const route = this.#route(job, options)
+      const settled: Outgoing['settled'] = (answer, error) =>
+        answer === undefined ? reject(error ?? closedError()) : resolve(fateOf(answer))
+      if (this.#tracing === undefined) this.#push(route, data, settled)
+      else this.#pushTraced(this.#tracing, route, data, settled)
+    })
+  }
+
+  #push(route: Route, data: unknown, settled: Outgoing['settled']): void {
+    const item = this.#pack(route, data)
+    item.settled = settled
+    this.#checkRoom(route)
+    route.batcher.push(item)
+  }
+
+  #pushTraced(tracing: ContainedTracing, route: Route, data: unknown, settled: NonNullable<Outgoing['settled']>): void {
+    const traced = tracing.publish({ stream: route.batcher.numbers.stream, job: route.name, isMany: false })
+    if (traced === undefined) return this.#push(route, data, settled)
+    try {
+      this.#push({ ...route, ...carrying(traced) }, data, (answer, error) => {
+        if (answer === undefined) traced.end({ published: 0, error: error ?? closedError() })
+        else traced.end({ published: 1, id: fateOf(answer).id })
+        settled(answer, error)
+      })
+    } catch (error) {
+      traced.end({ published: 0, error })
+      throw error
+    }
+  }
+
+  async #publishMany<Data>(
+    job: Named,
+    items: Iterable<Data> | AsyncIterable<Data>,
+    options: PublishOptions,
+  ): Promise<{ published: number }> {
+    const route = this.#route(job, options)
+    checkIterable(items)
+    const traced = this.#tracing?.publish({ stream: route.batcher.numbers.stream, job: route.name, isMany: true })
+    if (traced === undefined) return this.#publishEach(route, items)
+    try {
+      const done = await this.#publishEach({ ...route, ...carrying(traced) }, items)
+      traced.end(done)
+      return done
+    } catch (error) {
+      traced.end({ published: error instanceof PublishError ? (error.confirmed ?? 0) : 0, error })
+      throw error
+    }
+  }
+
+  async #publishEach<Data>(route: Route, items: Iterable<Data> | AsyncIterable<Data>): Promise<{ published: number }> {
+    const { confirmed, cut, ...ended } = await publishEach(items, {
+      batcher: route.batcher,
+      pack: (data) => this.#pack(route, data),
+      progressed: () => this.#progressed(),
+      isClosed: () => this.#closed,
+    })
+    const failure = ended.failure ?? (cut ? closedError() : undefined)
+    if (failure === undefined) return { published: confirmed }
+    const { code, message, published, cause } = failure
+    throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {
+      published,
+      confirmed,
+      cause,
+    })
+  }
+
+  #route(job: Named, options: PublishOptions): Route {
     if (this.#closed) throw closedError()
     try {
       if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, PUBLISH_KNOWN)
@@ -169,7 +229,8 @@ export class Producer {
       const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#timeoutMs })
       const due = resolveDue(options, Date.now())
       const batcher = this.#batchers.get(stream) ?? this.#openStream(stream)
-      return { batcher, name, timeoutMs, due, numbers: batcher.numbers.jobs.of(name) }
+      const numbers = batcher.numbers.jobs.of(name)
+      return { batcher, name, timeoutMs, due, trace: undefined, traceBytes: 0, numbers }
     } catch (error) {
       throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
     }
@@ -204,7 +265,7 @@ export class Producer {
     this.#names.add(name)
   }
 
-  #pack({ name, timeoutMs, due, numbers }: Route, data: unknown): Outgoing {
+  #pack({ name, timeoutMs, due, trace, traceBytes, numbers }: Route, data: unknown): Outgoing {
     const publishedAtMs = monotonicMs()
     let json: string | undefined
     try {
@@ -224,9 +285,9 @@ export class Producer {
       )
     }
     return {
-      fields: encodeJob(name, json),
+      fields: trace === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...trace],
       due,
-      bytes: bytes + name.length,
+      bytes: bytes + name.length + traceBytes,
       numbers,
       publishedAtMs,
       deadlineMs: publishedAtMs + timeoutMs,
@@ -264,7 +325,23 @@ interface Route {
   readonly timeoutMs: number
   /** As `Item.due`. */
   readonly due: string | undefined
+  /** The fields that carry its trace, if it is traced. */
+  readonly trace: readonly string[] | undefined
+  readonly traceBytes: number
   readonly numbers: PublishNumbers
+}
+
+type Named = Pick<JobDefinition, 'name' | 'stream'> | string
+
+function carrying({ context }: ContainedPublish): Pick<Route, 'trace' | 'traceBytes'> {
+  const trace = context && traceFields(context)
+  return { trace, traceBytes: trace === undefined ? 0 : trace.join('').length }
+}
+
+/** What its channel says of a publish whose options nobody has checked yet. */
+function toldOf(job: Named, options: PublishOptions, isMany: boolean): PublishMessage {
+  const [name, stream] = typeof job === 'string' ? [job, undefined] : [job?.name, job?.stream]
+  return { stream: options?.stream ?? stream, job: name, isMany }
 }
 
 /** What the metrics tell of a stream's line of jobs. */
@@ -279,7 +356,16 @@ function refused(numbers: PublishNumbers, why: string, code: ErrorCode = 'ERR_PA
   return new PublishError(code, why, { published: 'no' })
 }
 
-const KNOWN = ['redis', 'timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes', 'registry', 'logger']
+const KNOWN = [
+  'redis',
+  'timeoutMs',
+  'maxPayloadBytes',
+  'maxWaitingJobs',
+  'maxWaitingBytes',
+  'registry',
+  'tracing',
+  'logger',
+]
 const PUBLISH_KNOWN = ['stream', 'timeoutMs', 'delayMs', 'runAt']
 const NO_OPTIONS: PublishOptions = {}
 

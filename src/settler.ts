@@ -12,6 +12,7 @@ import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
 import { settle } from './redis/settling.ts'
 import type { ServerClock } from './server-clock.ts'
+import type { ContainedTracing } from './tracing.ts'
 
 /**
  * Writes outcomes, in batches: what ends in one turn of the event loop travels together, and while a batch is on its way the
@@ -50,6 +51,7 @@ export class Settler {
       clock: ServerClock
       logger: Logger
       events: Events
+      tracing: ContainedTracing | undefined
       onSettled: () => void
       /** A retry is due then, by the server's time. */
       onScheduled: (dueMs: number) => void
@@ -156,7 +158,7 @@ export class Settler {
   }
 
   async #settleBatch(source: Source, batch: Delivery[]): Promise<void> {
-    const about = { what: 'settle completed jobs', jobs: batch.length, mayDivide: false }
+    const about = { what: 'settle completed jobs', operation: 'ack', deliveries: batch, mayDivide: false } as const
     const written = await this.#writer.write(about, (resent) =>
       settle(this.#connection.client, this.#member, { source, done: batch, resent }),
     )

@@ -33,6 +33,20 @@ export interface Earlier {
   readonly replayOf: { readonly stream: string | undefined; readonly id: string } | undefined
 }
 
+/** Where a job stands in a trace, as the W3C writes it down. */
+export interface TraceContext {
+  readonly traceparent: string
+  readonly tracestate?: string | undefined
+}
+
+/** What an entry says of traces, unchecked. */
+export interface EntryTrace {
+  /** What published it. */
+  readonly publish: TraceContext | undefined
+  /** The last attempt before it that was traced, as a `traceparent`. */
+  readonly last: string | undefined
+}
+
 /** An entry that is none; `why` never quotes the payload. `suspect`: its text may not be its bytes, look at them raw. */
 export interface Malformed {
   readonly kind: 'malformed' | 'suspect'
@@ -42,6 +56,18 @@ export interface Malformed {
 /** The fields of a job in the common order, for which Redis stores no field names per entry. */
 export function encodeJob(name: string, json: string): readonly string[] {
   return ['job', name, 'data', json]
+}
+
+/** The fields that carry a trace, behind those of the job: flat names and values. */
+export function traceFields({ traceparent, tracestate = '' }: TraceContext): readonly string[] {
+  return tracestate === '' ? ['traceparent', traceparent] : ['traceparent', traceparent, 'tracestate', tracestate]
+}
+
+/** Not read with the rest: only a worker that is traced wants to know. */
+export function traceOf(fields: readonly string[]): EntryTrace {
+  const traceparent = firstOf(fields, 'traceparent')
+  const publish = traceparent === undefined ? undefined : { traceparent, tracestate: firstOf(fields, 'tracestate') }
+  return { publish, last: firstOf(fields, 'trace-last') }
 }
 
 /** Reads an entry's fields. `checked`: its bytes were seen to be UTF-8, so a replacement character is what was written. */
@@ -112,6 +138,11 @@ export function jobIdOf(entryId: string, fields: readonly string[]): string {
     if (fields[at] === 'id') return isEntryId(value) ? value : entryId
   }
   return entryId
+}
+
+function firstOf(fields: readonly string[], name: string): string | undefined {
+  for (let at = 0; at + 1 < fields.length; at += 2) if (fields[at] === name) return fields[at + 1]
+  return undefined
 }
 
 const NOT_JSON = Symbol('not JSON')

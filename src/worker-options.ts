@@ -7,6 +7,7 @@ import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
 import { checkRetry, type RetryOptions } from './retry.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
+import { checkTracing, type Tracing } from './tracing.ts'
 
 export interface WorkerOptions {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
@@ -39,6 +40,8 @@ export interface WorkerOptions {
   healthHost?: string
   /** A prom-client Registry that the worker's metrics are put into. @default none */
   registry?: MetricsRegistry
+  /** What traces the runs: `openTelemetry()` of `millrace/otel`. @default none */
+  tracing?: Tracing
   /** pino, or anything of its shape; `false` is silence. @default warnings and errors to stderr */
   logger?: Logger | false
 }
@@ -62,6 +65,7 @@ export interface ResolvedWorkerOptions {
   /** Where health checks are answered; undefined is nowhere. */
   readonly healthPlace: HealthPlace | undefined
   readonly registry: MetricsRegistry | undefined
+  readonly tracing: Tracing | undefined
   readonly logger: Logger
 }
 
@@ -94,6 +98,7 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     stallMs,
     healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
     registry: checkRegistry(given.registry),
+    tracing: checkTracing(given.tracing),
     logger: resolveLogger(given.logger),
   }
 }
@@ -124,5 +129,6 @@ const KNOWN = [
   'healthPort',
   'healthHost',
   'registry',
+  'tracing',
   'logger',
 ]

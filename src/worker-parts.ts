@@ -16,6 +16,7 @@ import { Scheduler } from './scheduler.ts'
 import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
+import { containedTracing } from './tracing.ts'
 import type { ResolvedWorkerOptions } from './worker-options.ts'
 
 /** What all workers of a group follow. */
@@ -67,7 +68,8 @@ export function assembleParts(
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
   const holdings = new Holdings(member, concurrency * 4 + 2048)
   const cancelled = new Cancelled()
-  const own = { holdings, counts, numbers, clock, logger, events }
+  const tracing = containedTracing(options.tracing, logger)
+  const own = { holdings, counts, numbers, clock, logger, events, tracing }
   const settler: Settler = new Settler(
     { connection: commands, member },
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },

@@ -170,8 +170,8 @@ test('a producer says once that it cannot publish and once that it can again, wi
   await waiting
   await producer.publish('x', {}, { stream: 'orders' })
   expect(lines.map(({ level, message, fields }) => [level, message, fields['stream']])).toEqual([
-    ['warn', 'cannot publish to Redis now', 'orders'],
-    ['warn', 'the producer publishes to Redis again', 'orders'],
+    ['info', 'cannot publish to Redis now', 'orders'],
+    ['info', 'the producer publishes to Redis again', 'orders'],
   ])
 })
 

@@ -30,7 +30,9 @@ function openPublisher(url: string): Publisher {
 
 async function startWorker(url: string, setup: WorkerSetup): Promise<RunningWorker> {
   const registry = setup.observed === 'none' ? undefined : new Registry()
-  const worker = new Worker(workerOptions(url, setup, registry))
+  // Loaded for this alone: what is compared is a process that has never heard of it.
+  const tracing = setup.observed === 'tracing' ? (await import('../../src/otel.ts')).openTelemetry() : undefined
+  const worker = new Worker({ ...workerOptions(url, setup, registry), ...(tracing === undefined ? {} : { tracing }) })
   await worker.start()
   const scraping = setup.observed === 'scraped' ? setInterval(() => void registry?.metrics(), 1000) : undefined
   return {

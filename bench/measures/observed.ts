@@ -2,6 +2,7 @@ import type { Observed } from '../steps/task.ts'
 import { type Group, JOBS_PER_SECOND, type Measure } from './measure.ts'
 import { processBacklog } from './processing.ts'
 import type { Scale } from './scale.ts'
+import { scraping } from './scrape.ts'
 
 /** What it costs to be looked at: `npm run bench -- --observed`. */
 export function observedGroups(scale: Scale): Group[] {
@@ -18,6 +19,7 @@ export function observedGroups(scale: Scale): Group[] {
         observed(scale, 'tracing', 'process, tracing present and unused'),
       ],
     },
+    scraping(scale),
   ]
 }
 

@@ -26,6 +26,17 @@ export interface Scale {
   readonly idleSettleMs: number
   readonly lifecycle: LifecycleScale
   readonly recovery: RecoveryScale
+  readonly scrape: ScrapeScale
+}
+
+/** What an exporter tells of, and how often it is asked. */
+export interface ScrapeScale {
+  readonly streams: number
+  readonly groups: number
+  readonly entries: number
+  readonly pending: number
+  readonly scrapes: number
+  readonly pageSeries: number
 }
 
 /** Jobs that fail or wait, by what happens to them; the same is asked of both where both take seconds. */
@@ -77,6 +88,7 @@ export const FULL: Scale = {
     pacedSeconds: 10,
     questions: 50,
   },
+  scrape: { streams: 200, groups: 3, entries: 200, pending: 50, scrapes: 10, pageSeries: 5000 },
 }
 
 /** Only whether it runs. */
@@ -111,6 +123,7 @@ export const QUICK: Scale = {
     pacedSeconds: 1,
     questions: 3,
   },
+  scrape: { streams: 10, groups: 3, entries: 20, pending: 5, scrapes: 2, pageSeries: 200 },
 }
 
 /** How many jobs of a bulk a contender gets. */

@@ -80,8 +80,7 @@ async function publishOne(
   const payload = data === undefined ? null : parseData(data)
   const redis = context.redis()
   const { Producer } = await import('../../src/index.ts')
-  // What goes wrong with one job is told by its error.
-  const producer = new Producer({ redis, timeoutMs, logger: false })
+  const producer = new Producer({ redis, timeoutMs })
   try {
     const { id } = await producer.publish(job, payload, { stream, ...whenOf(flags) })
     const counts = { published: 1, failed: 0, unknown: 0, firstId: id, lastId: id }

@@ -16,7 +16,7 @@ export function chart({ panel, series }: Answered, box: Box, window: Window): st
   const plot: Box = {
     x: box.x + AXIS_WIDTH,
     y: box.y + 6,
-    width: box.width - AXIS_WIDTH - 12,
+    width: box.width - AXIS_WIDTH - 22,
     height: box.height - 6 - 20 - legends.height,
   }
   const top = Math.max(...known.flatMap(({ points }) => points.map(([, value]) => finite(value))), 0)

@@ -4,10 +4,10 @@ import { type Box, COLOURS, element, fitting, line, rect, text } from './svg.ts'
 import { shownAs } from './units.ts'
 
 const WIDTH = 1240
-const COLUMN = WIDTH / 24
 const UNIT = 27
 const GAP = 6
-const CAPTION = 46
+const COLUMN = (WIDTH - GAP) / 24
+const CAPTION = 62
 
 /** The whole page: panels where the dashboard has them, and how it came about below. */
 export function draw(found: readonly Answered[], window: Window, caption: readonly string[]): string {

@@ -78,6 +78,8 @@ export type FencedOutcome = { readonly entryId: string; readonly id: string; rea
       readonly attempt: number
       readonly firstFailedMs: number | undefined
       readonly error: string
+      /** The failed run as a `traceparent`, if it was traced. */
+      readonly trace?: string | undefined
     }
   | { readonly kind: 'dead'; readonly provenance: readonly string[] }
   | { readonly kind: 'cancelled' }
@@ -116,10 +118,14 @@ export async function settleOthers(
 function ownArguments(outcome: FencedOutcome): readonly Argument[] {
   switch (outcome.kind) {
     case 'retry':
-      return [outcome.delayMs, outcome.attempt, outcome.firstFailedMs ?? '', outcome.error]
+      return [outcome.delayMs, outcome.attempt, outcome.firstFailedMs ?? '', outcome.error, ...traceOf(outcome)]
     case 'dead':
       return outcome.provenance
     case 'cancelled':
       return []
   }
+}
+
+function traceOf({ trace }: { readonly trace?: string | undefined }): readonly string[] {
+  return trace === undefined ? [] : [trace]
 }

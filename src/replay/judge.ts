@@ -33,6 +33,7 @@ const DROPPED = new Set([
   'at',
   'first-failed',
   'past-attempts',
+  'trace-last',
   'replay-of',
   'expires',
   'unique',

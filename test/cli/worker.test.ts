@@ -69,6 +69,20 @@ describe('a worker pool', () => {
     await logged('ran', await add(redis.client, 'quick'))
   })
 
+  test('traces what it runs if its handlers file says so, and sends the last spans before its processes end', async () => {
+    const { pool, pids } = await startReady(fixture('traced.js'))
+    const [traceId, spanId] = ['0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331']
+    const traceparent = `00-${traceId}-${spanId}-01`
+    const id = await redis.client.xadd('orders', '*', 'job', 'quick', 'traceparent', traceparent)
+    await logged('ran', id ?? '')
+    pool.signal('SIGTERM')
+    expect(await pool.exited).toBe(0)
+    expect(log().filter(([word]) => word !== 'ran')).toEqual([
+      ['process-orders', traceId, spanId, String(pids[0])],
+      ['ack-orders', traceId, expect.stringMatching(/^[0-9a-f]{16}$/), String(pids[0])],
+    ])
+  })
+
   test('runs handlers that lie where millrace is not installed', async () => {
     const lines = ["import { defineJob, handle } from 'millrace'", "import { appendFileSync } from 'node:fs'"]
     const run = '(_: null, job): void => appendFileSync(process.env.LOG!, `ran ${job.id} 1 ${process.pid}\\n`)'
@@ -227,6 +241,11 @@ describe('a worker pool that cannot start ends with one line and the exit code t
     ['empty.mjs', '', /handlers as its default, .* got no export$/],
     ['object.mjs', 'export default {}', /object.mjs: expected at least one handler, got none$/],
     ['number.mjs', 'export default { mail: 1 }', /expected the handler of mail to be a function, got 1$/],
+    [
+      'trace.mjs',
+      'export const tracing = 7; export default { a() {} }',
+      /trace.mjs: expected `tracing` to be what openT/,
+    ],
     ['throws.ts', "throw new Error('DATABASE_URL is not set')", /cannot load \S+throws.ts: DATABASE_URL is not set$/],
     ['throws.mjs', "throw new Error('DATABASE_URL is not set')", /cannot load \S+throws.mjs: DATABASE_URL is not set$/],
     ['syntax.ts', 'const x: = 1', /cannot load \S+syntax.ts: .*Unexpected token/],

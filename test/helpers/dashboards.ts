@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** The expressions of the dashboards in grafana/dashboards. */
@@ -11,9 +11,7 @@ export interface DashboardExpression {
   readonly expr: string
 }
 
-/** None while there is no such folder. */
 export function dashboardExpressions(): DashboardExpression[] {
-  if (!existsSync(FOLDER)) return []
   return readdirSync(FOLDER)
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => {

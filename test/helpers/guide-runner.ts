@@ -78,7 +78,7 @@ async function install(into: string): Promise<void> {
   const modules = join(into, 'node_modules')
   await mkdir(join(modules, '.bin'), { recursive: true })
   await symlink(root, join(modules, 'millrace'))
-  for (const name of ['@types', 'ioredis']) await symlink(join(root, 'node_modules', name), join(modules, name))
+  for (const name of ['@types', 'ioredis', '@opentelemetry']) await symlink(join(root, 'node_modules', name), join(modules, name))
   const binary = join(modules, '.bin/millrace')
   await writeFile(binary, `#!/bin/sh\nexec "${process.execPath}" "${join(root, 'dist/cli/main.js')}" "$@"\n`)
   await chmod(binary, 0o755)

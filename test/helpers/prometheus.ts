@@ -26,6 +26,8 @@ export interface RuleState {
 export interface RunningPrometheus {
   readonly url: string
   query(expr: string): Promise<Sample[]>
+  /** Whether it had any value since Prometheus began; what a panel would draw. @throws Error if it cannot be evaluated. */
+  hadData(expr: string): Promise<boolean>
   /** The only value of an expression that has one; 0 if there is none. */
   value(expr: string): Promise<number>
   targets(): Promise<{ job: string; instance: string; health: string; lastError: string }[]>
@@ -105,6 +107,7 @@ function asking(url: string): RunningPrometheus {
     if (answer.status !== 'success') throw new Error(`${params['query'] ?? path}: ${answer.error ?? answer.status}`)
     return answer.data
   }
+  const beganMs = Date.now()
   async function query(expr: string): Promise<Sample[]> {
     interface Found {
       resultType: string
@@ -120,6 +123,11 @@ function asking(url: string): RunningPrometheus {
   return {
     url,
     query,
+    async hadData(expr) {
+      const [start, end] = [beganMs / 1000, Date.now() / 1000].map((time) => time.toFixed(3))
+      const asked = { query: expr, start: start ?? '', end: end ?? '', step: '2' }
+      return (await get<{ result: unknown[] }>('query_range', asked)).result.length > 0
+    },
     value: async (expr) => (await query(expr))[0]?.value ?? 0,
     async targets() {
       interface Target {

@@ -1,10 +1,9 @@
-import { existsSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import type { Redis } from 'ioredis'
 import { Registry } from 'prom-client'
 import { freePort } from '../../cli/free-port.ts'
-import { Inspector, Producer, StreamMetrics, Worker, type Job } from '../../src/index.ts'
+import { Inspector, Producer, Worker, type Job } from '../../src/index.ts'
 import { onEnd } from './cleanup.ts'
 import { eventually } from './eventually.ts'
 import { startProgram, type Program } from './program.ts'
@@ -12,8 +11,6 @@ import { startProgram, type Program } from './program.ts'
 /** A deployment on real processes, and a history of which every number is known: what Prometheus is to tell at the end. */
 
 const HANDLERS = fileURLToPath(new URL('../fixtures/handlers/mixed.ts', import.meta.url))
-/** TEMPORARY until the command is there: then StreamMetrics no longer stand in for it. */
-const HAS_EXPORTER = existsSync(fileURLToPath(new URL('../../dist/cli/commands/exporter.js', import.meta.url)))
 
 /** Published to `orders`, by name. */
 const PUBLISHED = {
@@ -168,15 +165,12 @@ function startPool(url: string, port: number): Program {
   )
 }
 
+/** The exporter serves itself before it has reached Redis. */
 async function startExporter(url: string, port: number): Promise<void> {
-  if (HAS_EXPORTER) {
-    startProgram(['exporter', '--port', String(port), '--consumers', '--memory'], { env: { MILLRACE_REDIS_URL: url } })
-    return
-  }
-  const registry = new Registry()
-  const metrics = new StreamMetrics({ redis: url, streams: ['orders', 'archive'], registry, logger: false })
-  onEnd(() => metrics.close())
-  await serve(registry, port)
+  const exporter = startProgram(['exporter', '--port', String(port), '--consumers', '--memory'], {
+    env: { MILLRACE_REDIS_URL: url },
+  })
+  await exporter.said(/^ready$/)
 }
 
 /** As a service does: its registry at /metrics. */

@@ -58,7 +58,7 @@ export const lateness: RowSpec = {
     }),
     series('In and out', 'ops', {
       description:
-        'What producers publish and what comes to its end, each second. Out below in for long is a backlog that grows. Published by others than millrace shows only in the count of Redis (added).',
+        'What producers publish and what comes to its end, each second. Every group finishes every job of its stream, so two groups have twice as much to do as comes in; out below that for long is a backlog that grows. What others than millrace publish shows only in the count of Redis (added).',
       queries: [
         { expr: `sum(${rate(producer('millrace_published_jobs_total', 'result="ok"'))})`, legend: 'published' },
         {

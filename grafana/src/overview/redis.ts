@@ -25,7 +25,7 @@ export const redis: RowSpec = {
       width: 8,
       height: 7,
       description:
-        'Checks of settings and states under which jobs can be lost: 1 is unsafe. A check that is missing is one that Redis did not answer.',
+        'Checks of settings and states under which jobs can be lost: 1 is unsafe; no_replicas is a choice. A check that is missing is one that Redis did not answer.',
       queries: [{ expr: 'max by (check) (millrace_redis_unsafe_config)', legend: '{{check}}' }],
       links: [runbook('What to do?', 'MillraceUnsafeRedisConfig'), look('Do writes fail?', 'workers', 'Redis errors')],
     }),

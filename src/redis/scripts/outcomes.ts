@@ -11,7 +11,8 @@ import { script } from './script.ts'
  *
  * If somebody has cancelled the job meanwhile, it is settled as cancelled, whatever its last run came to.
  *
- * - retry: fields without id, attempt, first-failed and at, then those anew, go packed beside the due time. An id that is
+ * - retry: fields without id, attempt, first-failed, at and trace-last, then those anew, go packed beside the due time; a
+ *   trace-last only if there is one. An id that is
  *   scheduled already is of a job that is there twice: a rewind had it delivered again beside its retry, or two entries claim
  *   to be one job. The record then holds both, and both come back at the later of the two times, so that neither is lost
  *   and neither runs before its own. Only where that would make a record of more than a MiB beyond one entry, or the other
@@ -45,7 +46,7 @@ export const settleFenced = script(
   local at, bytes, words = now(), 0, {}
   local ms = string.format('%.0f', at)
   local hours, recording = (#KEYS - 7) / 2, isRecording(settings, group)
-  local renamed = {id = true, attempt = true, ['first-failed'] = true, at = true}
+  local renamed = {id = true, attempt = true, ['first-failed'] = true, at = true, ['trace-last'] = true}
 
   local function settled(entry, outcome)
     local tally = KEYS[7 + tonumber(entry.tally)]
@@ -85,6 +86,10 @@ export const settleFenced = script(
     end
     local own = {'id', entry.jobId, 'attempt', args[2], 'first-failed', args[3] == '' and ms or args[3]}
     for i = 1, #own do fields[#fields + 1] = own[i] end
+    if args[5] then
+      fields[#fields + 1] = 'trace-last'
+      fields[#fields + 1] = args[5]
+    end
     local due, record = at + tonumber(args[1]), {args[4], fields}
     local other = redis.call('ZSCORE', retries, entry.jobId)
     local kept = other and redis.call('HGET', retryJobs, entry.jobId)

@@ -1,0 +1,28 @@
+import { channel, tracingChannel, type Channel } from 'node:diagnostics_channel'
+import { EVENTS, type EventName, type JobEvent } from './event-table.ts'
+
+/**
+ * What happens in this process, for tools that are not handed a worker or a producer: channels of node:diagnostics_channel, of
+ * all workers and producers together. While nobody has subscribed to one, nothing is built or called for it. Held here, since
+ * a channel that nobody holds is collected with its subscribers.
+ *
+ * What a subscriber throws is no matter of ours: Node reports it as an uncaught exception, after the job went on.
+ */
+
+/** `millrace:<event>`: every event of every worker, after its listeners were told. */
+export const EVENT_CHANNELS = Object.fromEntries(
+  Object.keys(EVENTS).map((name) => [name, channel(`millrace:${name}`)]),
+) as Readonly<Record<EventName, Channel>>
+
+/** What is said of a publish: never the payload. */
+export interface PublishMessage {
+  readonly stream: string | undefined
+  readonly job: string
+  readonly isMany: boolean
+}
+
+/** `tracing:millrace:publish:…`: from a publish or a `publishMany` to its answer. */
+export const publishChannel = tracingChannel<unknown, PublishMessage>('millrace:publish')
+
+/** `tracing:millrace:process:…`: from the call of a handler to its end. */
+export const runChannel = tracingChannel<unknown, JobEvent>('millrace:process')
