@@ -117,8 +117,10 @@ function outcomeOf(line: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     child.once('exit', (code) => {
       clearTimeout(timer)
+      // A check answers a monitor, which takes 2 for an alarm: what it does not understand is 3.
+      const refusal = line.startsWith('millrace check ') ? 3 : 2
       const isRefused =
-        (code === 2 && !/nothing was changed|needs a terminal/.test(said)) ||
+        (code === refusal && !/nothing was changed|needs a terminal/.test(said)) ||
         /expected `|unknown (option|command)|too many arguments/.test(said)
       resolve(isRefused ? `${line}: ${said}` : undefined)
     })
