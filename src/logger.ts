@@ -30,7 +30,7 @@ const toStderr: Logger = {
  */
 export function resolveLogger(given: Logger | false | undefined): Logger {
   if (given === false) return silent
-  const target = given ?? toStderr
+  const target = given === undefined ? toStderr : given
   for (const level of LEVELS) {
     if (typeof (target as Partial<Logger> | null)?.[level] !== 'function') {
       throw new OptionError(`expected \`logger\` to have a method ${level}, as pino has, or to be false`)
