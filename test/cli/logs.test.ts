@@ -8,6 +8,7 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { prettyPrinter } from '../../cli/pretty-log.ts'
 import { widthOf } from '../../cli/width.ts'
 import { onEnd } from '../helpers/cleanup.ts'
+import { eventually } from '../helpers/eventually.ts'
 import { startProgram, type Program } from '../helpers/program.ts'
 import { startServer, withRedis } from '../helpers/redis.ts'
 import { add, tally } from '../helpers/workers.ts'
@@ -138,6 +139,17 @@ describe('the log of a worker pool in a pipe', () => {
     onEnd(() => void pool.kill('SIGKILL'))
     expect(await once(pool, 'exit')).toEqual([0, null])
     expect(await tally(redis.client)).toEqual({ completed: 2, dead: 1 })
+  })
+
+  test('holds nobody up where nobody reads it', async () => {
+    for (let at = 0; at < 400; at++) await add(redis.client, 'wide')
+    const pool = spawn(process.execPath, [MAIN, 'worker', handlers, ...WORKER], {
+      env: { PATH: process.env['PATH'], MILLRACE_REDIS_URL: redis.url },
+      stdio: ['ignore', 'ignore', 'pipe'],
+      detached: true,
+    })
+    onEnd(() => void process.kill(-(pool.pid ?? 0), 'SIGKILL'))
+    await eventually(async () => expect(await tally(redis.client)).toEqual({ dead: 400 }))
   })
 
   test('ends with a line of text where the command fails', async () => {
