@@ -1,7 +1,8 @@
 import { Option, type Command } from 'commander'
+import { writeSync } from 'node:fs'
 import type { Logger } from '../src/index.ts'
 import type { CliContext } from './context.ts'
-import { wrongValue } from './exit.ts'
+import { codeOf, wrongValue } from './exit.ts'
 import { printable } from './output.ts'
 import { redact } from './redis-url.ts'
 
@@ -69,8 +70,10 @@ export async function openLog(
   { level, format, role, about = {}, redis = '' }: LogOptions,
 ): Promise<Log> {
   const { pino } = await import('pino')
-  const sink = pino.destination({ fd: STDERR, sync: true })
+  const sink = { write: writeLine }
   const stream = format === 'json' ? sink : await prettyStream(stderr, sink, [...Object.keys(about), 'consumer'])
+  const told = (text: string) => printable(redact(text.slice(0, MOST_CHARACTERS), redis))
+  const asError = (error: unknown) => errorFields(error, (text) => redact(text, redis))
   const log = pino(
     {
       level,
@@ -82,7 +85,6 @@ export async function openLog(
     },
     stream,
   )
-  const told = (text: string) => printable(redact(text.slice(0, MOST_CHARACTERS), redis))
   const allOf = (fields: object) => {
     const entries = Object.entries<unknown>({ ...about, ...fields })
     return Object.fromEntries(entries.map(([name, value]) => [name, typeof value === 'string' ? told(value) : value]))
@@ -105,15 +107,40 @@ const NAMES = ['password', 'passwd', 'secret', 'token', 'authorization', 'cookie
 const SECRETS = [...NAMES, 'args', 'command.args'].flatMap((name) => [name, `*.${name}`])
 
 /** Without what libraries hang on their errors, such as the command with its arguments. */
-function asError(error: unknown): unknown {
+function errorFields(error: unknown, told: (text: string) => string): unknown {
   if (!(error instanceof Error)) return error
   const { name, message, stack } = error
   const code: unknown = (error as { code?: unknown }).code
   return {
     type: name,
-    message: message.slice(0, MOST_CHARACTERS),
+    message: told(message.slice(0, MOST_CHARACTERS)),
     ...(typeof code === 'string' ? { code } : {}),
-    stack: stack?.slice(0, MOST_STACK) ?? '',
+    stack: told(stack?.slice(0, MOST_STACK) ?? ''),
+  }
+}
+
+/** How long a line waits for a reader that has fallen behind. */
+const PATIENCE_MS = 2000
+const pause = new Int32Array(new SharedArrayBuffer(4))
+let isStuck = false
+
+/**
+ * A log that cannot be written must not end what it tells of, nor hold it for long: its disk may be full, its reader gone, or
+ * so far behind that the pipe is. What there is no room for is lost, and after the first such line nobody waits any more
+ * until there is room again.
+ */
+function writeLine(line: string): void {
+  const untilMs = performance.now() + (isStuck ? 0 : PATIENCE_MS)
+  let rest = Buffer.from(line)
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(STDERR, rest))
+      isStuck = false
+    } catch (error) {
+      isStuck = codeOf(error) === 'EAGAIN' && performance.now() >= untilMs
+      if (isStuck || codeOf(error) !== 'EAGAIN') return
+      Atomics.wait(pause, 0, 0, 10)
+    }
   }
 }
 

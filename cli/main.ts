@@ -124,6 +124,8 @@ registerSettings(program, context)
 registerTrim(program, context)
 program.commandsGroup('Help:').helpCommand('help [command]', 'show the help of a command')
 
+// Messages that nobody can be told, since their reader is gone or the disk full, must not end what goes on for days.
+stderr.on('error', () => {})
 // Whoever read our output has seen enough (`millrace stats | head -1`).
 stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? (process.exitCode ?? EXIT.ok) : EXIT.failed)

@@ -103,11 +103,20 @@ async function openWorkerLog({ options }: WorkerOrders, settings: LogSettings): 
   process.on('uncaughtException', (error: unknown, origin) => {
     // Handlers that listen themselves decide what it means.
     if (process.listenerCount('uncaughtException') > 1) return
-    const err = error instanceof Error ? error : new Error(String(error))
+    const err = error instanceof Error ? error : new Error(textOf(error))
     log.logger.error({ origin, err }, 'an error was thrown that nobody caught: this process ends')
     process.exit(EXIT.failed)
   })
   return log
+}
+
+/** What is thrown may be anything, also what cannot be made a text. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown)
+  } catch {
+    return '(what was thrown has no text)'
+  }
 }
 
 /** How long the spans of the last jobs may take to be sent. */

@@ -1,4 +1,4 @@
-import { OptionError } from './errors.ts'
+import { messageOf, OptionError } from './errors.ts'
 
 /** What millrace writes its messages to: pino's shape, so a pino logger fits as it is. Fields never hold payloads. */
 export interface Logger {
@@ -55,9 +55,7 @@ function contained(write: Write): Write {
     try {
       write(fields, message)
     } catch (error) {
-      process.stderr.write(
-        `millrace: the logger failed (${bounded(String(error))}); it had to say: ${bounded(message)}\n`,
-      )
+      say(`millrace: the logger failed (${bounded(messageOf(error))}); it had to say: ${bounded(message)}`)
     }
   }
 }
@@ -80,7 +78,18 @@ function bounded(text: string): string {
 function writeLine(level: string, fields: object, message: string): void {
   const known = Object.entries(fields).filter(([, value]) => value !== undefined)
   const told = known.map(([name, value]) => `${name}=${textOf(value)}`)
-  process.stderr.write(`millrace[${process.pid}] ${level}: ${[message, ...told].join(' ')}\n`)
+  say(`millrace[${process.pid}] ${level}: ${[message, ...told].join(' ')}`)
+}
+
+let hasFailed = false
+
+/** A full disk or a reader that is gone must not end the process, as an error of stderr does that nobody listens to. */
+function say(line: string): void {
+  process.stderr.write(`${line}\n`, (error) => {
+    if (!error || hasFailed) return
+    hasFailed = true
+    process.stderr.on('error', () => {})
+  })
 }
 
 function textOf(value: unknown): string {

@@ -116,7 +116,7 @@ export class ContainedTracing {
 
   publish(about: PublishToTrace): ContainedPublish | undefined {
     try {
-      const traced = this.#given.publish(about)
+      const traced = this.heeded('publish', this.#given.publish(about))
       return isObject(traced) ? new ContainedPublish(this, traced) : undefined
     } catch (error) {
       return this.failed('publish', error)
@@ -125,7 +125,7 @@ export class ContainedTracing {
 
   process(job: RunToTrace): ContainedRun | undefined {
     try {
-      const traced = this.#given.process(job)
+      const traced = this.heeded('process', this.#given.process(job))
       return isObject(traced) ? new ContainedRun(this, traced) : undefined
     } catch (error) {
       return this.failed('process', error)
@@ -134,7 +134,7 @@ export class ContainedTracing {
 
   settle(about: SettleToTrace): TracedSettle | undefined {
     try {
-      const traced = this.#given.settle(about)
+      const traced = this.heeded('settle', this.#given.settle(about))
       if (!isObject(traced)) return undefined
       return { ended: (error) => this.try('settle', () => traced.ended(error)) }
     } catch (error) {
@@ -144,10 +144,16 @@ export class ContainedTracing {
 
   try<Result>(hook: string, call: () => Result): Result | undefined {
     try {
-      return call()
+      return this.heeded(hook, call())
     } catch (error) {
       return this.failed(hook, error)
     }
+  }
+
+  /** A hook may be async for all its type says, and a rejection that nobody hears ends the process. */
+  heeded<Result>(hook: string, result: Result): Result {
+    if (result instanceof Promise) result.catch((error: unknown) => this.failed(hook, error))
+    return result
   }
 
   failed(hook: string, error: unknown): undefined {
@@ -204,7 +210,9 @@ export class ContainedRun {
       throw done.thrown
     }
     try {
-      this.given.run(once)
+      const returned: unknown = this.given.run(once)
+      // A promise of its own, which fails because the handler's does: that one is told of, and this one by nobody.
+      if (returned instanceof Promise) returned.catch(() => {})
     } catch (error) {
       if (done === undefined || !('thrown' in done)) this.#tracing.failed('process', error)
     }

@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
@@ -308,7 +310,25 @@ function addressOf(url: string): { host: string; port: number } {
   return { host: hostname, port: Number(port) }
 }
 
+const LOADER = new URL('./helpers/typescript.js', import.meta.url).href
+
 describe('a logger', () => {
+  test.skipIf(!existsSync('/dev/full'))('to a full disk does not end the process', () => {
+    const module = new URL('../src/logger.ts', import.meta.url).href
+    const script = `import { resolveLogger } from ${JSON.stringify(module)}
+      const odd = () => { throw Object.create(null) }
+      resolveLogger(undefined).error({}, 'told')
+      resolveLogger({ debug: odd, info: odd, warn: odd, error: odd }).warn({}, 'told')
+      setTimeout(() => console.log('lives'), 10)`
+    const full = openSync('/dev/full', 'w')
+    const { stdout, status } = spawnSync(process.execPath, ['--import', LOADER, '--input-type=module', '-e', script], {
+      env: { PATH: process.env['PATH'] },
+      stdio: ['ignore', 'pipe', full],
+    })
+    closeSync(full)
+    expect([String(stdout), status]).toEqual(['lives\n', 0])
+  })
+
   test('that is bound adds its fields, and those of the call count before them', () => {
     const { logger, lines } = keepingLogger()
     withFields(logger, { stream: 'orders', id: 'a' }).warn({ id: 'b' }, 'said')

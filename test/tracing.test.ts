@@ -135,6 +135,7 @@ describe('a tracing whose hooks fail', () => {
   const broken = (): never => {
     throw new Error('tracing is broken')
   }
+  const later = (() => Promise.reject(new Error('tracing is broken'))) as () => never
   const done = { context: undefined, ended: broken }
 
   test.each<[string, Tracing]>([
@@ -163,6 +164,22 @@ describe('a tracing whose hooks fail', () => {
         settle: () => undefined,
       },
     ],
+    [
+      'later, in hooks that are async',
+      {
+        publish: () => ({ ...done, ended: later }),
+        process: () => ({ ...done, run: (work) => work(), ended: later }),
+        settle: () => ({ ended: later }),
+      },
+    ],
+    [
+      'by a promise in place of what they are to return',
+      {
+        publish: async () => broken(),
+        process: () => ({ ...done, run: async (work: () => unknown) => await work() }),
+        settle: async () => broken(),
+      } as never,
+    ],
     ['by returning nonsense', { publish: () => 1, process: () => ({ context: 7 }), settle: () => 'x' } as never],
   ])('%s changes no outcome: each job runs once an attempt', async (_when, tracing) => {
     const runs: string[] = []
@@ -183,6 +200,8 @@ describe('a tracing whose hooks fail', () => {
     await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 2, retried: 1 }))
     expect(runs.sort()).toEqual(['flaky 1', 'flaky 2', 'good 1'])
     expect(new Set(said).size).toBeLessThanOrEqual(1)
+    // Nor does it end the process, as a rejection would that nobody hears.
+    await new Promise((resolve) => setImmediate(resolve))
     for (const message of said) expect(message).toBe('the tracing failed; publishes and jobs are not affected')
   })
 

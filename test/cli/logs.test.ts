@@ -1,5 +1,6 @@
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, openSync, closeSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,9 +8,10 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { prettyPrinter } from '../../cli/pretty-log.ts'
 import { widthOf } from '../../cli/width.ts'
 import { onEnd } from '../helpers/cleanup.ts'
+import { eventually } from '../helpers/eventually.ts'
 import { startProgram, type Program } from '../helpers/program.ts'
 import { startServer, withRedis } from '../helpers/redis.ts'
-import { add } from '../helpers/workers.ts'
+import { add, tally } from '../helpers/workers.ts'
 import { millrace } from './run.ts'
 
 const redis = withRedis()
@@ -34,6 +36,8 @@ beforeEach(() => {
       url() { throw new Error('cannot reach ' + process.env.MILLRACE_REDIS_URL) },
       print() { console.log('to stdout'); console.error('to stderr') },
       late() { setTimeout(() => { throw new TypeError('late') }, 1); return new Promise(() => {}) },
+      lateUrl() { setTimeout(() => { throw new Error('lost ' + process.env.MILLRACE_REDIS_URL) }, 1); return new Promise(() => {}) },
+      odd() { setTimeout(() => { throw Object.create(null) }, 1); return new Promise(() => {}) },
       stop() { process.kill(process.ppid, 'SIGTERM') },
     }`
   writeFileSync(handlers, text)
@@ -109,7 +113,43 @@ describe('the log of a worker pool in a pipe', () => {
     const pool = startProgram(['worker', handlers, ...WORKER], { env: { MILLRACE_REDIS_URL: url } })
     await pool.said(/^job is dead$/)
     expect(pool.log.find(({ msg }) => msg === 'job is dead')?.['error']).toMatch(/^cannot reach redis:\/\/\*\*\*@/)
+    expect((await millrace(['publish', 'orders', 'lateUrl', '{}'], { redis: url })).code).toBe(0)
+    await pool.said(/^an error was thrown that nobody caught/)
+    const { message, stack } = pool.log.find(({ level }) => level === 'error')?.['err'] as Record<string, string>
+    expect([message, stack]).toEqual([expect.stringMatching(/^lost redis:/), expect.stringContaining('lost redis:')])
     expect(pool.raw.join('\n')).not.toContain('sesame')
+  })
+
+  test('tells of what nobody caught also where that has no text', async () => {
+    await add(redis.client, 'odd')
+    const pool = startProgram(['worker', handlers, ...WORKER], { env: { MILLRACE_REDIS_URL: redis.url } })
+    await pool.said(/^worker \d+ ended \(exit code 1\), a new one in 1 s$/)
+    const err = { message: '(what was thrown has no text)' }
+    expect(pool.log.find(({ level }) => level === 'error')).toMatchObject({ role: 'worker', err })
+  })
+
+  test.skipIf(!existsSync('/dev/full'))('ends nobody where its disk is full', async () => {
+    for (const name of ['bad', 'good', 'stop']) await add(redis.client, name)
+    const full = openSync('/dev/full', 'w')
+    const pool = spawn(process.execPath, [MAIN, 'worker', handlers, ...WORKER], {
+      env: { PATH: process.env['PATH'], MILLRACE_REDIS_URL: redis.url },
+      stdio: ['ignore', 'ignore', full],
+    })
+    closeSync(full)
+    onEnd(() => void pool.kill('SIGKILL'))
+    expect(await once(pool, 'exit')).toEqual([0, null])
+    expect(await tally(redis.client)).toEqual({ completed: 2, dead: 1 })
+  })
+
+  test('holds nobody up where nobody reads it', async () => {
+    for (let at = 0; at < 400; at++) await add(redis.client, 'wide')
+    const pool = spawn(process.execPath, [MAIN, 'worker', handlers, ...WORKER], {
+      env: { PATH: process.env['PATH'], MILLRACE_REDIS_URL: redis.url },
+      stdio: ['ignore', 'ignore', 'pipe'],
+      detached: true,
+    })
+    onEnd(() => void process.kill(-(pool.pid ?? 0), 'SIGKILL'))
+    await eventually(async () => expect(await tally(redis.client)).toEqual({ dead: 400 }))
   })
 
   test('ends with a line of text where the command fails', async () => {
