@@ -72,7 +72,7 @@ export async function openLog(
   const { pino } = await import('pino')
   const sink = { write: writeLine }
   const stream = format === 'json' ? sink : await prettyStream(stderr, sink, [...Object.keys(about), 'consumer'])
-  const told = (text: string) => printable(redact(text.slice(0, MOST_CHARACTERS), redis))
+  const told = (text: string) => printable(redact(text, redis).slice(0, MOST_CHARACTERS))
   const asError = (error: unknown) => errorFields(error, (text) => redact(text, redis))
   const log = pino(
     {

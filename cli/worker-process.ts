@@ -64,8 +64,9 @@ class WorkerProcess {
     if (this.#registry === undefined) return
     const metrics = await this.#registry.getMetricsAsJSON().catch((error: unknown) => {
       this.#log?.say('the metrics of this process cannot be read', { error: String(error) }, 'error')
-      return []
     })
+    // What was told before stays in the sum of the pool: counters would go back to 0 without it.
+    if (metrics === undefined) return
     for (const metric of metrics) {
       // One process whose loop stands still must not be hidden by the mean over those that are well.
       if (metric.name.startsWith('nodejs_eventloop_lag')) metric.aggregator = 'max'

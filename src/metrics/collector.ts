@@ -5,6 +5,9 @@ import { messageOf, MillraceError } from '../errors.ts'
 export const COLLECTORS = ['streams', 'redis', 'stuck', 'consumers', 'memory'] as const
 export type CollectorName = (typeof COLLECTORS)[number]
 
+/** What came too late is told for so long: no scrape should find what is older. */
+const LATE_MS = 20_000
+
 export interface Fault {
   readonly collector: CollectorName
   readonly text: string
@@ -23,6 +26,9 @@ export class Collector<Told> {
   #readAtMs = -Infinity
   #asking: Promise<void> | undefined
   #isFailing = false
+  /** Its last reading took longer than anybody waits. */
+  #isSlow = false
+  #patienceMs = Infinity
 
   /** @param everyMs what was read is kept for so long. */
   constructor(name: CollectorName, everyMs: number) {
@@ -47,17 +53,19 @@ export class Collector<Told> {
   async run(ask: () => Promise<Told>, untilMs: number): Promise<Fault | undefined> {
     const startedMs = monotonicMs()
     if (startedMs - this.#readAtMs < this.#everyMs) return undefined
-    // One that is still without an answer is waited for: a Redis that is slow must not be asked more and more.
-    this.#asking ??= this.#ask(ask).finally(() => {
-      this.#asking = undefined
-    })
+    const patienceMs = (this.#patienceMs = Math.max(0, untilMs - startedMs))
+    const asking = this.#begin(ask)
+    if (this.#isSlow && startedMs - this.#readAtMs < LATE_MS) {
+      // Else what always takes longer than a scrape may wait would never be told. One that fails is asked for again.
+      asking.catch(() => (this.#isSlow = false))
+      return undefined
+    }
     let timer: NodeJS.Timeout | undefined
-    const patienceMs = Math.max(0, untilMs - startedMs)
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error('no answer in time')), patienceMs)
     })
     try {
-      await Promise.race([this.#asking, late])
+      await Promise.race([asking, late])
       this.#isFailing = false
       return undefined
     } catch (error) {
@@ -72,10 +80,20 @@ export class Collector<Told> {
     }
   }
 
-  /** What comes too late for one scrape may do for the next. */
+  /** One that is still without an answer is waited for: a Redis that is slow must not be asked more and more. */
+  #begin(ask: () => Promise<Told>): Promise<void> {
+    this.#asking ??= this.#ask(ask).finally(() => {
+      this.#asking = undefined
+    })
+    return this.#asking
+  }
+
+  /** What comes too late for one scrape is told at the next. */
   async #ask(ask: () => Promise<Told>): Promise<void> {
+    const startedMs = monotonicMs()
     this.#told = await ask()
     this.#readAtMs = monotonicMs()
+    this.#isSlow = this.#readAtMs - startedMs >= this.#patienceMs
   }
 }
 
