@@ -40,8 +40,8 @@ export const flow: RowSpec = {
       description:
         'Share of the jobs completed or dead-lettered that are dead. Red above the failure budget. Look at the reason first: attempts are errors of handlers, deliveries are workers that died.',
       queries: [
-        // Where nothing ends the second part is 0, and a share of nothing would be no number.
-        { expr: `sum(${rate(DEAD)}) / (sum(${rate(ENDED)}) > 0) or sum(${rate(ENDED)})`, legend: 'dying' },
+        // Where nothing ends none dies either: 0, where a share of nothing would be no number.
+        { expr: `sum(${rate(DEAD)}) / (sum(${rate(ENDED)}) > 0) or sum(${rate(DEAD)})`, legend: 'dying' },
         { expr: 'max(millrace:failure_budget:threshold)', legend: 'threshold', isThreshold: true },
       ],
       links: [look('Why do they die?', 'stream', 'Dead by reason')],
