@@ -120,6 +120,11 @@ describe('each rule finds what breaks it', () => {
       'no such section',
       (_, { links = [] }) => void (links[0]!.url = '${docs}/runbook.md#nothing'),
     ],
+    [
+      'links-encoded',
+      'a name as it is',
+      (_, { links = [] }) => void (links[0]!.url = '/d/millrace-stream?var-stream=${__field.labels.stream}'),
+    ],
     ['ids-unique', 'one id twice', ({ panels }, panel) => void (panel.id = panels[0]!.id)],
     ['grid-overlap', 'one over the other', (_, panel) => void (panel.gridPos.y += 1)],
     ['grid-overlap', 'over the edge', (_, panel) => void (panel.gridPos.w = 25)],

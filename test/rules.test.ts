@@ -12,6 +12,7 @@ import { commandLines, sections } from './helpers/runbook.ts'
 import {
   PROMETHEUS_FOLDER,
   readAlertCases,
+  readAlertmanager,
   readRules,
   RULE_TESTS_FOLDER,
   RULES_FOLDER,
@@ -37,7 +38,9 @@ describe('promtool', () => {
 
   /** What it says, and that it is content. */
   async function promtool(...args: string[]): Promise<{ said: string; isContent: boolean }> {
-    const options = { cwd: RULE_TESTS_FOLDER, env: programs.env, timeout: 110_000 }
+    // It makes much garbage, and a third of its time would be for collecting it.
+    const env = { ...programs.env, GOGC: '400' }
+    const options = { cwd: RULE_TESTS_FOLDER, env, timeout: 110_000 }
     const told = await run(programs.promtool, args, options).catch((error: { stdout: string; stderr: string }) => error)
     return { said: told.stdout + told.stderr, isContent: !(told instanceof Error) }
   }
@@ -96,6 +99,15 @@ describe('every alert', () => {
     expect(poor.map(({ alert }) => alert)).toEqual([])
   })
 
+  test('that is told, or kept quiet, by the Alertmanager is one that there is, and none keeps itself quiet', () => {
+    const { inhibit_rules: inhibitions } = readAlertmanager()
+    expect(inhibitions.length).toBeGreaterThan(0)
+    for (const { source_matchers: source, target_matchers: target } of inhibitions) {
+      const [from, to] = [source, target].map((matchers) => alertsOf(matchers))
+      expect(from?.filter((name) => to?.includes(name))).toEqual([])
+    }
+  })
+
   test('has a section in the runbook, and every section there belongs to an alert', () => {
     expect([...sections(runbook).keys()].sort()).toEqual([...alertNames].sort())
   })
@@ -136,6 +148,18 @@ describe('every section of the runbook', () => {
   }, 120_000)
 })
 
+/** The alerts that are chosen by name. @throws Error for a name, or an alternative of a pattern, that no alert has. */
+function alertsOf(matchers: readonly string[]): string[] {
+  return matchers.flatMap((matcher) => {
+    const [, patterns = ''] = /^alertname=~?"([^"]+)"$/.exec(matcher) ?? []
+    return patterns.split('|').flatMap((pattern) => {
+      const chosen = alertNames.filter((name) => new RegExp(`^(?:${pattern})$`).test(name))
+      if (chosen.length === 0) throw new Error(`${matcher}: there is no ${pattern}`)
+      return chosen
+    })
+  })
+}
+
 /** Empty if there is no such command: an unknown one prints the help of what is above it. */
 async function helpOf(words: readonly string[]): Promise<string> {
   const { code, stdout } = await millrace([...words, '--help'])
@@ -151,6 +175,7 @@ describe('the rules name', () => {
     const always = ['job', 'instance']
     const wrong = rules.flatMap(({ expr, alert, record }) =>
       selectorsOf(expr).flatMap(({ name, labels }) => {
+        if (name === 'up') return labels.filter((label) => !always.includes(label))
         const metric = metricOfSeries(name, known)
         if (metric === undefined) return recorded.has(name) ? [] : [`${alert ?? record}: ${name}`]
         const own = [...always, ...(known.get(metric)?.labels ?? []), ...(name.endsWith('_bucket') ? ['le'] : [])]

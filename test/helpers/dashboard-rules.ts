@@ -125,6 +125,12 @@ export const RULES: Readonly<Record<string, Rule>> = {
         .filter((url) => !leads(url, world))
         .map((url) => `${named(panel)}: ${url}`),
     ),
+  'links-encoded': (dashboard) =>
+    shown(dashboard).flatMap((panel) =>
+      urlsOf(panel)
+        .filter((url) => /\$\{__(?:field\.labels|data\.fields)\.\w+\}/.test(url))
+        .map((url) => `${named(panel)}: a name with & or # would break ${url}`),
+    ),
   'ids-unique': ({ panels }) =>
     panels.filter(({ id }, at) => panels.findIndex((other) => other.id === id) !== at).map((panel) => named(panel)),
   'grid-overlap': ({ panels }) =>

@@ -47,6 +47,13 @@ export function readAlertCases(): AlertCase[] {
   })
 }
 
+/** What of an Alertmanager's configuration names alerts. */
+export function readAlertmanager(): {
+  readonly inhibit_rules: readonly { readonly source_matchers: string[]; readonly target_matchers: string[] }[]
+} {
+  return read(join(PROMETHEUS_FOLDER, 'alertmanager.yml'))
+}
+
 export function ymlIn(folder: string): string[] {
   return readdirSync(folder)
     .filter((name) => name.endsWith('.yml'))

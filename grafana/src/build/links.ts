@@ -15,10 +15,15 @@ export function linkOf(next: Next, all: readonly DashboardSpec[]): Link {
   return { title: next.question, url: `/d/${uidOf(next.dashboard)}?\${__url_time_range}&${SAME}${view}` }
 }
 
-/** What a click on a series leads to: the dashboard for its own stream and group, not for all that is shown. */
+/**
+ * What a click on a series leads to: the dashboard for its own stream and group, not for all that is shown. Names may hold
+ * what ends a parameter (`&`, `#`, `+`), which Grafana by itself leaves as it is in an address.
+ */
 export function clickOf(key: DashboardKey, labels: 'series' | 'row'): Link {
-  const label = (name: string) => (labels === 'series' ? `\${__field.labels.${name}}` : `\${__data.fields.${name}}`)
-  const chosen = `var-stream=${label('stream')}&var-group=${label('group')}`
+  const label = (name: string, format = '') =>
+    labels === 'series' ? `\${__field.labels.${name}${format}}` : `\${__data.fields.${name}${format}}`
+  const encoded = (name: string) => label(name, ':percentencode')
+  const chosen = `var-stream=${encoded('stream')}&var-group=${encoded('group')}`
   const rest = '${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}'
   const title = `${key === 'stream' ? 'Look into' : 'Workers of'} ${label('stream')} / ${label('group')}`
   return { title, url: `/d/${uidOf(key)}?${rest}&${chosen}` }

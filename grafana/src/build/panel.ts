@@ -86,6 +86,9 @@ const shapes: Readonly<Record<PanelSpec['kind'], (spec: PanelSpec) => Builder>> 
     for (const [title, unit] of Object.entries(spec.columns ?? {})) {
       builder.overrideByName(title, [{ id: 'unit', value: unit }])
     }
+    if (spec.worstFirst !== undefined) {
+      builder.sortBy([new common.TableSortByFieldStateBuilder().displayName(spec.worstFirst).desc(true)])
+    }
     if (spec.click !== undefined) {
       builder.overrideByRegexp('stream|group', [{ id: 'links', value: [clickOf(spec.click, 'row')] }])
     }

@@ -38,6 +38,8 @@ export interface PanelSpec {
   readonly words?: Readonly<Record<string, string>>
   /** What a click on a series leads to. @default the stream and group of the series, where it has them */
   readonly click?: DashboardKey
+  /** Of a table: the title of the column to sort by, the largest first. */
+  readonly worstFirst?: string
   /** Of a table: a unit for each column, by its title. */
   readonly columns?: Readonly<Record<string, string>>
 }

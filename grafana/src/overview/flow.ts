@@ -4,6 +4,8 @@ import type { RowSpec } from '../build/spec.ts'
 
 const FINISHED = worker('millrace_finished_jobs_total')
 const DEAD = worker('millrace_finished_jobs_total', 'result="dead"')
+/** As the budgets count: a cancelled job is neither good nor bad. */
+const ENDED = worker('millrace_finished_jobs_total', 'result=~"completed|dead"')
 
 export const flow: RowSpec = {
   title: 'Does work flow?',
@@ -36,9 +38,10 @@ export const flow: RowSpec = {
     }),
     stat('Dying', 'percentunit', {
       description:
-        'Share of finished jobs that were dead-lettered. Red above the failure budget. Look at the reason first: attempts are errors of handlers, deliveries are workers that died.',
+        'Share of the jobs completed or dead-lettered that are dead. Red above the failure budget. Look at the reason first: attempts are errors of handlers, deliveries are workers that died.',
       queries: [
-        { expr: `sum(${rate(DEAD)}) / sum(${rate(FINISHED)})`, legend: 'dying' },
+        // Where nothing ends none dies either: 0, where a share of nothing would be no number.
+        { expr: `sum(${rate(DEAD)}) / (sum(${rate(ENDED)}) > 0) or sum(${rate(DEAD)})`, legend: 'dying' },
         { expr: 'max(millrace:failure_budget:threshold)', legend: 'threshold', isThreshold: true },
       ],
       links: [look('Why do they die?', 'stream', 'Dead by reason')],

@@ -11,11 +11,12 @@ export const groups: RowSpec = {
       kind: 'table',
       title: 'Groups',
       description:
-        'Every group with what it has before it. Begin with the one whose lag in seconds is highest. Slots without workers, or lag without slots, is what is wrong. A click on a name leads to its own page.',
+        'Every group with what it has before it, the one whose lag in seconds is highest first. Slots without workers, or lag without slots, is what is wrong. A click on a name leads to its own page.',
       unit: 'short',
       width: 24,
       height: 6,
       click: 'stream',
+      worstFirst: 'lag (s)',
       columns: {
         'lag (s)': 's',
         'finished/s': 'ops',
@@ -33,7 +34,10 @@ export const groups: RowSpec = {
         { expr: ofGroups('millrace_group_workers'), legend: 'workers' },
         { expr: ofGroups('millrace_group_slots'), legend: 'slots' },
         { expr: `sum by (stream, group) (${rate(FINISHED)})`, legend: 'finished/s' },
-        { expr: recorded('stream_group:millrace_drain_seconds:estimate'), legend: 'to drain' },
+        {
+          expr: `max by (stream, group) (${recorded('stream_group:millrace_drain_seconds:estimate')})`,
+          legend: 'to drain',
+        },
         {
           expr: `${ofGroups('millrace_group_last_delivered_timestamp_seconds')} * 1000`,
           legend: 'last delivered',

@@ -53,8 +53,8 @@ export const obstacles: RowSpec = {
       width: 4,
       description:
         'Whether the exporters reach Redis. While none does, nothing on this page about lag, pending jobs or dead letters is known, and alerts on them are blind.',
-      queries: [{ expr: 'max(millrace_exporter_up)', legend: 'exporter' }],
-      words: { '0': 'no Redis', '1': 'up' },
+      queries: [{ expr: 'max(millrace_exporter_up) or vector(-1)', legend: 'exporter' }],
+      words: { '-1': 'none', '0': 'no Redis', '1': 'up' },
       colours: [
         [-1, 'red'],
         [1, 'green'],

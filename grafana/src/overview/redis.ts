@@ -119,7 +119,7 @@ export const redis: RowSpec = {
       height: 7,
       queries: [
         {
-          expr: `max by (alertname, severity, alertstate, stream, group) (ALERTS{alertname=~"Millrace.*"})`,
+          expr: `max by (alertname, severity, alertstate, stream, group, job, instance, code, check, reason) (ALERTS{alertname=~"Millrace.*"})`,
           legend: 'active',
         },
       ],
