@@ -165,6 +165,10 @@ export class Connection {
     if (cause !== undefined && faultOf(cause).kind === 'fatal') {
       return new RedisError('ERR_REDIS_REFUSED', `Redis at ${where} refused the connection: ${cause.message}`, options)
     }
+    // Loading, or busy with a script: it is there, and nothing is wrong with where it was looked for.
+    if (cause !== undefined && faultOf(cause).kind === 'refused') {
+      return new RedisError('ERR_REDIS_UNREACHABLE', `Redis at ${where} refuses for now: ${cause.message}`, options)
+    }
     const why = cause === undefined ? 'no answer' : cause.message || (cause as NodeJS.ErrnoException).code
     return new RedisError(
       'ERR_REDIS_UNREACHABLE',
