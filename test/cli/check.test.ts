@@ -233,6 +233,15 @@ test('a name of 10 kB is told in part, and one that millrace refuses keeps no ot
   expect(outcome.code).toBe(1)
 })
 
+test('a Redis that takes connections and does not answer is said to load its data, or to hang', async () => {
+  const server = await startServer()
+  server.stopProcess()
+  const { code, stdout } = await millrace(['check', 'lag', 'orders'], { redis: server.url })
+  server.continueProcess()
+  expect(code).toBe(3)
+  expect(parsed(stdout).text).toMatch(/^Redis at \S+ took the connection and is not ready: is it still loading its data/)
+})
+
 test('a Redis that is busy is not said to be looked for in the wrong place', async () => {
   const server = await startServer({ args: ['--lua-time-limit', '50'] })
   const busy = connectTo(server.url)
