@@ -1,8 +1,7 @@
 import type { Command } from 'commander'
 import type { CliContext } from '../context.ts'
 import { EXIT, usageError } from '../exit.ts'
-import type { ExporterServer } from '../exporter-server.ts'
-import { addLogFlags, logSettings, openLog, type Log, type LogFlags } from '../logging.ts'
+import { addLogFlags, logSettings, openLog, type LogFlags } from '../logging.ts'
 import { servedAt } from '../metrics-server.ts'
 import { onStopSignals } from '../stop-signals.ts'
 import { parseCount, parsePort } from '../whole-number.ts'
@@ -64,10 +63,18 @@ async function serve(context: CliContext, flags: ExporterFlags): Promise<void> {
   const { ExporterServer } = await import('../exporter-server.ts')
   const asked = { redis, maxStreams, consumers: consumers === true, memory: memory === true, logger: log.logger }
   const server = new ExporterServer(streams === undefined ? asked : { ...asked, streams })
+  // Before it is said that it listens: whoever waits for that may send a signal at once.
+  const stopped = stopSignal(context)
   try {
     const listening = await server.start(port, host)
     log.say(servedAt(listening, host), { port: listening })
-    const signal = await stopped(context, server, log)
+    // The first reading is not left to the first scrape: what is wrong is said at once.
+    let isEnded = false
+    void server.isReady().then((isReady) => {
+      if (isReady && !isEnded) log.say('ready')
+    })
+    const signal = await stopped
+    isEnded = true
     log.say(`${signal}: exporter ended`, { signal })
   } finally {
     await server.stop()
@@ -75,11 +82,7 @@ async function serve(context: CliContext, flags: ExporterFlags): Promise<void> {
   context.finish(EXIT.ok)
 }
 
-/** Until the first signal. The first reading is not left to the first scrape: what is wrong is said at once. */
-async function stopped(context: CliContext, server: ExporterServer, log: Log): Promise<NodeJS.Signals> {
-  void server.isReady().then((isReady) => {
-    if (isReady) log.say('ready')
-  })
+function stopSignal(context: CliContext): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     onStopSignals(resolve, (exitCode) => context.exitNow(exitCode))
   })

@@ -239,7 +239,9 @@ test('a Redis that takes connections and does not answer is said to load its dat
   const { code, stdout } = await millrace(['check', 'lag', 'orders'], { redis: server.url })
   server.continueProcess()
   expect(code).toBe(3)
-  expect(parsed(stdout).text).toMatch(/^Redis at \S+ took the connection and is not ready: is it still loading its data/)
+  expect(parsed(stdout).text).toMatch(
+    /^Redis at \S+ took the connection and is not ready: is it still loading its data/,
+  )
 })
 
 test('a Redis that is busy is not said to be looked for in the wrong place', async () => {
