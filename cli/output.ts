@@ -13,6 +13,13 @@ export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, ' ')
 }
 
+/** Somebody else's name may be longer than anybody reads, or than a monitor takes. */
+export function shortName(name: string): string {
+  return name.length > MOST_NAME ? `${name.slice(0, MOST_NAME - 1)}…` : name
+}
+
+const MOST_NAME = 100
+
 /** Coloured where the stream is a terminal that shows colours and NO_COLOR is not set. */
 export function styled(stream: NodeJS.WriteStream, style: Style, text: string): string {
   return styleText(style, text, { stream })

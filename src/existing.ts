@@ -51,6 +51,15 @@ export function isStreamName(name: string): boolean {
   }
 }
 
+/** Of a group that somebody has made with XGROUP CREATE; no worker joins one of another name. */
+export function isGroupName(name: string): boolean {
+  try {
+    return checkGroupName(name) === name
+  } catch {
+    return false
+  }
+}
+
 function notFound(stream: string, known: readonly string[]): MillraceError {
   const meant = didYouMean(stream, known)
   const others = known.length === 0 ? 'there is none yet' : `there are: ${known.slice(0, 20).join(', ')}`

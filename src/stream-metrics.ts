@@ -2,7 +2,7 @@ import { Asking } from './asking.ts'
 import { monotonicMs } from './clock.ts'
 import { OptionError } from './errors.ts'
 import { resolveLogger, type Logger } from './logger.ts'
-import { Collector, COLLECTORS, type CollectorName, type Fault } from './metrics/collector.ts'
+import { Collector, COLLECTORS, type CollectorName, type Turn } from './metrics/collector.ts'
 import { READING_METRICS, SERVER_METRICS, type ReadingState } from './metrics/exporter-metrics.ts'
 import { GROUP_METRICS } from './metrics/group-metrics.ts'
 import { attach, checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
@@ -128,24 +128,25 @@ export class StreamMetrics {
 
   async #readNow(): Promise<void> {
     const untilMs = monotonicMs() + PATIENCE_MS
+    const said = new Set<string>()
     const hadServer = this.#server.told !== undefined
-    const faults = await Promise.all([
+    const turns = await Promise.all([
       this.#streams.run(() => this.#ask('streams', (client) => this.#reader.read(client)), untilMs),
       this.#server.run(() => this.#ask('server', readServer), untilMs),
     ])
-    this.#say(faults)
+    this.#say(turns, said)
     const told = this.#streams.told
     if (told === undefined) {
       // Nothing that is told may be older than the time when Redis last told anything.
       if (hadServer) {
         this.#server.forget()
-        this.#say([await this.#server.run(() => this.#ask('server', readServer), untilMs)])
+        this.#say([await this.#server.run(() => this.#ask('server', readServer), untilMs)], said)
       }
       for (const collector of this.#further()) collector.forget()
       this.#state = { ...OUT, lastSuccessMs: this.#state.lastSuccessMs }
       this.#told = []
     } else {
-      await this.#readFurther(told, untilMs)
+      this.#say(await this.#readFurther(told, untilMs), said)
       const { stuck, consumers, memory } = this.#furtherTold()
       this.#told = withMore(told.streams, { stuck, consumers, memory })
       this.#state = { isUp: true, lastSuccessMs: Date.now(), leftOut: told.leftOut }
@@ -154,23 +155,26 @@ export class StreamMetrics {
     this.#facts = this.#server.told === undefined ? [] : [this.#server.told]
   }
 
-  async #readFurther({ streams }: StreamsTold, untilMs: number): Promise<void> {
-    const faults = await Promise.all([
+  #readFurther({ streams }: StreamsTold, untilMs: number): Promise<(Turn | undefined)[]> {
+    return Promise.all([
       this.#stuck.run(() => this.#ask('stuck jobs', (client) => stuckOf(client, streams)), untilMs),
       this.#consumers?.run(() => this.#ask('consumers', (client) => consumersOf(client, streams)), untilMs),
       this.#memory?.run(() => this.#ask('memory of streams', (client) => memoryOf(client, streams)), untilMs),
     ])
-    this.#say(faults)
   }
 
-  /** Once, until it reads again. A Redis that is away fails them all alike. */
-  #say(faults: readonly (Fault | undefined)[]): void {
+  /**
+   * Once, and that it reads again once. A Redis that is away, or back, is so for all of them.
+   * @param said what was said of this reading already.
+   */
+  #say(turns: readonly (Turn | undefined)[], said: Set<string>): void {
     if (this.#isClosed) return
-    const said = new Set<string>()
-    for (const fault of faults) {
-      if (fault === undefined || said.has(fault.kind)) continue
-      said.add(fault.kind)
-      this.#logger.warn({ collector: fault.collector, fault: fault.text }, CANNOT_READ[fault.collector])
+    for (const turn of turns) {
+      if (turn === undefined || said.has(turn.kind)) continue
+      said.add(turn.kind)
+      const { collector, fault } = turn
+      if (fault === undefined) this.#logger.warn({ collector }, 'metrics tell again of what could not be read')
+      else this.#logger.warn({ collector, fault }, `cannot read ${READ_FOR[collector]} for metrics`)
     }
   }
 
@@ -206,12 +210,12 @@ const OPTIONS = ['redis', 'streams', 'maxStreams', 'consumers', 'memory', 'regis
 
 const OUT = { isUp: false, lastSuccessMs: undefined, leftOut: undefined }
 
-const CANNOT_READ: Readonly<Record<CollectorName, string>> = {
-  streams: 'cannot read the state of streams for metrics',
-  redis: 'cannot read the state of the server for metrics: needs INFO',
-  stuck: 'cannot read stuck jobs for metrics',
-  consumers: 'cannot read consumers for metrics',
-  memory: 'cannot read the memory of streams for metrics: needs MEMORY USAGE',
+const READ_FOR: Readonly<Record<CollectorName, string>> = {
+  streams: 'the state of streams',
+  redis: 'the state of the server',
+  stuck: 'stuck jobs',
+  consumers: 'consumers',
+  memory: 'the memory of streams',
 }
 
 function checkStreams(streams: unknown, most: number): readonly string[] | undefined {

@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
-import { CancelledError, LeaseLostError, MillraceError } from './errors.ts'
+import { CancelledError, LeaseLostError, MillraceError, RedisError } from './errors.ts'
 import type { EventName } from './event-table.ts'
 import { Events, jobEventOf, tellingErrors, type EventListener } from './events.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
@@ -11,7 +11,7 @@ import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import { withFields } from './logger.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
-import { faultText } from './redis/faults.ts'
+import { faultOf, faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { readPause } from './redis/pausing.ts'
 import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
@@ -178,7 +178,7 @@ export class Worker {
     } catch (error) {
       await this.#keeper?.stop()
       this.#end()
-      throw error
+      throw refusedForNow(error)
     }
     this.#state = 'running'
     void listStream(this.#parts.commands.client, this.stream)
@@ -372,4 +372,13 @@ export class Worker {
   #reportHealth(state: 'running' | 'draining'): void {
     this.#parts.holdings.table.vitals.report({ state, hasRoom: this.#parts.dispatcher.fetchRoom > 0 })
   }
+}
+
+/** What passes, such as a Redis that is read-only until its failover is over: whoever started the worker may try again. */
+function refusedForNow(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const { kind, word } = faultOf(error)
+  if (kind !== 'refused' || word === 'MOVED' || word === 'ASK') return error
+  const told = faultText(error).replace(/ script: [0-9a-f]{40}, on @user_script:\d+\.?$/, '')
+  return new RedisError('ERR_REDIS_UNREACHABLE', `Redis does not let the worker start now: ${told}`, { cause: error })
 }

@@ -296,6 +296,16 @@ describe('of groups it finds', () => {
     expect(await found('no-workers')).toEqual([])
   })
 
+  test('one of a name that no worker may have, and how it is removed', async () => {
+    await list('orders')
+    await add(client, 'none')
+    for (const name of ["it's not ours", '\u001b[2J']) await client.xgroup('CREATE', 'orders', name, '0')
+    expect((await found('no-workers')).map(({ fix }) => fix).sort()).toEqual([
+      'if nobody needs it, remove it by XGROUP DESTROY',
+      "if nobody needs it: redis-cli XGROUP DESTROY orders 'it'\\''s not ours'",
+    ])
+  })
+
   test('pending jobs that nobody renews, beside workers that live', async () => {
     await makeGroup(client)
     await list('orders')

@@ -537,6 +537,7 @@ describe('when Redis refuses or is away', () => {
       expect(back.sum('millrace_exporter_up')).toBe(1)
       expect(back.rows('millrace_redis_info')).toHaveLength(1)
     })
+    expect(lines.slice(1)).toEqual(['metrics tell again of what could not be read'])
   })
 
   test('what a user may not ask for is missing alone: INFO, CONFIG, MEMORY', async () => {

@@ -1,5 +1,5 @@
 import type { GroupStats, StreamStats } from '../../src/index.ts'
-import { countText, plural, spanText } from '../output.ts'
+import { countText, plural, shortName, spanText } from '../output.ts'
 import { stateOf, worstOf, type Figure, type State, type Thresholds } from './verdict.ts'
 
 /** How the groups of a stream stand against thresholds. Pure. */
@@ -47,7 +47,7 @@ export function judgeGroup(
           figure(kind === 'lag' ? 'lag_jobs' : 'pending_jobs', jobs, isCount),
         ]
   const words = [measuredText(kind, seconds, jobs), ...remarks(stream, stats)]
-  const text = `${stream.stream}/${stats.group} ${words.join(', ')}`
+  const text = `${stream.stream}/${shortName(stats.group)} ${words.join(', ')}`
   return { group: stats.group, state: stateOf(value, thresholds), value, text, figures }
 }
 
@@ -68,7 +68,7 @@ export function figuresOf(groups: readonly Judged[], isOne: boolean): Figure[] {
   return [
     ...worst.figures,
     ...each.flatMap(({ group, figures }) =>
-      figures.map((figure) => ({ ...figure, label: `${group}.${figure.label}` })),
+      figures.map((figure) => ({ ...figure, label: `${shortName(group)}.${figure.label}` })),
     ),
   ]
 }

@@ -1,12 +1,12 @@
 import type { Command } from 'commander'
-import type { Inspector, StreamStats } from '../../src/index.ts'
+import type { GroupStats, Inspector, StreamStats } from '../../src/index.ts'
 import { figuresOf, judgeGroup, linesText, rank, type Asked, type CheckKind, type Judged } from '../check/groups.ts'
 import { stateCode, verdictLine, type Thresholds } from '../check/verdict.ts'
 import type { CliContext } from '../context.ts'
 import { parseAge } from '../duration.ts'
 import { CliError, EXIT, usageError, wrongValue } from '../exit.ts'
 import { withInspector } from '../inspector.ts'
-import { jsonLine } from '../output.ts'
+import { jsonLine, shortName } from '../output.ts'
 
 /**
  * Checks for a monitor that runs plugins: Nagios, Icinga, Sensu, a cron line. They answer with the four states that those
@@ -106,7 +106,7 @@ async function runCheck(
     const stats = await statsOf(inspector, stream, group)
     const all: Judged[] = []
     for (const each of stats.groups) {
-      const newer = newerMs === undefined ? undefined : await newlyDead(inspector, stream, each.group, newerMs)
+      const newer = newerMs === undefined ? undefined : await newlyDead(inspector, stream, each, newerMs)
       all.push(judgeGroup(stats, each, asked, newer))
     }
     return all
@@ -133,7 +133,7 @@ async function statsOf(inspector: Inspector, stream: string, group: string | und
   if (stats === undefined) throw new CliError(`stream ${stream} does not exist`, EXIT.notFound)
   const groups = group === undefined ? stats.groups : stats.groups.filter((each) => each.group === group)
   if (groups.length > 0) return { ...stats, groups }
-  const others = stats.groups.map((each) => each.group).slice(0, 20)
+  const others = stats.groups.map((each) => shortName(each.group)).slice(0, 20)
   const hint = others.length === 0 ? 'it has none' : `its groups: ${others.join(', ')}`
   throw new CliError(
     group === undefined
@@ -144,7 +144,14 @@ async function statsOf(inspector: Inspector, stream: string, group: string | und
 }
 
 /** Dead letters that died in this time. It is counted as far as a monitor's thresholds go, and no further. */
-async function newlyDead(inspector: Inspector, stream: string, group: string, newerMs: number): Promise<number> {
+async function newlyDead(
+  inspector: Inspector,
+  stream: string,
+  { group, dead }: GroupStats,
+  newerMs: number,
+): Promise<number> {
+  // Nor may a group that is not ours, of a name that we refuse, keep the others from being judged.
+  if (dead === 0) return 0
   const filter = { fromMs: Math.max(0, Date.now() - newerMs) }
   let [count, before]: [number, string | undefined] = [0, undefined]
   while (count < MOST_DEAD) {

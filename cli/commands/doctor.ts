@@ -16,9 +16,9 @@ Looks at the server (version and known bugs, eviction, memory, persistence, repl
 the streams on it (types of keys, retention, groups without workers, abandoned ones, jobs that are stuck, overdue or dead).
 It writes nothing. What a managed Redis does not tell is shown as not known.
 
-failed    jobs are lost or refused, now or at the next restart or full memory
-warnings  somebody should act
-notes     good to know
+  failed    jobs are lost or refused, now or at the next restart or full memory
+  warnings  somebody should act
+  notes     good to know
 
 Exits with 1 if something failed, with --strict also for a warning, and with 3 if Redis cannot be reached.
 

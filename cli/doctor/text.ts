@@ -1,5 +1,5 @@
 import type { Diagnosis, DoctorFinding, FindingLevel } from '../../src/index.ts'
-import { plural, printable, styled, type Style } from '../output.ts'
+import { plural, printable, shortName, styled, type Style } from '../output.ts'
 import { wrapped } from '../paragraphs.ts'
 
 /** A diagnosis as people read it: by level, the worst first, each finding with what to do. */
@@ -64,7 +64,8 @@ function findingLines({ check, where, found, why, fix }: DoctorFinding, { column
 }
 
 function headOf(check: string, { stream, group }: DoctorFinding['where']): string {
-  return [check, [stream, group].filter((part) => part !== undefined).join('/')].filter(Boolean).join(' ')
+  const named = [stream, group].filter((part) => part !== undefined).map(shortName)
+  return [check, named.join('/')].filter(Boolean).join(' ')
 }
 
 /** A command is there to be copied: it stands on a line of its own where it would be broken. */

@@ -1,6 +1,6 @@
 import type { Asking } from '../asking.ts'
 import { RedisError } from '../errors.ts'
-import { existingStream, MOST_GROUPS, otherType, streamsInUse } from '../existing.ts'
+import { existingStream, MOST_GROUPS, streamsInUse } from '../existing.ts'
 import { readGroups } from '../group-reading.ts'
 import { groupWorkers } from '../group-workers.ts'
 import { pendingJobs } from '../pending.ts'
@@ -81,7 +81,7 @@ type Looked = Omit<SoundStream, 'stream' | 'kind' | 'groups'> & { readonly lease
 async function readAll(client: Client, asking: Asking, stream: string): Promise<Looked | StreamFacts> {
   const seen = await readStream(client, stream, MOST_GROUPS)
   if (seen.kind === 'missing') return { stream, kind: 'missing' }
-  if (seen.kind === 'other') return { stream, kind: 'other', found: otherType(stream, seen.type) }
+  if (seen.kind === 'other') return { stream, kind: 'other', found: `its key holds a ${seen.type}, not a stream` }
   const groups = await readGroups(client, stream, seen, asking.logger)
   const settings = await readSettings(client, stream, [...seen.groups])
   const leases = [...settings.groups].map(([group, told]) => [group, told.get('leaseMs')] as const)

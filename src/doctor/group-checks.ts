@@ -1,5 +1,6 @@
 import type { Facts, GroupFacts, SoundStream } from './facts.ts'
-import { commandText, many, problem, spanText, type DoctorFinding } from './finding.ts'
+import { isGroupName } from '../existing.ts'
+import { commandText, many, problem, shellWord, spanText, type DoctorFinding } from './finding.ts'
 
 /** What is found of each group. Pure. */
 
@@ -39,7 +40,9 @@ function workerFindings({ group: { stats }, where, facts, seen }: Place): Doctor
         where,
         found: `${heard}${stats.pins === null ? '' : `; it pins what the stream holds since ${spanText(stats.pins.seconds * 1000)} ago`}`,
         why: 'What it has not settled is never trimmed, so that the stream grows until Redis is out of memory.',
-        fix: `start its workers, or remove it: ${commandText(['groups', 'remove', stream, group])}`,
+        fix: isGroupName(group)
+          ? `start its workers, or remove it: ${commandText(['groups', 'remove', stream, group])}`
+          : destroyText(stream, group),
       }),
     ]
   }
@@ -50,10 +53,25 @@ function workerFindings({ group: { stats }, where, facts, seen }: Place): Doctor
     problem(['no-workers', 'warn'], {
       where,
       found: `no worker, and ${stats.lag === null ? 'an unknown number of jobs' : many(stats.lag, 'job')} unread, ${stats.pending} pending`,
-      why: 'Nothing happens to these jobs until a worker starts.',
-      fix: `${commandText(['worker', 'handlers.ts', '--stream', stream, '--group', group])}`,
+      ...(isGroupName(group)
+        ? {
+            why: 'Nothing happens to these jobs until a worker starts.',
+            fix: commandText(['worker', 'handlers.ts', '--stream', stream, '--group', group]),
+          }
+        : {
+            why: 'No worker joins a group of such a name, and what it has not settled is never trimmed.',
+            fix: destroyText(stream, group),
+          }),
     }),
   ]
+}
+
+/** Of a group that is not millrace's own. A name that cannot be typed as it is shown is in no command. */
+function destroyText(stream: string, group: string): string {
+  const canBeTyped = /^[ -~]{1,100}$/.test(group)
+  return canBeTyped
+    ? `if nobody needs it: redis-cli XGROUP DESTROY ${shellWord(stream)} ${shellWord(group)}`
+    : 'if nobody needs it, remove it by XGROUP DESTROY'
 }
 
 /** Where there are no workers at all, that is what is wrong. */

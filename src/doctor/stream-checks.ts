@@ -197,5 +197,5 @@ export function listFindings({ streams, more, isListForbidden }: Facts): DoctorF
       }),
     ]
   }
-  return [fine('streams', sound === 0 ? 'there are no streams yet' : `${sound} looked at`)]
+  return [fine('streams', streams.length === 0 ? 'there are no streams yet' : `${sound} looked at`)]
 }

@@ -1,5 +1,5 @@
 import { monotonicMs } from '../clock.ts'
-import { messageOf, MillraceError } from '../errors.ts'
+import { messageOf, MillraceError, RedisError } from '../errors.ts'
 
 /** A part of a scrape that is read for itself: what it costs, and that it fails, is its own. */
 export const COLLECTORS = ['streams', 'redis', 'stuck', 'consumers', 'memory'] as const
@@ -8,9 +8,11 @@ export type CollectorName = (typeof COLLECTORS)[number]
 /** What came too late is told for so long: no scrape should find what is older. */
 const LATE_MS = 20_000
 
-export interface Fault {
+/** That a reading has failed where the one before had not, or the other way round. */
+export interface Turn {
   readonly collector: CollectorName
-  readonly text: string
+  /** Why it failed; undefined where it reads again. */
+  readonly fault: string | undefined
   /** The same for all that fail for this reason. */
   readonly kind: string
 }
@@ -48,9 +50,9 @@ export class Collector<Told> {
 
   /**
    * Reads, unless what it has is new enough, and waits until a time of the monotonic clock at most. Never rejects.
-   * @returns why the reading failed, where the one before did not.
+   * @returns what is to be said of it: why it failed, where the one before did not, or that it reads again.
    */
-  async run(ask: () => Promise<Told>, untilMs: number): Promise<Fault | undefined> {
+  async run(ask: () => Promise<Told>, untilMs: number): Promise<Turn | undefined> {
     const startedMs = monotonicMs()
     if (startedMs - this.#readAtMs < this.#everyMs) return undefined
     const patienceMs = (this.#patienceMs = Math.max(0, untilMs - startedMs))
@@ -62,18 +64,22 @@ export class Collector<Told> {
     }
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error('no answer in time')), patienceMs)
+      timer = setTimeout(
+        () => reject(new RedisError('ERR_REDIS_UNREACHABLE', 'Redis did not answer in time')),
+        patienceMs,
+      )
     })
     try {
       await Promise.race([asking, late])
+      const wasFailing = this.#isFailing
       this.#isFailing = false
-      return undefined
+      return wasFailing ? { collector: this.name, fault: undefined, kind: 'again' } : undefined
     } catch (error) {
       const isNew = !this.#isFailing
       this.failures += 1
       this.forget()
       this.#isFailing = true
-      return isNew ? faultOf(this.name, error) : undefined
+      return isNew ? failed(this.name, error) : undefined
     } finally {
       clearTimeout(timer)
       this.durationMs = monotonicMs() - startedMs
@@ -97,8 +103,8 @@ export class Collector<Told> {
   }
 }
 
-function faultOf(collector: CollectorName, error: unknown): Fault {
-  const text = messageOf(error)
+function failed(collector: CollectorName, error: unknown): Turn {
+  const fault = messageOf(error)
   const isAway = error instanceof MillraceError && error.code === 'ERR_REDIS_UNREACHABLE'
-  return { collector, text, kind: isAway ? error.code : text }
+  return { collector, fault, kind: isAway ? error.code : fault }
 }

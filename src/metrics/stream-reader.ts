@@ -65,9 +65,11 @@ export class StreamReader {
     const streams = found.filter((told) => told !== undefined)
     // That it may not ask at all, or that a proxy answers for the server, is the fault of no stream.
     if (streams.length === 0 && leftOut.error > 0 && round.fault !== undefined) throw round.fault
-    if (more > 0) this.#warnOnce('', { most: this.#maxStreams }, 'there are more streams than metrics tell of')
-    if (round.room <= 0) {
-      this.#warnOnce('', { most: MOST_GROUPS_IN_ALL }, 'there are more groups than metrics tell of: some are left out')
+    if (more > 0 && this.#isNews('more streams')) {
+      this.#logger.warn({ most: this.#maxStreams }, 'there are more streams than metrics tell of')
+    }
+    if (round.room <= 0 && this.#isNews('more groups')) {
+      this.#logger.warn({ most: MOST_GROUPS_IN_ALL }, 'there are more groups than metrics tell of: some are left out')
     }
     this.#known = round.known
     this.#warned = this.#isWarning
@@ -92,15 +94,17 @@ export class StreamReader {
       const told = await this.#read(client, stream, round)
       if (told === undefined || !('type' in told)) return told
       leftOut.wrong_type += 1
-      this.#warnOnce(stream, { stream }, otherType(stream, told.type))
+      this.#warnOfType(stream, otherType(stream, told.type))
       return undefined
     } catch (error) {
       if (!isOfStream(error)) throw error
       const isWrongType = error.message.includes('WRONGTYPE')
       leftOut[isWrongType ? 'wrong_type' : 'error'] += 1
       round.fault = error
-      const why = isWrongType ? 'a key of this stream is of another type' : 'this stream cannot be read'
-      this.#warnOnce(stream, { stream, fault: error.message }, `${why}: metrics do not tell of it`)
+      if (isWrongType) this.#warnOfType(stream, error.message)
+      else if (this.#isNews(`unread ${stream}`)) {
+        this.#logger.warn({ stream, fault: error.message }, 'this stream cannot be read: metrics do not tell of it')
+      }
       return undefined
     }
   }
@@ -138,18 +142,22 @@ export class StreamReader {
       stream,
       seen.groupIds.filter((id) => admitted.has(id)),
     )
-    if (seen.groupCount > MOST_GROUPS) {
-      this.#warnOnce(stream, { stream, most: MOST_GROUPS }, 'the stream has more groups than metrics tell of')
+    if (seen.groupCount > MOST_GROUPS && this.#isNews(`groups ${stream}`)) {
+      this.#logger.warn({ stream, most: MOST_GROUPS }, 'the stream has more groups than metrics tell of')
     }
     const told = seen.groupIds.map((id) => groups.get(id)).filter((group) => group !== undefined)
     return streamTold(stream, seen, told)
   }
 
-  /** Once, until it is no longer so. */
-  #warnOnce(about: string, fields: Record<string, unknown>, line: string): void {
-    const key = `${about} ${line}`
-    this.#isWarning.add(key)
-    if (!this.#warned.has(key)) this.#logger.warn(fields, line)
+  #warnOfType(stream: string, fault: string): void {
+    if (!this.#isNews(`type ${stream}`)) return
+    this.#logger.warn({ stream, fault }, 'a key of this stream is of another type: metrics do not tell of it')
+  }
+
+  /** Whether it was not so at the last reading: each thing is warned of once, until it is no longer so. */
+  #isNews(what: string): boolean {
+    this.#isWarning.add(what)
+    return !this.#warned.has(what)
   }
 }
 

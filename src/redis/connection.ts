@@ -165,6 +165,14 @@ export class Connection {
     if (cause !== undefined && faultOf(cause).kind === 'fatal') {
       return new RedisError('ERR_REDIS_REFUSED', `Redis at ${where} refused the connection: ${cause.message}`, options)
     }
+    // Loading, or busy with a script: it is there, and nothing is wrong with where it was looked for.
+    if (cause !== undefined && faultOf(cause).kind === 'refused') {
+      return new RedisError('ERR_REDIS_UNREACHABLE', `Redis at ${where} refuses for now: ${cause.message}`, options)
+    }
+    if (cause === undefined && this.client.status === 'connect') {
+      const text = `Redis at ${where} took the connection and is not ready: is it still loading its data, or hanging?`
+      return new RedisError('ERR_REDIS_UNREACHABLE', text)
+    }
     const why = cause === undefined ? 'no answer' : cause.message || (cause as NodeJS.ErrnoException).code
     return new RedisError(
       'ERR_REDIS_UNREACHABLE',

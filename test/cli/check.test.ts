@@ -4,7 +4,7 @@ import { settingsKey } from '../../src/redis/keys.ts'
 import { bury, makeGroup } from '../helpers/dead.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { newInspector } from '../helpers/inspectors.ts'
-import { startServer, withRedis } from '../helpers/redis.ts'
+import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
 import { startWorker } from '../helpers/workers.ts'
 import { millrace } from './run.ts'
 
@@ -221,6 +221,39 @@ test('names that others chose end neither the line nor its text, nor drive a ter
   expect(text).toContain('orders/a/b=1;2 ')
   expect(stdout).not.toMatch(/\x1b/) // eslint-disable-line no-control-regex
   expect(Object.keys(figures)).toContain('a_b_1_2.lag_seconds')
+})
+
+test('a name of 10 kB is told in part, and one that millrace refuses keeps no other group from being judged', async () => {
+  await makeGroup(redis.client)
+  await bury(redis.client, { id: '1-0' })
+  for (const group of ['x'.repeat(10_000), '%41']) await redis.client.xgroup('CREATE', 'orders', group, '0')
+  const outcome = await check('dead', 'orders', '--newer', '10m')
+  expect(parsed(outcome.stdout).text).toContain(`orders/${'x'.repeat(99)}… 0 dead letters`)
+  expect(outcome.stdout.length).toBeLessThan(1000)
+  expect(outcome.code).toBe(1)
+})
+
+test('a Redis that takes connections and does not answer is said to load its data, or to hang', async () => {
+  const server = await startServer()
+  server.stopProcess()
+  const { code, stdout } = await millrace(['check', 'lag', 'orders'], { redis: server.url })
+  server.continueProcess()
+  expect(code).toBe(3)
+  expect(parsed(stdout).text).toMatch(
+    /^Redis at \S+ took the connection and is not ready: is it still loading its data/,
+  )
+})
+
+test('a Redis that is busy is not said to be looked for in the wrong place', async () => {
+  const server = await startServer({ args: ['--lua-time-limit', '50'] })
+  const busy = connectTo(server.url)
+  busy.eval('while true do end', 0).catch(() => {})
+  const other = connectTo(server.url)
+  await eventually(() => expect(other.ping()).rejects.toThrow('BUSY'))
+  const outcome = await millrace(['check', 'lag', 'orders'], { redis: server.url })
+  await other.script('KILL')
+  expect(outcome.code).toBe(3)
+  expect(outcome.stdout).toMatch(/^MILLRACE LAG UNKNOWN - Redis at \S+ refuses for now: BUSY [^;]*\n$/)
 })
 
 describe('a verdict', () => {

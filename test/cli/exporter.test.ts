@@ -40,6 +40,8 @@ async function arrange(client = redis.client, streams = ['orders', 'mails']): Pr
   }
 }
 
+const warnings = ({ log }: Program) => log.filter(({ level }) => level === 'warn').map(({ msg }) => msg)
+
 describe('millrace exporter', () => {
   test('serves all streams in use, what it is, and its own process', async () => {
     await arrange()
@@ -79,7 +81,9 @@ describe('millrace exporter', () => {
     const readiness = await page('/readyz')
     expect(readiness.status).toBe(503)
     expect(readiness.text).toMatch(/^not ready: Redis cannot be reached/)
-    await exporter.said(new RegExp(`cannot reach Redis at \\S+:${server.port}`))
+    await exporter.said(/^cannot read the state of streams for metrics$/)
+    const fault = expect.stringMatching(new RegExp(`cannot reach Redis at \\S+:${server.port}`)) as string
+    expect(exporter.log.find(({ level }) => level === 'warn')).toMatchObject({ role: 'exporter', fault })
 
     await server.restart()
     await arrange(connectTo(server.url))
@@ -87,7 +91,54 @@ describe('millrace exporter', () => {
     await eventually(async () => expect((await scrape()).sum('millrace_exporter_streams')).toBe(2), {
       timeoutMs: 15_000,
     })
-    expect(exporter.stderr.filter((line) => line.includes('cannot read'))).toHaveLength(1)
+    expect(warnings(exporter)).toEqual([
+      'cannot read the state of streams for metrics',
+      'metrics tell again of what could not be read',
+    ])
+  })
+
+  test('says once that Redis is away, and once that it is back', async () => {
+    const server = await startServer()
+    const { exporter, page } = await serve([], server.url)
+    await exporter.said(/^ready$/)
+    await server.kill()
+    await eventually(async () => expect((await page('/readyz')).status).toBe(503), { timeoutMs: 15_000 })
+    await page('/readyz')
+    await server.restart()
+    await eventually(async () => expect((await page('/readyz')).status).toBe(200), { timeoutMs: 15_000 })
+    expect(warnings(exporter)).toEqual([
+      'cannot read the state of streams for metrics',
+      'metrics tell again of what could not be read',
+    ])
+  })
+
+  test.each([
+    ['in a pipe as whole lines of JSON', [], /^\{"level":"info",.*"role":"exporter",.*"msg":"metrics and health: /],
+    ['in words where asked for', ['--log-format', 'pretty'], /^\[\d\d:\d\d:\d\d\] INFO: metrics and health: /],
+  ])('logs %s', async (_what, args, first) => {
+    const exporter = startProgram(['exporter', '--port', '0', ...args], { env: { MILLRACE_REDIS_URL: redis.url } })
+    await exporter.said(/\bready$/)
+    exporter.signal('SIGTERM')
+    expect(await exporter.exited).toBe(0)
+    await exporter.closed
+    const like = (pattern: RegExp) => expect.stringMatching(pattern) as string
+    expect(exporter.raw).toEqual([like(first), like(/ready\b/), like(/SIGTERM: exporter ended/)])
+  })
+
+  test.each([
+    ['the flag', ['--log-level', 'warn'], { MILLRACE_LOG_LEVEL: 'info' }],
+    ['the variable', [], { MILLRACE_LOG_LEVEL: 'warn' }],
+  ])('logs no more than %s says', async (_what, args, env) => {
+    const away = await startServer()
+    await away.kill()
+    const exporter = startProgram(['exporter', '--port', '0', ...args], {
+      env: { MILLRACE_REDIS_URL: away.url, ...env },
+    })
+    await exporter.said(/^cannot read/)
+    exporter.signal('SIGTERM')
+    expect(await exporter.exited).toBe(0)
+    await exporter.closed
+    expect(exporter.log.map(({ level }) => level)).toEqual(['warn'])
   })
 
   test('ends at once with SIGTERM and SIGINT, also while Redis hangs', async () => {
@@ -105,7 +156,8 @@ describe('millrace exporter', () => {
     exporter.signal('SIGINT')
     expect(await exporter.exited).toBe(0)
     await exporter.closed
-    expect(exporter.stderr.filter((line) => line.includes('warn'))).toEqual([])
+    expect(warnings(exporter)).toEqual([])
+    expect(exporter.stderr.at(-1)).toBe('SIGINT: exporter ended')
   })
 
   test('two of a deployment tell the same', async () => {
@@ -145,6 +197,7 @@ describe('refused before anything is served:', () => {
     [2, ['--host', '']],
     [2, ['--stream', 'bad name']],
     [2, ['--max-streams', '0']],
+    [2, ['--log-level', 'loud']],
     [1, ['--port', '0', '--host', '192.0.2.1']],
   ] as const)('with exit code %i: %j', async (expected, args) => {
     const { code, said } = await refused(...args)

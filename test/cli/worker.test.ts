@@ -7,7 +7,7 @@ import { finalFailure } from '../../cli/pool.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { isRunning, startProgram, type Program } from '../helpers/program.ts'
-import { startServer, withRedis } from '../helpers/redis.ts'
+import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
 import { add, pending } from '../helpers/workers.ts'
 
 const redis = withRedis()
@@ -294,6 +294,18 @@ describe('a worker pool that cannot start ends with one line and the exit code t
     const pool = startProgram(['worker', fixture('object.js'), '--stream', 'orders', '--redis', url])
     await expectFailure(pool, 3, /^error: Redis at 127.0.0.1:\d+ refused the connection: WRONGPASS/)
     expect(pool.stderr.join('\n')).not.toContain('wrong-password')
+  })
+
+  test('a Redis that is a replica, which a pool with metrics waits for until its failover is over', async () => {
+    const server = await startServer({ args: ['--replicaof', '127.0.0.1 1'] })
+    const run = (...args: string[]) =>
+      startProgram(['worker', fixture('object.js'), '--stream', 'orders', '--redis', server.url, ...args])
+    await expectFailure(run(), 3, /^error: Redis does not let the worker start now: READONLY [^@]*$/)
+
+    const patient = run('--metrics-port', '0')
+    await patient.said(/^worker \d+ ended \(Redis does not let the worker start now: READONLY/)
+    await connectTo(server.url).replicaof('NO', 'ONE')
+    await patient.said(/^ready$/)
   })
 
   test('a Redis that is away, after it has said that it waits', async () => {
