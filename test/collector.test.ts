@@ -16,7 +16,10 @@ const never = () => monotonicMs()
 test('a reading that takes longer than a scrape waits is told at the next one, while a newer one is on its way', async () => {
   const collector = new Collector<number>('streams', 0)
   const { ask, answers } = readings()
-  expect(await collector.run(ask, never())).toMatchObject({ collector: 'streams', fault: 'Redis did not answer in time' })
+  expect(await collector.run(ask, never())).toMatchObject({
+    collector: 'streams',
+    fault: 'Redis did not answer in time',
+  })
   expect([collector.told, collector.failures]).toEqual([undefined, 1])
   answers[0]?.(1)
   await turn()
