@@ -70,7 +70,7 @@ async function run(blocks: readonly Block[]): Promise<string[]> {
   return printed
     .split(`\n${MARK}\n`)
     .slice(0, -1)
-    .map((each) => plain(each))
+    .map((each) => plain(each).replaceAll(folder, '/app'))
 }
 
 /** Keys go to a terminal of their own: this one has none to press them. */
