@@ -10,6 +10,7 @@ import { durationMs } from '../cli/duration.ts'
 import { millrace } from './cli/run.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { DEPLOYMENT, SCALED_OBJECT } from './helpers/manifests.ts'
+import { findPrometheus } from './helpers/prometheus-package.ts'
 
 /** The files of docs/deploy, as the programs that read them see them. */
 
@@ -176,30 +177,27 @@ describe('keda.yaml', () => {
     expect(asked.filter((name) => !told.includes(`| \`${name}\` `))).toEqual([])
   })
 
-  test.skipIf(!has('promtool'))(
-    'asks for workers as there is work, and for none only when nothing is left',
-    async () => {
-      const [backlog, anything] = await triggers()
-      const file = join(folder, 'keda.test.yml')
-      const tests = CASES.map(({ name, series, ...wanted }) => ({
-        name,
-        interval: '1m',
-        input_series: inputSeries(series),
-        promql_expr_test: [
-          { expr: backlog?.metadata['query'], eval_time: '10m', exp_samples: samples(wanted.backlog) },
-          { expr: anything?.metadata['query'], eval_time: '10m', exp_samples: samples(wanted.anything) },
-        ],
-      }))
-      await writeFile(file, stringify({ evaluation_interval: '1m', tests }))
-      const { stdout } = await run('promtool', ['test', 'rules', file]).catch((error: unknown) => {
-        throw new Error(
-          String((error as { stderr?: string; stdout?: string }).stdout) +
-            String((error as { stderr?: string }).stderr),
-        )
-      })
-      expect(stdout).toContain('SUCCESS')
-    },
-  )
+  test('asks for workers as there is work, and for none only when nothing is left', async () => {
+    const [backlog, anything] = await triggers()
+    const file = join(folder, 'keda.test.yml')
+    const tests = CASES.map(({ name, series, ...wanted }) => ({
+      name,
+      interval: '1m',
+      input_series: inputSeries(series),
+      promql_expr_test: [
+        { expr: backlog?.metadata['query'], eval_time: '10m', exp_samples: samples(wanted.backlog) },
+        { expr: anything?.metadata['query'], eval_time: '10m', exp_samples: samples(wanted.anything) },
+      ],
+    }))
+    await writeFile(file, stringify({ evaluation_interval: '1m', tests }))
+    const { promtool, env } = await findPrometheus()
+    const { stdout } = await run(promtool, ['test', 'rules', file], { env }).catch((error: unknown) => {
+      throw new Error(
+        String((error as { stderr?: string; stdout?: string }).stdout) + String((error as { stderr?: string }).stderr),
+      )
+    })
+    expect(stdout).toContain('SUCCESS')
+  })
 })
 
 interface Case {
