@@ -60,6 +60,12 @@ export const FLOORS: readonly Floor[] = [
   own('dearest command on average, µs', 'worstCommandUs', 'at most', 5000),
   beside('metrics scraped every second, to none', 'observed-scraped'),
   beside('tracing present and unused, to none', 'observed-tracing'),
+  alone(
+    "publish while Redis is away, to connected, durability 'buffered'",
+    millrace('outage-buffered', 'awayRatio'),
+    'at least',
+    0.8,
+  ),
   alone('scrape of 200 streams of 3 groups, ms in Redis', millrace('scrape', 'redisMs'), 'at most', 50),
   alone('page of 5 000 series, ms without a turn of the loop', millrace('scrape', 'blockedMs'), 'at most', 50),
 ]

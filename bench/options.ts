@@ -26,6 +26,7 @@ Measures: ${NAMES.plain.join(', ')}
 With --lifecycle: ${NAMES.lifecycle.join(', ')}
 With --recovery: ${NAMES.recovery.join(', ')}
 With --observed: ${NAMES.observed.join(', ')}
+With --outage: ${NAMES.outage.join(', ')}
 
 Examples:
   $ npm run bench -- --json bench.json
@@ -33,6 +34,7 @@ Examples:
   $ npm run bench -- --lifecycle
   $ npm run bench -- --recovery
   $ npm run bench -- --observed
+  $ npm run bench -- --outage
   $ npm run bench -- --quick`
 
 /** Reads the command line. @throws CommanderError with what is to be said, also for --help. */
@@ -43,6 +45,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     .option('--lifecycle', 'measure retries, scheduled jobs and dead letters instead, beside BullMQ', false)
     .option('--recovery', 'measure replay, audit, explain and the like on two million entries instead', false)
     .option('--observed', 'measure what metrics, tracing and a scrape cost instead', false)
+    .option('--outage', 'measure publishing while Redis is away and comes back instead', false)
     .option('--rounds <n>', 'rounds of each measure', wholeNumber)
     .option('--quick', 'tiny counts and one round: only whether it runs; no floor is judged', false)
     .addOption(listOption('--without <peer>', 'go on as if this peer were not installed; may be given again', PEERS))

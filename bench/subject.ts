@@ -6,8 +6,9 @@ import { processInCycles } from './steps/cycles.ts'
 import { measureLifecycle } from './steps/lifecycle.ts'
 import { latency } from './steps/latency.ts'
 import { processWaiting } from './steps/process.ts'
+import { outage } from './steps/outage.ts'
 import { publish } from './steps/publish.ts'
-import type { Answer, Figures, LifecycleTask, Order, Task } from './steps/task.ts'
+import type { Answer, Figures, LifecycleTask, Order, OutageTask, Task } from './steps/task.ts'
 
 /**
  * The process that is measured. It does one task with one contender and ends, so that no heap and no compiled code of one
@@ -35,13 +36,18 @@ async function figuresOf({ contender: name, url, task }: Order): Promise<Figures
     await system.close()
     return figures
   }
+  if (task.step === 'outage') return outage(task)
   const contender = await openContender(name, url)
   const figures = await measure(contender, url, task)
   await contender.close()
   return figures
 }
 
-async function measure(contender: Contender, url: string, task: Exclude<Task, LifecycleTask>): Promise<Figures> {
+async function measure(
+  contender: Contender,
+  url: string,
+  task: Exclude<Task, LifecycleTask | OutageTask>,
+): Promise<Figures> {
   switch (task.step) {
     case 'publish':
       return publish(contender, task)

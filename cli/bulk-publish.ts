@@ -1,6 +1,7 @@
-import { defineJob, type JobDefinition, type Producer } from '../src/index.ts'
+import type { Feed, FeedError, FeedJob } from '../src/index.ts'
+import { BEGINNING, positionOf, type BulkPlace } from './bulk-place.ts'
+import { parseLine, type When } from './bulk-line.ts'
 import { codeOf } from './exit.ts'
-import { parseZonedInstant, ZONED_FORM } from './instant.ts'
 import { LineError, readLines, type Line } from './ndjson.ts'
 
 /**
@@ -11,14 +12,9 @@ import { LineError, readLines, type Line } from './ndjson.ts'
  */
 
 const MAX_LINE_BYTES = 2 * 1024 * 1024
-/** Only lines from here on can be over the producer's limit, even if their numbers get longer when they are written out. */
-const LARGE_LINE_BYTES = 100_000
-const MOST_IN_FLIGHT = 1000
+/** Enough that a batch is ready whenever one is answered. */
+const MOST_IN_FLIGHT = 2000
 const MOST_BYTES_IN_FLIGHT = 16 * 1024 * 1024
-/** The first publish tells whether Redis is there at all, which nobody should wait longer for. */
-const REACH_MS = 5000
-/** Job names that are remembered as checked; a file with more different ones is only slower. */
-const MOST_NAMES = 1000
 
 export interface BulkCounts {
   published: number
@@ -30,51 +26,51 @@ export interface BulkCounts {
   lastId: string | null
 }
 
-/** When a job is due; now if it does not say. */
-export interface When {
-  readonly delayMs?: number
-  readonly runAt?: number
+export interface BulkOptions {
+  /** Where the input begins. @default the beginning */
+  readonly from?: BulkPlace
+  /** When jobs are due whose lines do not say. @default now */
+  readonly when?: When
+  /** Goes on with these counts. @default nothing was counted */
+  readonly counts?: BulkCounts
+  /** Called, and waited for, before the first job is handed over. */
+  readonly begun?: () => Promise<void>
+  /** Called whenever jobs have got their answer. */
+  readonly told: () => void
+  /** Called when nothing more is to be read. */
+  readonly failed: () => void
 }
 
-interface LineJob {
-  readonly job: JobDefinition
-  readonly data: unknown
-  /** Undefined where the line does not say. */
-  readonly when: When | undefined
+/** Jobs that were handed over together. */
+interface Handed {
+  readonly jobs: FeedJob[]
+  /** The number of the line of each. */
+  readonly lines: number[]
+  bytes: number
 }
 
 export class BulkPublish {
-  readonly counts: BulkCounts = { published: 0, failed: 0, unknown: 0, firstId: null, lastId: null }
+  readonly counts: BulkCounts
+  readonly #feed: Pick<Feed, 'publish'>
+  readonly #options: BulkOptions
+  #place: BulkPlace
   /** The first thing that went wrong: a LineError, or the error of a publish. */
-  problem: Error | undefined
-  readBytes = 0
-  readonly #producer: Pick<Producer, 'publish'>
-  readonly #stream: string
-  readonly #timeoutMs: number
-  readonly #when: When
-  readonly #told: () => void
-  readonly #failed: () => void
-  readonly #jobs = new Map<string, JobDefinition>()
+  #problem: { readonly turn: number; readonly error: Error } | undefined
+  #turns = 0
   #isStopped = false
   #inFlight = 0
   #bytesInFlight = 0
   #wake: (() => void) | undefined
 
-  /**
-   * `when` is for lines that do not say; `told` is called whenever a job has got its answer, `failed` when nothing more is to
-   * be read.
-   */
-  constructor(
-    producer: Pick<Producer, 'publish'>,
-    stream: string,
-    { timeoutMs, when = {}, told, failed }: { timeoutMs: number; when?: When; told: () => void; failed: () => void },
-  ) {
-    this.#producer = producer
-    this.#stream = stream
-    this.#timeoutMs = timeoutMs
-    this.#when = when
-    this.#told = told
-    this.#failed = failed
+  constructor(feed: Pick<Feed, 'publish'>, options: BulkOptions) {
+    this.#feed = feed
+    this.#options = options
+    this.#place = options.from ?? BEGINNING
+    this.counts = options.counts ?? { published: 0, failed: 0, unknown: 0, firstId: null, lastId: null }
+  }
+
+  get problem(): Error | undefined {
+    return this.#problem?.error
   }
 
   get inFlight(): number {
@@ -89,72 +85,93 @@ export class BulkPublish {
 
   /** Resolves when every job that was taken has its answer. An error of the input itself is thrown then. */
   async run(input: AsyncIterable<Buffer>): Promise<void> {
+    let bad: LineError | undefined
     try {
       await this.#read(input)
     } catch (error) {
-      if (error instanceof LineError) this.#fail(error)
+      if (error instanceof LineError) bad = error
       else if (!this.#isStopped) throw error
     } finally {
       await this.#until(() => this.#inFlight === 0)
     }
+    // Not before: a job of a line before it may have been refused meanwhile.
+    if (bad !== undefined) this.#fail(this.#turns, bad)
   }
 
   async #read(input: AsyncIterable<Buffer>): Promise<void> {
-    let isFirst = true
-    for await (const lines of readLines(input, MAX_LINE_BYTES)) {
-      for (const line of lines) {
-        this.readBytes += line.bytes
-        if (line.text.trim() === '') continue
-        const parsed = this.#parse(line)
-        if (this.#isFull()) await this.#until(() => !this.#isFull() || this.#isStopped)
-        if (this.#isStopped) return
-        this.#publish(line, parsed, isFirst)
-        if (isFirst) await this.#until(() => this.#inFlight === 0)
-        // A payload that is too large, or a time that is none, is refused at once; here is when we hear of it, before another
-        // line is taken.
-        else if (line.bytes > LARGE_LINE_BYTES || parsed.when !== undefined) await Promise.resolve()
-        isFirst = false
+    for await (const lines of readLines(input, MAX_LINE_BYTES, this.#place)) {
+      const { handed, bad } = this.#parse(lines)
+      if (this.#isFull()) await this.#until(() => !this.#isFull() || this.#isStopped)
+      if (this.#isStopped) return
+      if (handed.jobs.length > 0) {
+        if (this.#turns === 0) await this.#options.begun?.()
+        void this.#publish(handed, this.#turns++)
+      }
+      if (bad !== undefined) throw bad
+    }
+  }
+
+  /** The jobs of the lines before the first bad one. */
+  #parse(lines: readonly Line[]): { handed: Handed; bad: LineError | undefined } {
+    const handed: Handed = { jobs: [], lines: [], bytes: 0 }
+    const { when = {} } = this.#options
+    for (const line of lines) {
+      const isBlank = line.text.trim() === ''
+      try {
+        const job = isBlank ? undefined : parseLine(line, when)
+        const { jobs, bytes } = this.#place
+        this.#place = { jobs: jobs + (isBlank ? 0 : 1), line: line.number, bytes: bytes + line.bytes, crc: line.crc }
+        if (job === undefined) continue
+        handed.jobs.push({ ...job, position: positionOf(this.#place) })
+        handed.lines.push(line.number)
+        handed.bytes += line.bytes
+      } catch (error) {
+        if (error instanceof LineError) return { handed, bad: error }
+        throw error
       }
     }
+    return { handed, bad: undefined }
   }
 
-  #publish(line: Line, { job, data, when = this.#when }: LineJob, isFirst: boolean): void {
-    this.#inFlight += 1
-    this.#bytesInFlight += line.bytes
-    const timeoutMs = isFirst ? Math.min(this.#timeoutMs, REACH_MS) : this.#timeoutMs
-    const answered = () => {
-      this.#inFlight -= 1
-      this.#bytesInFlight -= line.bytes
-      this.#wake?.()
-      this.#told()
+  async #publish({ jobs, lines, bytes }: Handed, turn: number): Promise<void> {
+    this.#inFlight += jobs.length
+    this.#bytesInFlight += bytes
+    try {
+      const fates = await this.#feed.publish(jobs)
+      this.#count(fates.length, fates[0]?.id, fates.at(-1)?.id)
+    } catch (error) {
+      this.#refused(error, { lines, turn })
     }
-    this.#producer.publish(job, data, { stream: this.#stream, timeoutMs, ...when }).then(
-      ({ id }) => {
-        this.counts.published += 1
-        this.counts.firstId ??= id
-        this.counts.lastId = id
-        answered()
-      },
-      (error: unknown) => {
-        this.#refused(line, error)
-        answered()
-      },
-    )
+    this.#inFlight -= jobs.length
+    this.#bytesInFlight -= bytes
+    this.#wake?.()
+    this.#options.told()
   }
 
-  #refused(line: Line, error: unknown): void {
-    const refusal = error instanceof Error ? error : new Error(String(error))
-    const code = codeOf(refusal)
-    if (code === 'ERR_PAYLOAD' || code === 'ERR_OPTION') return this.#fail(new LineError(line.number, refusal.message))
-    if ((refusal as { published?: unknown }).published === 'unknown') this.counts.unknown += 1
-    else this.counts.failed += 1
-    this.#fail(refusal)
+  #count(published: number, firstId: string | undefined, lastId: string | undefined): void {
+    this.counts.published += published
+    this.counts.firstId ??= firstId ?? null
+    this.counts.lastId = lastId ?? this.counts.lastId
   }
 
-  #fail(problem: Error): void {
-    this.problem ??= problem
+  #refused(thrown: unknown, { lines, turn }: { lines: readonly number[]; turn: number }): void {
+    const { counts } = this
+    const { ids = [], uncertain = 0, why } = thrown as Partial<FeedError>
+    const confirmed = ids.length
+    this.#count(confirmed, ids[0], ids.at(-1))
+    counts.unknown += uncertain
+    const line = lines[confirmed]
+    const isOfLine = ['ERR_PAYLOAD', 'ERR_OPTION', 'ERR_NAME'].includes(codeOf(thrown) ?? '')
+    // Like a line that is no job: neither it nor those behind it were tried.
+    if (isOfLine && line !== undefined) return this.#fail(turn, new LineError(line, why ?? (thrown as Error).message))
+    counts.failed += lines.length - confirmed - uncertain
+    this.#fail(turn, thrown instanceof Error ? thrown : new Error(String(thrown)))
+  }
+
+  #fail(turn: number, error: Error): void {
+    if (this.#problem === undefined || turn < this.#problem.turn) this.#problem = { turn, error }
     this.stop()
-    this.#failed()
+    this.#options.failed()
   }
 
   #isFull(): boolean {
@@ -169,52 +186,4 @@ export class BulkPublish {
     }
     this.#wake = undefined
   }
-
-  #parse({ number, text }: Line): LineJob {
-    const wanted = 'expected {"job":"send-receipt","data":…}'
-    let parsed: unknown
-    try {
-      parsed = JSON.parse(text)
-    } catch (error) {
-      // Without the parser's own words, which quote the line: it may be a payload.
-      const position = /position \d+/.exec((error as Error).message)?.[0]
-      throw new LineError(number, `${wanted}, got what is not JSON${position === undefined ? '' : ` at ${position}`}`)
-    }
-    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
-      throw new LineError(number, `${wanted}, got ${Array.isArray(parsed) ? 'an array' : `a ${typeof parsed}`}`)
-    }
-    const { job, data = null, delayMs, runAt, ...others } = parsed as Partial<Record<string, unknown>>
-    const [unknownKey] = Object.keys(others)
-    if (unknownKey !== undefined) {
-      throw new LineError(
-        number,
-        `unknown key ${JSON.stringify(unknownKey.slice(0, 60))} (known: job, data, delayMs, runAt)`,
-      )
-    }
-    if (job === undefined) throw new LineError(number, `${wanted}, got no job`)
-    return { job: this.#jobNamed(number, job), data, when: whenOf(number, delayMs, runAt) }
-  }
-
-  #jobNamed(number: number, name: unknown): JobDefinition {
-    const known = this.#jobs.get(name as string)
-    if (known !== undefined) return known
-    try {
-      const job = defineJob(name as string)
-      if (this.#jobs.size >= MOST_NAMES) this.#jobs.clear()
-      this.#jobs.set(job.name, job)
-      return job
-    } catch (error) {
-      throw new LineError(number, (error as Error).message)
-    }
-  }
-}
-
-/** What is no number is left for the producer to refuse, in its words. */
-function whenOf(number: number, delayMs: unknown, runAt: unknown): When | undefined {
-  if (delayMs === undefined && runAt === undefined) return undefined
-  const atMs = typeof runAt === 'string' ? parseZonedInstant(runAt) : runAt
-  if (runAt !== undefined && atMs === undefined) {
-    throw new LineError(number, `expected \`runAt\` to be ${ZONED_FORM}, got another text`)
-  }
-  return { ...(delayMs !== undefined && { delayMs }), ...(atMs !== undefined && { runAt: atMs }) } as When
 }

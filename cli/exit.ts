@@ -48,6 +48,8 @@ const BY_CODE: Readonly<Record<string, number>> = {
   // A publish whose time is up had no answer from Redis in that time, or none but refusals.
   ERR_PUBLISH_TIMEOUT: EXIT.redis,
   ERR_PUBLISH_REFUSED: EXIT.redis,
+  ERR_STREAM_FULL: EXIT.redis,
+  ERR_MEMORY_FULL: EXIT.redis,
   ERR_UNKNOWN_GROUP: EXIT.notFound,
   ERR_NOT_FOUND: EXIT.notFound,
   // What was asked for is no longer there.

@@ -1,10 +1,12 @@
 import { isUtf8 } from 'node:buffer'
+import { crc32 } from 'node:zlib'
 
-/** One line of a file, from 1. `bytes` counts its line end too. */
+/** One line of a file, from 1. `bytes` counts its line end too; `crc` is the CRC-32 of the whole input up to its end. */
 export interface Line {
   readonly number: number
   readonly text: string
   readonly bytes: number
+  readonly crc: number
 }
 
 /** A line that cannot be taken; the ones before it were handed out. */
@@ -22,10 +24,14 @@ const NEWLINE = 10
 
 /**
  * The lines of a byte stream, as many at a time as came together. No more is held than one chunk and one line of `maxBytes`,
- * however long the input or a line in it is.
+ * however long the input or a line in it is. `before`: the last line before the input, where it does not begin with the first.
  */
-export async function* readLines(input: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Line[], void> {
-  const reader = new LineReader(maxBytes)
+export async function* readLines(
+  input: AsyncIterable<Buffer>,
+  maxBytes: number,
+  before: { readonly line: number; readonly crc: number } = { line: 0, crc: 0 },
+): AsyncGenerator<Line[], void> {
+  const reader = new LineReader(maxBytes, before)
   for await (const chunk of input) {
     const lines: Line[] = []
     const error = reader.read(chunk, lines)
@@ -42,10 +48,13 @@ class LineReader {
   readonly #maxBytes: number
   #begun: Buffer[] = []
   #begunBytes = 0
-  #number = 1
+  #number: number
+  #crc: number
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, before: { readonly line: number; readonly crc: number }) {
     this.#maxBytes = maxBytes
+    this.#number = before.line + 1
+    this.#crc = before.crc
   }
 
   read(chunk: Buffer, lines: Line[]): LineError | undefined {
@@ -55,11 +64,12 @@ class LineReader {
       const part = chunk.subarray(from, at === -1 ? chunk.length : at)
       if (part.length > 0) this.#begun.push(part)
       this.#begunBytes += part.length
+      this.#crc = crc32(at === -1 ? part : chunk.subarray(from, at + 1), this.#crc)
       if (this.#begunBytes > this.#maxBytes) {
         return new LineError(this.#number, `expected at most ${this.#maxBytes} bytes, got more`)
       }
       if (at === -1) return undefined
-      const error = this.#complete(lines)
+      const error = this.#complete(lines, 1)
       if (error !== undefined) return error
       from = at + 1
     }
@@ -67,10 +77,10 @@ class LineReader {
 
   /** The last line may be without a line end. */
   end(lines: Line[]): LineError | undefined {
-    return this.#begunBytes === 0 ? undefined : this.#complete(lines)
+    return this.#begunBytes === 0 ? undefined : this.#complete(lines, 0)
   }
 
-  #complete(lines: Line[]): LineError | undefined {
+  #complete(lines: Line[], endBytes: 0 | 1): LineError | undefined {
     const [first] = this.#begun
     const bytes = first !== undefined && this.#begun.length === 1 ? first : Buffer.concat(this.#begun)
     const number = this.#number
@@ -80,7 +90,8 @@ class LineReader {
     if (!isUtf8(bytes)) return new LineError(number, 'expected UTF-8 text, got other bytes')
     const text = bytes.toString()
     // Some editors begin a file with a byte order mark.
-    lines.push({ number, text: number === 1 ? text.replace(/^\uFEFF/, '') : text, bytes: bytes.length + 1 })
+    const bare = number === 1 ? text.replace(/^\uFEFF/, '') : text
+    lines.push({ number, text: bare, bytes: bytes.length + endBytes, crc: this.#crc })
     return undefined
   }
 }

@@ -1,7 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { format, resolveConfig } from 'prettier'
 import { ERROR_TABLE } from '../src/error-table.ts'
-import { EVENTS, type EventName } from '../src/event-table.ts'
+import { EVENTS, type EventName, type EventNote } from '../src/event-table.ts'
+import { PRODUCER_EVENTS, type ProducerEventName } from '../src/producer-events.ts'
 
 /** A page of docs/ that is made from code, and so cannot say anything else than the code does. */
 export interface Page {
@@ -21,11 +22,11 @@ async function page(name: string, text: string): Promise<Page> {
 function eventsText(): string {
   const names = Object.keys(EVENTS) as EventName[]
   const ofJobs = names.filter((name) => name.startsWith('job:') && name !== 'job:late')
-  return `${MADE('src/event-table.ts')}
+  return `${MADE('src/event-table.ts and src/producer-events.ts')}
 
 # Events
 
-A worker tells what happens to it and its jobs:
+A worker tells what happens to it and its jobs; so does [a producer](#of-a-producer), of those it publishes.
 
 \`\`\`ts
 worker.on('job:dead', ({ id, job, reason }) => alert(\`\${job} \${id} is dead: \${reason}\`))
@@ -45,18 +46,28 @@ Events are for reactions, not for accounts: a process that dies tells nothing mo
 
 They also have \`id\`, \`job\` (its name), \`attempt\` (which run by failures), \`deliveries\` and \`entryId\`.
 
-${eventTable(ofJobs)}
+${eventTable(EVENTS, ofJobs)}
 
-## Others
+## Others of a worker
 
-${eventTable(names.filter((name) => !ofJobs.includes(name)))}
+${eventTable(
+  EVENTS,
+  names.filter((name) => !ofJobs.includes(name)),
+)}
+
+## Of a producer
+
+A producer has the same \`on\`, \`once\` and \`off\`, and channels of the same kind. Every payload about a job or a buffer has
+\`stream\`, that about a job also \`job\` (its name). What they are for is told in [publishing.md](publishing.md).
+
+${eventTable(PRODUCER_EVENTS, Object.keys(PRODUCER_EVENTS) as ProducerEventName[])}
 `
 }
 
-function eventTable(names: readonly EventName[]): string {
+function eventTable<Name extends string>(of: Readonly<Record<Name, EventNote>>, names: readonly Name[]): string {
   return table(
     ['event', 'when', 'what it does not mean', 'fields'],
-    names.map((name) => [`\`${name}\``, EVENTS[name].when, EVENTS[name].not, EVENTS[name].fields]),
+    names.map((name) => [`\`${name}\``, of[name].when, of[name].not, of[name].fields]),
   )
 }
 

@@ -1,5 +1,6 @@
 import { channel, tracingChannel, type Channel } from 'node:diagnostics_channel'
-import { EVENTS, type EventName, type JobEvent } from './event-table.ts'
+import { EVENTS, type JobEvent } from './event-table.ts'
+import { PRODUCER_EVENTS } from './producer-events.ts'
 
 /**
  * What happens in this process, for tools that are not handed a worker or a producer: channels of node:diagnostics_channel, of
@@ -9,10 +10,14 @@ import { EVENTS, type EventName, type JobEvent } from './event-table.ts'
  * What a subscriber throws is no matter of ours: Node reports it as an uncaught exception, after the job went on.
  */
 
+/** A channel for each event of a table. */
+export type Channels<Name extends string> = Readonly<Record<Name, Channel>>
+
 /** `millrace:<event>`: every event of every worker, after its listeners were told. */
-export const EVENT_CHANNELS = Object.fromEntries(
-  Object.keys(EVENTS).map((name) => [name, channel(`millrace:${name}`)]),
-) as Readonly<Record<EventName, Channel>>
+export const EVENT_CHANNELS = channelsOf(EVENTS)
+
+/** The same, of every producer. */
+export const PRODUCER_EVENT_CHANNELS = channelsOf(PRODUCER_EVENTS)
 
 /** What is said of a publish: never the payload. */
 export interface PublishMessage {
@@ -26,3 +31,8 @@ export const publishChannel = tracingChannel<unknown, PublishMessage>('millrace:
 
 /** `tracing:millrace:process:…`: from the call of a handler to its end. */
 export const runChannel = tracingChannel<unknown, JobEvent>('millrace:process')
+
+function channelsOf<Name extends string>(table: Readonly<Record<Name, unknown>>): Channels<Name> {
+  const names = Object.keys(table) as Name[]
+  return Object.fromEntries(names.map((name) => [name, channel(`millrace:${name}`)])) as Channels<Name>
+}

@@ -49,10 +49,64 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: '`published` says it: `no`, or `unknown` if an earlier try of the same batch got no answer.',
     todo: 'Repair what `cause` names in Redis, then publish again.',
   },
-  ERR_PRODUCER_FULL: {
-    thrownBy: '`publish`: `maxWaitingJobs` or `maxWaitingBytes` already wait in this producer for Redis.',
+  ERR_PUBLISH_ABORTED: {
+    thrownBy: '`publish`: its `signal` was aborted before the job was on its way.',
+    inRedis: 'No.',
+    todo: 'Nothing: you have taken it back.',
+  },
+  ERR_PUBLISH_SHED: {
+    thrownBy:
+      '`publish`: the buffer was full, and this job had the lowest `bufferPriority`; `onShed` was given it too.',
+    inRedis: 'No.',
+    todo: 'Keep it elsewhere in `onShed`, or do without it.',
+  },
+  ERR_BUFFER_FULL: {
+    thrownBy:
+      '`publish`, as a `BufferFullError`: `buffer.maxJobs` or `buffer.maxBytes` already wait in this producer for Redis; with ' +
+      "`whenFull: 'wait'` there was no room until its time was up.",
     inRedis: 'No.',
     todo: 'Publish later, or tell your own caller to come back: Redis is away or slower than you publish.',
+  },
+  ERR_STREAM_FULL: {
+    thrownBy:
+      '`publish` and `publishMany`: the stream has as much backlog as its `maxBacklog` allows, and with ' +
+      "`whenStreamFull: 'wait'` still had when its time was up.",
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Publish later; add workers, or raise `backlog.max` (`millrace settings`) if Redis has the memory.',
+  },
+  ERR_MEMORY_FULL: {
+    thrownBy:
+      '`publish` and `publishMany`: Redis uses more of its `maxmemory` than `maxMemoryShare`, and with ' +
+      "`whenStreamFull: 'wait'` still did when its time was up.",
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Let workers drain the streams, shorten their retention, or give Redis more memory; then publish again.',
+  },
+  ERR_SPILL: {
+    thrownBy:
+      '`new Producer`, as a `SpillError`: the file at `buffer.spillFile` is not a spill file, or its folder is not there or ' +
+      'cannot be written to. `close()` gives one as ' +
+      '`spillError` when the file cannot be written.',
+    inRedis: 'Not touched: the file is left as it is. What `close()` could not spill is in its `unpublished`.',
+    todo: 'Give a path that nothing else uses; make room on the disk, and store what `unpublished` holds.',
+  },
+  ERR_FEED_LOST: {
+    thrownBy:
+      '`feed.open()` and `feed.publish()`, and so `millrace publish --resume`: Redis no longer knows how far the feed was ' +
+      '(its key was deleted or expired).',
+    inRedis: 'Unknown from the position on that the message names; nothing was published again.',
+    todo: 'Look what the stream has of it (`millrace find`), and begin a new feed behind that.',
+  },
+  ERR_FEED_BEHIND: {
+    thrownBy:
+      '`feed.publish()`: Redis has lost jobs of the feed that it had confirmed (a failover, or a restart without persistence), ' +
+      'and knows only an earlier position of it.',
+    inRedis: 'No. Neither are some before it; `feed.open()` gives the position behind the last one that is.',
+    todo: 'Open the feed again and go on from the position that it gives. Look what `millrace doctor` says of persistence.',
+  },
+  ERR_FEED_TAKEN: {
+    thrownBy: '`feed.publish()`: another process has opened the same feed since, and goes on with it.',
+    inRedis: 'As the other process has it; of this call nothing was appended.',
+    todo: 'Stop here. If nobody was to take it over, look for two processes with the same feed id.',
   },
   ERR_PRODUCER_CLOSED: {
     thrownBy: '`publish` and `publishMany` after, or during, `close()`.',

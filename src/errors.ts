@@ -11,7 +11,15 @@ export type ErrorCode =
   | 'ERR_HANDLERS'
   | 'ERR_PUBLISH_TIMEOUT'
   | 'ERR_PUBLISH_REFUSED'
-  | 'ERR_PRODUCER_FULL'
+  | 'ERR_PUBLISH_ABORTED'
+  | 'ERR_PUBLISH_SHED'
+  | 'ERR_BUFFER_FULL'
+  | 'ERR_STREAM_FULL'
+  | 'ERR_MEMORY_FULL'
+  | 'ERR_SPILL'
+  | 'ERR_FEED_LOST'
+  | 'ERR_FEED_BEHIND'
+  | 'ERR_FEED_TAKEN'
   | 'ERR_PRODUCER_CLOSED'
   | 'ERR_REDIS_UNREACHABLE'
   | 'ERR_REDIS_REFUSED'
@@ -60,7 +68,7 @@ export type Published = 'no' | 'unknown'
 
 /** A publish did not succeed. `published` says whether the job may be in Redis all the same. */
 export class PublishError extends MillraceError {
-  override readonly name = 'PublishError'
+  override readonly name: string = 'PublishError'
   readonly published: Published
   /** Of a `publishMany`: how many of its jobs are certainly in Redis. */
   readonly confirmed: number
@@ -73,6 +81,50 @@ export class PublishError extends MillraceError {
     super(code, message, cause === undefined ? undefined : { cause })
     this.published = published
     this.confirmed = confirmed
+  }
+}
+
+/** The producer's buffer has no room for the job, which is not in Redis: Redis is away, or slower than is published. */
+export class BufferFullError extends PublishError {
+  override readonly name = 'BufferFullError'
+
+  constructor(message: string) {
+    super('ERR_BUFFER_FULL', message, { published: 'no' })
+  }
+}
+
+/** A publish of a feed did not succeed. The feed has ended with it: what is in Redis is known when it is opened again. */
+export class FeedError extends PublishError {
+  override readonly name = 'FeedError'
+  /** What has ended the feed, without what became of these jobs. */
+  readonly why: string
+  /** The ids of the jobs that certainly are in Redis: the first ones. */
+  readonly ids: readonly string[]
+  /** How many of the jobs were in a batch on its way, and are in Redis or not. */
+  readonly uncertain: number
+
+  constructor(
+    code: ErrorCode,
+    { stream, why, cause }: { stream: string; why: string; cause?: unknown },
+    { ids, uncertain }: { ids: readonly string[]; uncertain: number },
+  ) {
+    const confirmed = ids.length
+    const which = confirmed > 0 ? `the jobs behind the first ${confirmed}` : 'the jobs'
+    const fate = uncertain > 0 ? 'may be in Redis or not, which open() tells' : 'were not appended'
+    const published = uncertain > 0 ? 'unknown' : 'no'
+    super(code, `could not publish to ${stream}: ${why}; ${which} ${fate}`, { published, confirmed, cause })
+    this.why = why
+    this.ids = ids
+    this.uncertain = uncertain
+  }
+}
+
+/** A spill file cannot be read or written, or is not ours. What was to go into it is in the hands of the caller. */
+export class SpillError extends MillraceError {
+  override readonly name = 'SpillError'
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_SPILL', message, options)
   }
 }
 

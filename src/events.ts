@@ -1,14 +1,21 @@
-import { EVENT_CHANNELS } from './channels.ts'
+import type { Channels } from './channels.ts'
 import { messageOf, OptionError } from './errors.ts'
-import { EVENTS, type EventName, type EventPayloads, type GroupEvent, type JobEvent } from './event-table.ts'
+import type { EventName, EventPayloads, GroupEvent, JobEvent } from './event-table.ts'
 import type { Logger } from './logger.ts'
 import { didYouMean, shown } from './options.ts'
+import type { ProducerEventName, ProducerEventPayloads } from './producer-events.ts'
 import { QuietWarnings } from './quiet-warnings.ts'
 
 /** What it returns is not used; a promise that it returns is not waited for. */
 export type EventListener<Name extends EventName> = (payload: EventPayloads[Name]) => unknown
 
-const NAMES = Object.keys(EVENTS) as EventName[]
+/** The same, of a producer's events. */
+export type ProducerEventListener<Name extends ProducerEventName> = (payload: ProducerEventPayloads[Name]) => unknown
+
+/** The names of a table of payloads, by event. */
+type NameOf<Payloads> = keyof Payloads & string
+type Listener<Payload> = (payload: Payload) => unknown
+
 /** More than this is a leak: somebody adds listeners in a loop, or with every request. */
 const MANY_LISTENERS = 100
 
@@ -19,53 +26,58 @@ interface Registered {
 
 /**
  * Tells listeners what happens, and nothing that they do comes back: one that throws, or whose promise is rejected, is logged,
- * and neither the others nor the worker notice. An `error` without listeners is no more than any other event without.
+ * and neither the others nor the worker or producer notice. An `error` without listeners is no more than any other event without.
  */
-export class Events {
+export class Events<Payloads extends object = EventPayloads> {
   /** Never changed in place: who is being told goes on with the list that it began with. */
-  readonly #listeners = new Map<EventName, readonly Registered[]>()
-  readonly #warned = new Set<EventName>()
+  readonly #listeners = new Map<NameOf<Payloads>, readonly Registered[]>()
+  readonly #warned = new Set<NameOf<Payloads>>()
   readonly #failures = new QuietWarnings()
   readonly #logger: Logger
+  readonly #channels: Channels<NameOf<Payloads>>
+  readonly #names: readonly NameOf<Payloads>[]
 
-  constructor(logger: Logger) {
+  /** There are the events that have a channel. */
+  constructor(logger: Logger, channels: Channels<NameOf<Payloads>>) {
     this.#logger = logger
+    this.#channels = channels
+    this.#names = Object.keys(channels) as NameOf<Payloads>[]
   }
 
   /** @throws OptionError on an event that there is not, or a listener that is no function. */
-  on<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+  on<Name extends NameOf<Payloads>>(name: Name, listener: Listener<Payloads[Name]>): void {
     this.#add(name, { listener, isOnce: false })
   }
 
   /** The same, for the next time only. @throws OptionError as `on`. */
-  once<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+  once<Name extends NameOf<Payloads>>(name: Name, listener: Listener<Payloads[Name]>): void {
     this.#add(name, { listener, isOnce: true })
   }
 
   /** Takes back the last `on` or `once` of this listener, if there is one. @throws OptionError on an event that there is not. */
-  off<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
-    const known = this.#listeners.get(checkEventName(name)) ?? []
+  off<Name extends NameOf<Payloads>>(name: Name, listener: Listener<Payloads[Name]>): void {
+    const known = this.#listeners.get(this.#check(name)) ?? []
     const found = known.findLast((one) => one.listener === listener)
     if (found !== undefined) this.#remove(name, found)
   }
 
   /** Whether anybody listens, here or on its channel. Asked for every job, before its payload is built. */
-  has(name: EventName): boolean {
-    return this.#listeners.has(name) || EVENT_CHANNELS[name].hasSubscribers
+  has(name: NameOf<Payloads>): boolean {
+    return this.#listeners.has(name) || this.#channels[name].hasSubscribers
   }
 
   /** Tells those who listen, in the order in which they came, before it returns. Never throws. */
-  emit<Name extends EventName>(name: Name, payload: EventPayloads[Name]): void {
+  emit<Name extends NameOf<Payloads>>(name: Name, payload: Payloads[Name]): void {
     for (const registered of this.#listeners.get(name) ?? []) {
       // Removed before it is called, and looked for: its call may emit the same event.
       if (registered.isOnce && !this.#remove(name, registered)) continue
-      this.#tell(name, registered.listener as EventListener<Name>, payload)
+      this.#tell(name, registered.listener as Listener<Payloads[Name]>, payload)
     }
-    const channel = EVENT_CHANNELS[name]
+    const channel = this.#channels[name]
     if (channel.hasSubscribers) channel.publish(payload)
   }
 
-  #tell<Name extends EventName>(name: Name, listener: EventListener<Name>, payload: EventPayloads[Name]): void {
+  #tell<Name extends NameOf<Payloads>>(name: Name, listener: Listener<Payloads[Name]>, payload: Payloads[Name]): void {
     try {
       const result = listener(payload)
       if (typeof result !== 'object' || result === null) return
@@ -75,15 +87,15 @@ export class Events {
     }
   }
 
-  #failed(name: EventName, payload: EventPayloads[EventName], error: unknown): void {
+  #failed(name: NameOf<Payloads>, payload: unknown, error: unknown): void {
     const unsaid = this.#failures.due(name)
     if (unsaid === undefined) return
     const about = { ...idsOf(payload), event: name, failures: unsaid + 1, error: messageOf(error) }
     this.#logger.error(about, 'a listener failed; the job and the other listeners are not affected')
   }
 
-  #add(name: EventName, registered: Registered): void {
-    checkEventName(name)
+  #add(name: NameOf<Payloads>, registered: Registered): void {
+    this.#check(name)
     if (typeof registered.listener !== 'function') {
       throw new OptionError(`expected the listener of ${name} to be a function, got ${shown(registered.listener)}`)
     }
@@ -98,7 +110,7 @@ export class Events {
   }
 
   /** Whether it was there. Without listeners the event is not in the map: `has` is to be as cheap as it can be. */
-  #remove(name: EventName, registered: Registered): boolean {
+  #remove(name: NameOf<Payloads>, registered: Registered): boolean {
     const before = this.#listeners.get(name)
     if (before?.includes(registered) !== true) return false
     const left = before.filter((one) => one !== registered)
@@ -106,15 +118,23 @@ export class Events {
     else this.#listeners.set(name, left)
     return true
   }
+
+  #check(name: unknown): NameOf<Payloads> {
+    const found = this.#names.find((known) => known === name)
+    if (found !== undefined) return found
+    const meant = typeof name === 'string' ? didYouMean(name, this.#names) : undefined
+    const hint = meant === undefined ? `there are: ${this.#names.join(', ')}` : `did you mean ${meant}?`
+    throw new OptionError(`unknown event ${shown(name)} (${hint})`)
+  }
 }
 
-/** What tells where it happened; an event of a job says more than that, and may hold what a handler has thrown. */
-function idsOf(payload: EventPayloads[EventName]): GroupEvent | JobEvent {
-  const { stream, group } = payload
-  if (!('entryId' in payload)) return { stream, group }
-  const { id, job, attempt, deliveries, entryId } = payload
-  return { stream, group, id, job, attempt, deliveries, entryId }
+/** What tells where it happened; a payload says more than that, and may hold what a handler has thrown, or a job's data. */
+function idsOf(payload: unknown): Record<string, unknown> {
+  const given = payload as Record<string, unknown>
+  return Object.fromEntries(ID_FIELDS.filter((field) => field in given).map((field) => [field, given[field]]))
 }
+
+const ID_FIELDS = ['stream', 'group', 'id', 'job', 'ref', 'attempt', 'deliveries', 'entryId', 'file']
 
 /** What every event of a job says of it. */
 export function jobEventOf({ stream, group, id, name, attempt, deliveries, entryId }: DeliveredJob): JobEvent {
@@ -143,12 +163,4 @@ export function tellingErrors(logger: Logger, events: Events, { stream, group }:
       events.emit('error', { stream, group, error: new Error(text) })
     },
   }
-}
-
-function checkEventName(name: unknown): EventName {
-  const found = NAMES.find((known) => known === name)
-  if (found !== undefined) return found
-  const meant = typeof name === 'string' ? didYouMean(name, NAMES) : undefined
-  const hint = meant === undefined ? `there are: ${NAMES.join(', ')}` : `did you mean ${meant}?`
-  throw new OptionError(`unknown event ${shown(name)} (${hint})`)
 }

@@ -1,5 +1,19 @@
 export { Producer } from './producer.ts'
-export type { CloseResult, ProducerOptions, PublishOptions, PublishResult } from './producer.ts'
+export type { CloseResult, PublishedMany } from './producer.ts'
+export type { BufferedJob, PublishedJob, PublishResult, ReplicatedJob } from './publish/outcomes.ts'
+export type {
+  BufferOptions,
+  DurablePublishOptions,
+  ProducerOptions,
+  PublishManyOptions,
+  PublishOptions,
+} from './producer-options.ts'
+export type { BufferLevel, ProducerEventName, ProducerEventPayloads, SpillRecovery } from './producer-events.ts'
+export type { Durability, ReplicaDurability } from './publish/durability.ts'
+export type { BufferPriority } from './publish/priority.ts'
+export type { ShedJob, UnpublishedJob, UnpublishedOptions } from './publish/unpublished.ts'
+export { Feed } from './publish/feed.ts'
+export type { FedJob, FeedJob, FeedOptions } from './publish/feed-options.ts'
 export { Worker } from './worker.ts'
 export type { StopResult } from './drain.ts'
 export type { WorkerOptions } from './worker-options.ts'
@@ -93,7 +107,7 @@ export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
-export type { EventListener } from './events.ts'
+export type { EventListener, ProducerEventListener } from './events.ts'
 export type { EventName, EventPayloads, GroupEvent, JobEvent } from './event-table.ts'
 export type {
   PublishEnd,
@@ -112,8 +126,10 @@ export type { DeadReason } from './decide.ts'
 export type { Logger } from './logger.ts'
 export type { RedisOption } from './redis/target.ts'
 export {
+  BufferFullError,
   CancelledError,
   FatalError,
+  FeedError,
   JobTimeoutError,
   LeaseLostError,
   MillraceError,
@@ -121,6 +137,7 @@ export {
   PublishError,
   RetryAfterError,
   RedisError,
+  SpillError,
   StoppingError,
   UnknownGroupError,
 } from './errors.ts'

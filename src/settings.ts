@@ -32,6 +32,8 @@ export interface StreamSettings {
   readonly retention: { readonly maxAgeMs: Setting; readonly maxBytes: Setting; readonly maxEntries: Setting }
   /** How long dead letters are kept. */
   readonly dead: { readonly maxAgeMs: Setting }
+  /** Jobs in the stream that a group has not settled: while one has as many, publishers wait or are refused. */
+  readonly maxBacklog: Setting
   readonly groups: readonly GroupSettingsStand[]
 }
 
@@ -74,6 +76,8 @@ export interface SettingsChange {
     /** At least 1000. */
     readonly maxAgeMs?: number | null
   }
+  /** 1 to 10^12. Producers see it within a second; what is in the stream already stays. */
+  readonly maxBacklog?: number | null
   /** By the name of the group. */
   readonly groups?: Readonly<Record<string, GroupSettingsChange>>
 }
@@ -99,7 +103,8 @@ export class Settings {
   }
 
   /**
-   * Changes settings, all of them or none. Trimming follows them from its next step on, workers within a pulse (1 s).
+   * Changes settings, all of them or none. Trimming follows them from its next step on, workers within a pulse (1 s), and
+   * producers within a second. A stream that is to have a bound before its first job gets a group first: `groups.create`.
    * @returns all settings as they are then.
    * @throws OptionError on an unknown or impossible setting; ERR_NOT_FOUND if there is no such stream; UnknownGroupError.
    */
@@ -122,6 +127,7 @@ const STREAM_DEFAULTS: Readonly<Record<StreamSetting, number | null>> = {
   'retention:maxBytes': DEFAULT_RETENTION.maxBytes,
   'retention:maxEntries': null,
   'dead:maxAgeMs': DEFAULT_DEAD_AGE_MS,
+  maxBacklog: null,
 }
 
 const GROUP_DEFAULTS: Readonly<Record<GroupSetting, number>> = { leaseMs: 10_000, maxDeliveries: 3 }
@@ -135,13 +141,14 @@ const LIMITS: Readonly<Record<StreamSetting | GroupSetting, { min: number; max?:
   'retention:maxBytes': { min: 1, max: 1e15 - 1 },
   'retention:maxEntries': { min: 1, max: 1e15 - 1 },
   'dead:maxAgeMs': { min: 1000, max: MOST_MS },
+  maxBacklog: { min: 1, max: 1e12 },
   leaseMs: LEASE_MS,
   maxDeliveries: DELIVERIES,
 }
 
 /** @throws OptionError */
 export function checkChange(change: SettingsChange): SettingsWritten {
-  refuseUnknownKeys('settings', change, ['retention', 'dead', 'groups'])
+  refuseUnknownKeys('settings', change, ['retention', 'dead', 'maxBacklog', 'groups'])
   const stream = new Map<StreamSetting, number | undefined>()
   const groups = new Map<string, Map<GroupSetting, number>>()
   const records = new Map<string, RecordKind | undefined>()
@@ -153,6 +160,7 @@ export function checkChange(change: SettingsChange): SettingsWritten {
     ['retention:maxBytes', retention.maxBytes],
     ['retention:maxEntries', retention.maxEntries],
     ['dead:maxAgeMs', dead.maxAgeMs],
+    ['maxBacklog', change.maxBacklog],
   ] as const
   for (const [name, value] of given) {
     if (value !== undefined) stream.set(name, value === null ? undefined : checked(name.replace(':', '.'), name, value))
@@ -202,6 +210,7 @@ function standing(stream: string, seen: SettingsSeen): StreamSettings {
       maxEntries: one('retention:maxEntries'),
     },
     dead: { maxAgeMs: one('dead:maxAgeMs') },
+    maxBacklog: one('maxBacklog'),
     groups: [...seen.groups].map(([group, values]) => ({
       group,
       leaseMs: stand(values.get('leaseMs'), GROUP_DEFAULTS.leaseMs),

@@ -4,6 +4,7 @@ import { monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import { drain, handBack, type StopResult } from './drain.ts'
 import { CancelledError, LeaseLostError, MillraceError, RedisError } from './errors.ts'
+import { EVENT_CHANNELS } from './channels.ts'
 import type { EventName } from './event-table.ts'
 import { Events, jobEventOf, tellingErrors, type EventListener } from './events.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
@@ -55,7 +56,7 @@ export class Worker {
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
     this.#member = { stream, group, consumer: `${host}:${process.pid}:${randomBytes(6).toString('hex')}` }
     const logger = withFields(resolved.logger, this.#member)
-    this.#events = new Events(logger)
+    this.#events = new Events(logger, EVENT_CHANNELS)
     this.#options = { ...resolved, logger: tellingErrors(logger, this.#events, { stream, group }) }
     this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
     this.#parts = assembleParts(this.#options, this.#member, {

@@ -56,19 +56,32 @@ describe('Producer refuses', () => {
     refused(
       make({ zoom: 1 }),
       'ERR_OPTION',
-      /^unknown option `zoom` of Producer \(known: redis, timeoutMs, .*logger\)$/,
+      /^unknown option `zoom` of Producer \(known: redis, durability, .*logger\)$/,
     )
   })
 
-  test.each(['timeoutMs', 'maxPayloadBytes', 'maxWaitingJobs', 'maxWaitingBytes'])(
-    '%s but a positive integer',
-    (name) => {
-      for (const value of [0, ...NO_WHOLE_NUMBERS]) {
-        const message = new RegExp(`^expected \`${name}\` to be a positive integer.*, got `)
-        refused(make({ [name]: value }), 'ERR_OPTION', message)
-      }
-    },
-  )
+  test.each(['timeoutMs', 'maxPayloadBytes'])('%s but a positive integer', (name) => {
+    for (const value of [0, ...NO_WHOLE_NUMBERS]) {
+      const message = new RegExp(`^expected \`${name}\` to be a positive integer.*, got `)
+      refused(make({ [name]: value }), 'ERR_OPTION', message)
+    }
+  })
+
+  test('an option of close that there is not, and options that are none', async () => {
+    const producer = new Producer({ redis: 'redis://127.0.0.1:1', logger: false })
+    await expect(producer.close({ timeout: 5 } as never)).rejects.toThrow('unknown option `timeout` of close')
+    await expect(producer.close(null as never)).rejects.toThrow(
+      'expected the options of close to be an object, got null',
+    )
+    await producer.close()
+  })
+
+  test.each(['maxJobs', 'maxBytes'])('buffer.%s but a positive integer', (name) => {
+    for (const value of [0, ...NO_WHOLE_NUMBERS]) {
+      const message = new RegExp(`^expected \`buffer.${name}\` to be a positive integer.*, got `)
+      refused(make({ buffer: { [name]: value } }), 'ERR_OPTION', message)
+    }
+  })
 
   test('a payload limit beyond what a field of Redis may hold', () => {
     const message = 'expected `maxPayloadBytes` to be a positive integer up to 536870912, got 536870913'

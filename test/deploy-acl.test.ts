@@ -55,6 +55,9 @@ test('producer, worker, exporter and inspector do their work as these users, and
   await admin.call('ACL', 'LOG', 'RESET')
   const producer = new Producer({ redis: as('producer'), logger: false })
   onEnd(async () => void (await producer.close()))
+  // Another one, which meets the bound with its first batch.
+  const publisher = new Producer({ redis: as('producer'), logger: false })
+  onEnd(async () => void (await publisher.close()))
   const worker = await startWorker({
     redis: as('worker'),
     retry: { attempts: 2, delayMs: 50 },
@@ -70,6 +73,12 @@ test('producer, worker, exporter and inspector do their work as these users, and
   await producer.publish('none', {}, { stream: 'orders', delayMs: 50 })
   await producer.publish('none', {}, { stream: 'orders', delayMs: 3_600_000 })
   const inspector = newInspector(as('inspector'))
+  await inspector.settings.set('orders', { maxBacklog: 1_000_000 })
+  const once = { stream: 'orders', idempotencyToken: 'a' }
+  await publisher.publish('none', {}, once)
+  expect((await publisher.publish('none', {}, once)).outcome).toBe('duplicate')
+  const replicas = await publisher.publish('none', {}, { stream: 'orders', durability: { replicas: 1, timeoutMs: 1 } })
+  expect(replicas.isReplicated).toBe(false)
   await eventually(async () => {
     const [stats] = await inspector.stats('orders')
     expect(stats).toMatchObject({ scheduled: 1, groups: [{ lag: 0, pending: 0, dead: 1 }] })

@@ -3,9 +3,11 @@ import { channel, subscribe, tracingChannel, unsubscribe } from 'node:diagnostic
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { Producer, type JobEvent } from '../src/index.ts'
-import { EVENTS, type EventName } from '../src/event-table.ts'
+import { EVENT_CHANNELS, PRODUCER_EVENT_CHANNELS } from '../src/channels.ts'
+import { EVENTS } from '../src/event-table.ts'
 import { Events } from '../src/events.ts'
 import { resolveLogger } from '../src/logger.ts'
+import { PRODUCER_EVENTS } from '../src/producer-events.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { withRedis } from './helpers/redis.ts'
@@ -49,8 +51,11 @@ function newProducer(): Producer {
 }
 
 describe('the channel of an event', () => {
-  test.each(Object.keys(EVENTS) as EventName[])('millrace:%s is told what the listeners of %s are', (name) => {
-    const events = new Events(resolveLogger(false))
+  test.each([
+    ...Object.keys(EVENTS).map((name) => [name, EVENT_CHANNELS] as const),
+    ...Object.keys(PRODUCER_EVENTS).map((name) => [name, PRODUCER_EVENT_CHANNELS] as const),
+  ])('millrace:%s is told what the listeners of its event are', (name, channels) => {
+    const events = new Events<Record<string, never>>(resolveLogger(false), channels)
     const payload = { stream: 'orders', group: 'main' } as never
     expect(events.has(name)).toBe(false)
     const messages = heard(`millrace:${name}`)
@@ -62,7 +67,7 @@ describe('the channel of an event', () => {
   })
 
   test('has no subscribers any more when they are gone, and then nothing is built for it', () => {
-    const events = new Events(resolveLogger(false))
+    const events = new Events(resolveLogger(false), EVENT_CHANNELS)
     const note = () => {}
     subscribe('millrace:job:completed', note)
     unsubscribe('millrace:job:completed', note)

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { pages } from '../scripts/pages.ts'
 import { ERROR_TABLE } from '../src/error-table.ts'
 import { EVENTS } from '../src/event-table.ts'
+import { PRODUCER_EVENTS } from '../src/producer-events.ts'
 
 const made = (await pages()).map(({ path, text }) => ({ name: basename(path), path, text }))
 
@@ -14,7 +15,7 @@ describe('the pages of docs/ that are made from code', () => {
 
   test('have a row for each event and each code', () => {
     const text = made.map((page) => page.text).join('\n')
-    for (const name of [...Object.keys(EVENTS), ...Object.keys(ERROR_TABLE)]) {
+    for (const name of [EVENTS, PRODUCER_EVENTS, ERROR_TABLE].flatMap(Object.keys)) {
       expect(text.split('\n').filter((line) => line.startsWith(`| \`${name}\` `))).toHaveLength(1)
     }
   })

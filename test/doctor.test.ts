@@ -84,7 +84,10 @@ describe('of the server it finds', () => {
   test('memory that is nearly full, and a bound that is not set', async () => {
     const used = Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1])
     await client.config('SET', 'maxmemory', String(Math.round(used * 1.1)))
-    expect(await found('memory')).toMatchObject([{ level: 'warn' }])
+    const why = (text: string) => expect.stringContaining(text) as string
+    expect(await found('memory')).toMatchObject([{ level: 'warn', why: why('Producers hold their publishes') }])
+    await client.config('SET', 'maxmemory-policy', 'volatile-lru')
+    expect(await found('memory')).toMatchObject([{ level: 'warn', why: why('refuses publishes') }])
     await client.config('SET', 'maxmemory', '0')
     expect(await found('memory')).toMatchObject([{ level: 'note' }])
   })
@@ -168,7 +171,7 @@ describe('of the server it finds', () => {
       expect.objectContaining({
         check: 'permissions',
         level: 'warn',
-        found: 'user half can be no part of millrace: for a producer it lacks XADD',
+        found: 'user half can be no part of millrace: for a producer it lacks XADD, XINFO|GROUPS',
       }),
     )
     await client.call('ACL', 'SETUSER', 'half', 'resetkeys', '~other*', '+@all')
@@ -244,6 +247,22 @@ describe('of streams it finds', () => {
     expect(await found('replay-holds')).toEqual([])
   })
 
+  test('a bound that its entries have reached, while nobody reads it', async () => {
+    await add(client, 'none')
+    await list('orders')
+    await newInspector(server.url).settings.set('orders', { maxBacklog: 2 })
+    expect(await found('backlog')).toEqual([])
+    await add(client, 'none')
+    expect(await found('backlog')).toMatchObject([
+      {
+        level: 'fail',
+        where: { stream: 'orders' },
+        found: '2 entries, its maxBacklog is 2, and no group',
+        fix: 'start a worker for it, or raise the bound: millrace settings orders backlog.max=…',
+      },
+    ])
+  })
+
   test('delayed publishes and retries that are overdue or set aside', async () => {
     await makeGroup(client)
     await list('orders')
@@ -294,6 +313,51 @@ describe('of groups it finds', () => {
     ])
     await newInspector(server.url).pause('orders')
     expect(await found('no-workers')).toEqual([])
+  })
+
+  test('one that holds a bounded stream full, and what keeps it from settling', async () => {
+    await makeGroup(client)
+    await list('orders')
+    await newInspector(server.url).settings.set('orders', { maxBacklog: 2 })
+    await add(client, 'none')
+    expect(await found('backlog')).toEqual([])
+    await add(client, 'none')
+    // What the group alone sees again is in no bound, and takes no room.
+    await client.xadd('{orders}:group:main:redelivery', '*', 'job', 'none')
+    const where = { stream: 'orders', group: 'main' }
+    const bounded = '2 jobs before it, and the maxBacklog is 2'
+    const or = '; or raise the bound: millrace settings orders backlog.max=…'
+    const expected = (level: string, told: string, fix: string) =>
+      expect.objectContaining({ level, where, found: `${bounded}${told}`, fix: `${fix}${or}` }) as DoctorFinding
+    expect(await found('backlog')).toEqual([expected('fail', '; it has no worker', 'start its workers')])
+    await client.hset(workersInfoKey('orders', 'main'), ':beat', Date.now() - 2 * DAY_MS)
+    expect(await found('backlog')).toEqual([
+      expected('fail', '; it has no worker', 'start its workers, or remove it: millrace groups remove orders main'),
+    ])
+    await newInspector(server.url).pause('orders', { group: 'main' })
+    expect(await found('backlog')).toEqual([expected('warn', '; it is paused', 'millrace resume orders main')])
+    await newInspector(server.url).pause('orders')
+    expect(await found('backlog')).toEqual([expected('warn', '; it is paused', 'millrace resume orders')])
+    await client.del('{orders}:settings')
+    await newInspector(server.url).settings.set('orders', { maxBacklog: 2 })
+    await client.zadd(workersKey('orders', 'main'), Date.now(), 'alive')
+    expect(await found('backlog')).toEqual([expected('warn', '', 'add workers')])
+  })
+
+  test('one whose lag is not known, so that the bound of its stream does not hold', async () => {
+    await makeGroup(client)
+    await list('orders')
+    const ids = [await add(client, 'none'), await add(client, 'none'), await add(client, 'none')]
+    await client.xdel('orders', ids[1] ?? '')
+    expect(await found('backlog')).toEqual([])
+    await newInspector(server.url).settings.set('orders', { maxBacklog: 1 })
+    expect(await found('backlog')).toMatchObject([
+      {
+        level: 'warn',
+        where: { stream: 'orders', group: 'main' },
+        found: expect.stringContaining('does not hold') as string,
+      },
+    ])
   })
 
   test('one of a name that no worker may have, and how it is removed', async () => {

@@ -1,9 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import { OptionError } from '../src/errors.ts'
+import { OptionError, PublishError } from '../src/errors.ts'
+import { EVENT_CHANNELS, PRODUCER_EVENT_CHANNELS } from '../src/channels.ts'
 import { EVENTS, type EventName, type EventPayloads } from '../src/event-table.ts'
 import { Events } from '../src/events.ts'
 import { resolveLogger, type Logger } from '../src/logger.ts'
+import { PRODUCER_EVENTS, type ProducerEventPayloads } from '../src/producer-events.ts'
+import { keepingLogger } from './helpers/log.ts'
 
 const where = { stream: 'orders', group: 'main' }
 const job = { ...where, id: '1-0', job: 'send-receipt', attempt: 1, deliveries: 1, entryId: '1-0' }
@@ -20,7 +23,7 @@ function newEvents(): { events: Events; said: Said[] } {
   const write = (level: string) => (fields: object, message: string) =>
     void said.push({ level, message, fields: { ...fields } })
   const logger: Logger = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
-  return { events: new Events(resolveLogger(logger)), said }
+  return { events: new Events(resolveLogger(logger), EVENT_CHANNELS), said }
 }
 
 describe('who listens', () => {
@@ -179,9 +182,46 @@ describe('a listener changes nothing', () => {
     const broken = () => {
       throw new Error('disk full')
     }
-    const events = new Events(resolveLogger({ debug: broken, info: broken, warn: broken, error: broken }))
+    const events = new Events(
+      resolveLogger({ debug: broken, info: broken, warn: broken, error: broken }),
+      EVENT_CHANNELS,
+    )
     events.on('job:completed', broken)
     expect(() => events.emit('job:completed', job)).not.toThrow()
+  })
+})
+
+describe('the events of a producer', () => {
+  const newEvents = (logger: Logger) =>
+    new Events<ProducerEventPayloads>(resolveLogger(logger), PRODUCER_EVENT_CHANNELS)
+
+  test('are its own: those of a worker are refused', () => {
+    const events = newEvents(keepingLogger().logger)
+    const told: unknown[] = []
+    events.on('job:published', ({ ref, id }) => told.push([ref, id]))
+    events.emit('job:published', { stream: 'orders', job: 'mail', ref: 'a', id: '1-0', outcome: 'added' })
+    expect(told).toEqual([['a', '1-0']])
+    expect(() => events.on('job:publish' as never, () => {})).toThrow('did you mean job:published?')
+    expect(() => events.on('worker:started' as never, () => {})).toThrow('there are: job:published, ')
+  })
+
+  test('do not write the data of a job into the log when a listener fails', () => {
+    const { logger, lines } = keepingLogger()
+    const events = newEvents(logger)
+    events.on('job:unpublished', () => {
+      throw new Error('full')
+    })
+    const error = new PublishError('ERR_PUBLISH_TIMEOUT', 'its time was up')
+    const job = { stream: 'orders', job: 'mail', ref: 'a', published: 'no', error, spilled: false } as const
+    events.emit('job:unpublished', {
+      ...job,
+      data: 'secret',
+      options: { stream: 'orders', idempotencyToken: 'secret' },
+    })
+    expect(lines).toMatchObject([
+      { level: 'error', fields: { stream: 'orders', job: 'mail', ref: 'a', error: 'full' } },
+    ])
+    expect(JSON.stringify(lines)).not.toContain('secret')
   })
 })
 
@@ -229,8 +269,8 @@ describe('what cannot be meant is refused', () => {
 })
 
 test('each event says when it occurs and what it does not mean', () => {
-  for (const [name, { when, not }] of Object.entries(EVENTS)) {
-    expect(name).toMatch(/^(error|(job|scheduler|worker|group):[a-z-]+)$/)
+  for (const [name, { when, not }] of [EVENTS, PRODUCER_EVENTS].flatMap((table) => Object.entries(table))) {
+    expect(name).toMatch(/^(error|(job|scheduler|worker|group|buffer|spill):[a-z-]+)$/)
     expect(when).toMatch(/^[A-Z`].*\.$/)
     expect(not).toMatch(/^That .*\.$/)
   }

@@ -214,7 +214,8 @@ describe('a payload, a password, an argument of a command is in no line, no erro
     const server = await startServer()
     await connectTo(server.url).acl('SETUSER', 'app', 'on', `>${PASSWORD}`, '~*', '+@all')
     const redis = server.url.replace('//', `//app:${PASSWORD}@`)
-    const producer = newProducer({ redis, logger, timeoutMs: 1000 })
+    // Else it would not ask Redis, which is full, at all.
+    const producer = newProducer({ redis, logger, timeoutMs: 1000, maxMemoryShare: false })
     await spoil(server)
     const failure = await failureOf(producer.publish('x', { text: MARKER }, { stream: 'orders' }))
     expect(failure.message).toContain(code)
@@ -277,6 +278,30 @@ describe('a payload, a password, an argument of a command is in no line, no erro
     await eventually(() => expect([...messages()].join()).toMatch(/cannot (reach|settle)|the lease keeper cannot/))
     expect(events.length).toBeGreaterThan(0)
     expectNoSecret(events, ...events, lines)
+  })
+
+  test('where buffered jobs are shed or left by a close', async () => {
+    const { logger, lines, messages } = keepingLogger()
+    const failures: unknown[] = []
+    const buffer = {
+      maxJobs: 2,
+      whenFull: 'shed' as const,
+      onShed: ({ error }: { error: unknown }) => {
+        failures.push(error)
+        throw new Error('full')
+      },
+    }
+    const producer = new Producer({ redis: 'redis://127.0.0.1:1', durability: 'buffered', buffer, logger })
+    const publish = (bufferPriority: 0 | 1 | 9, idempotencyToken = MARKER) =>
+      producer.publish('x', { text: MARKER }, { stream: 'orders', bufferPriority, idempotencyToken })
+    for (const priority of [0, 1, 9] as const) await publish(priority)
+    await publish(0).catch((error: unknown) => failures.push(error))
+    for (const { error } of (await producer.close({ timeoutMs: 0 })).unpublished) failures.push(error)
+    expect(failures).toHaveLength(5)
+    expect([...messages()]).toEqual(
+      expect.arrayContaining([expect.stringContaining('onShed failed'), 'a buffered job was not published']),
+    )
+    expectNoSecret(failures, ...failures, lines)
   })
 
   test('where an inspector is refused', async () => {

@@ -186,7 +186,12 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     expect(by('job_name', 'millrace_published_jobs_total', { result: 'ok' })).toEqual({ ...PUBLISHED, unended: 1 })
     expect(by('job_name', 'millrace_published_jobs_total', { result: 'rejected' })).toEqual({ plain: REFUSED })
     expect(by('job_name', 'millrace_published_jobs_total', { result: 'unknown' })).toEqual({})
+    expect(by('job_name', 'millrace_published_jobs_total', { result: 'duplicate' })).toEqual({})
     expect(sum('millrace_publish_duration_seconds_count')).toBe(total(PUBLISHED) + 1)
+    expect(sum('millrace_publish_buffer_high_total')).toBe(0)
+    expect(by('job_name', 'millrace_publish_shed_jobs_total')).toEqual({})
+    expect(by('bound', 'millrace_publish_held_batches_total')).toEqual({})
+    expect(sum('millrace_publish_unreplicated_jobs_total')).toBe(0)
 
     // What came, and what became of it: each entry that was taken was processed or handed back.
     const fresh = total(PUBLISHED) + 1 - GHOSTS + MALFORMED + STRAY

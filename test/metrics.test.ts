@@ -2,7 +2,14 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { register, Registry, Counter } from 'prom-client'
 import { describe, expect, test } from 'vitest'
-import { Producer, StreamMetrics, Worker, type Logger, type MetricsRegistry } from '../src/index.ts'
+import {
+  Producer,
+  StreamMetrics,
+  Worker,
+  type Logger,
+  type MetricsRegistry,
+  type ProducerOptions,
+} from '../src/index.ts'
 import { READING_METRICS, SERVER_METRICS } from '../src/metrics/exporter-metrics.ts'
 import { GROUP_METRICS } from '../src/metrics/group-metrics.ts'
 import { BUILD_METRICS, CONNECTION_METRICS } from '../src/metrics/process-metrics.ts'
@@ -26,7 +33,7 @@ const METRICS: readonly { readonly name: string; readonly labels: readonly strin
   ...READING_METRICS,
 ]
 
-function newProducer(options: { registry?: MetricsRegistry; redis?: string; logger?: Logger | false }): Producer {
+function newProducer(options: ProducerOptions): Producer {
   const producer = new Producer({ redis: redis.url, logger: false, ...options })
   onEnd(async () => void (await producer.close({ timeoutMs: 0 })))
   return producer
@@ -230,7 +237,8 @@ describe('the connections', () => {
   test('count what Redis refuses by its word', async () => {
     const server = await startServer()
     const registry = new Registry()
-    const producer = newProducer({ registry, redis: server.url })
+    // Else it would not ask Redis, which is full, at all.
+    const producer = newProducer({ registry, redis: server.url, maxMemoryShare: false })
     await producer.publish('x', 1, { stream: 'orders' })
     await connectTo(server.url).config('SET', 'maxmemory', '1')
     await producer.publish('x', 2, { stream: 'orders', timeoutMs: 200 }).catch(() => {})

@@ -116,14 +116,14 @@ describe('batches', () => {
 describe('the waiting line', () => {
   test('refuses a job beyond its bound while Redis is away, and says that it is not in Redis', async () => {
     const server = await startServer({ aof: true })
-    const producer = newProducer({ redis: server.url, maxWaitingJobs: 3 })
+    const producer = newProducer({ redis: server.url, buffer: { maxJobs: 3 } })
     await publish(producer, 0)
     await server.kill()
     const waiting = [1, 2, 3].map((n) => publish(producer, n))
     const refused = await failureOf(publish(producer, 4))
 
     expect(refused).toBeInstanceOf(PublishError)
-    expect(refused).toMatchObject({ code: 'ERR_PRODUCER_FULL', published: 'no' })
+    expect(refused).toMatchObject({ code: 'ERR_BUFFER_FULL', published: 'no' })
     await server.restart()
     await Promise.all(waiting)
     await publish(producer, 5)
@@ -131,17 +131,17 @@ describe('the waiting line', () => {
   })
 
   test('is bounded in bytes too', async () => {
-    const producer = newProducer({ redis: `redis://127.0.0.1:${await freePort()}`, maxWaitingBytes: 1000 })
+    const producer = newProducer({ redis: `redis://127.0.0.1:${await freePort()}`, buffer: { maxBytes: 1000 } })
     const first = failureOf(producer.publish('x', 'x'.repeat(2000), { stream: 'orders' }))
     const second = await failureOf(publish(producer, 2))
 
-    expect(second).toMatchObject({ code: 'ERR_PRODUCER_FULL', published: 'no' })
+    expect(second).toMatchObject({ code: 'ERR_BUFFER_FULL', published: 'no' })
     await producer.close({ timeoutMs: 0 })
     expect(await first).toMatchObject({ published: 'no' })
   })
 
   test('has room again when its jobs have run out of time', async () => {
-    const producer = newProducer({ redis: `redis://127.0.0.1:${await freePort()}`, maxWaitingJobs: 1 })
+    const producer = newProducer({ redis: `redis://127.0.0.1:${await freePort()}`, buffer: { maxJobs: 1 } })
     expect(await failureOf(publish(producer, 1, { timeoutMs: 50 }))).toMatchObject({ code: 'ERR_PUBLISH_TIMEOUT' })
 
     expect(await failureOf(publish(producer, 2, { timeoutMs: 50 }))).toMatchObject({ code: 'ERR_PUBLISH_TIMEOUT' })
@@ -153,18 +153,20 @@ describe('close', () => {
     const producer = newProducer({ redis: redis.url })
     const publishing = upTo(700).map((n) => publish(producer, n))
 
-    expect(await producer.close()).toEqual({ unpublished: 0 })
+    expect(await producer.close()).toEqual({ unpublished: [], spilled: 0 })
     await Promise.all(publishing)
     expect(await storedNumbers(redis.client)).toEqual(upTo(700))
     expect(await failureOf(publish(producer, 700))).toMatchObject({ code: 'ERR_PRODUCER_CLOSED', published: 'no' })
-    expect(await producer.close()).toEqual({ unpublished: 0 })
+    expect(await producer.close()).toEqual({ unpublished: [], spilled: 0 })
   })
 
   test('whose time is over rejects what waits as not in Redis', async () => {
     const producer = newProducer({ redis: `redis://127.0.0.1:${await freePort()}` })
     const publishing = [1, 2].map((n) => failureOf(publish(producer, n)))
 
-    expect(await producer.close({ timeoutMs: 50 })).toEqual({ unpublished: 2 })
+    expect(await producer.close({ timeoutMs: 50 })).toMatchObject({
+      unpublished: [1, 2].map((data) => ({ stream: 'orders', job: 'x', data, published: 'no', spilled: false })),
+    })
     for (const failure of await Promise.all(publishing)) {
       expect(failure).toMatchObject({ published: 'no' })
       expect(failure.message).toContain('the producer was closed')
@@ -179,13 +181,13 @@ describe('close', () => {
     const publishing = failureOf(publish(producer, 1))
     await silenced
 
-    expect(await producer.close({ timeoutMs: 50 })).toEqual({ unpublished: 1 })
+    expect(await producer.close({ timeoutMs: 50 })).toMatchObject({ unpublished: [{ data: 1, published: 'unknown' }] })
     expect(await publishing).toMatchObject({ published: 'unknown' })
     expect(await storedNumbers(redis.client)).toEqual([0, 1])
   })
 
   test('before the first publish ends at once', async () => {
-    expect(await newProducer({ redis: 'redis://127.0.0.1:1' }).close()).toEqual({ unpublished: 0 })
+    expect(await newProducer({ redis: 'redis://127.0.0.1:1' }).close()).toEqual({ unpublished: [], spilled: 0 })
   })
 })
 

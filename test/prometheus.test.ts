@@ -14,6 +14,11 @@ const UNMOVED: Readonly<Record<string, string>> = {
   millrace_shutdown_abandoned_jobs_total: 'the worker that is stopped in the middle of a job hands it back',
   millrace_discarded_dead_letters_total: 'dead letters are kept for 30 days',
   millrace_exporter_scrape_errors_total: 'Redis answers',
+  millrace_publish_buffer_high_total: 'a hundredth of the buffer is enough',
+  millrace_publish_buffer_oldest_seconds: 'no scrape has to meet a job that waits',
+  millrace_publish_held_batches_total: 'no stream has a bound, and neither has the memory',
+  millrace_publish_shed_jobs_total: 'no buffer is full',
+  millrace_publish_unreplicated_jobs_total: 'nobody asks for replicas',
 }
 /** Panels that rightly show nothing here: `dashboard / panel`. */
 const EMPTY_PANELS: Readonly<Record<string, string>> = {}

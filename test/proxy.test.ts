@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { eventually } from './helpers/eventually.ts'
 import { type FaultProxy, startProxy } from './helpers/proxy.ts'
-import { connectTo, withRedis } from './helpers/redis.ts'
+import { connectTo, startServer, withRedis } from './helpers/redis.ts'
 import { FrameReader } from './helpers/resp.ts'
 
 const redis = withRedis()
@@ -152,3 +152,21 @@ describe('frames', () => {
 function frame(...words: string[]): string {
   return `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`
 }
+
+test('a delay holds every command back, in their order, and ends when it is set to 0', async () => {
+  const { proxy, client } = await throughProxy()
+  proxy.delay(50)
+  const startedAtMs = performance.now()
+  expect(await Promise.all([client.incr('n'), client.incr('n')])).toEqual([1, 2])
+  expect(performance.now() - startedAtMs).toBeGreaterThan(90)
+  proxy.delay(0)
+  expect(await client.incr('n')).toBe(3)
+})
+
+test('another target gets the connections from then on, and the open ones are reset', async () => {
+  const other = await startServer()
+  const { proxy, client } = await throughProxy({ retryStrategy: () => 1, maxRetriesPerRequest: 5 })
+  await client.set('where', 'here')
+  proxy.retarget(other.url)
+  expect(await client.get('where')).toBeNull()
+})

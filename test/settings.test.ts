@@ -31,6 +31,7 @@ describe('the settings of a stream', () => {
         maxEntries: { value: null, default: null, isSet: false },
       },
       dead: { maxAgeMs: { value: 30 * DAY_MS, default: 30 * DAY_MS, isSet: false } },
+      maxBacklog: { value: null, default: null, isSet: false },
       groups: [
         {
           group: 'billing',
@@ -59,8 +60,9 @@ describe('the settings of a stream', () => {
       'retention:maxEntries',
       '1e3',
     )
-    const { retention } = await settingsOf().get('orders')
-    expect(Object.values(retention).map(({ isSet }) => isSet)).toEqual([false, false, false])
+    await redis.client.hset(KEY, 'maxBacklog', '0x10')
+    const { retention, maxBacklog } = await settingsOf().get('orders')
+    expect([...Object.values(retention), maxBacklog].map(({ isSet }) => isSet)).toEqual([false, false, false, false])
   })
 
   test('are changed together, and what is not named stays', async () => {
@@ -70,6 +72,7 @@ describe('the settings of a stream', () => {
     const stand = await settings.set('orders', {
       retention: { maxBytes: 2 ** 31, maxEntries: 1_000_000 },
       dead: { maxAgeMs: DAY_MS },
+      maxBacklog: 1e12,
       groups: { main: { leaseMs: 20_000 } },
     })
 
@@ -79,6 +82,7 @@ describe('the settings of a stream', () => {
       'retention:maxBytes': '2147483648',
       'retention:maxEntries': '1000000',
       'dead:maxAgeMs': '86400000',
+      maxBacklog: '1000000000000',
       'group:main:leaseMs': '20000',
     })
   })
@@ -88,9 +92,14 @@ describe('the settings of a stream', () => {
     const settings = settingsOf()
     await settings.set('orders', {
       retention: { maxAgeMs: 5000 },
+      maxBacklog: 7,
       groups: { main: { leaseMs: 600, maxDeliveries: 9 } },
     })
-    await settings.set('orders', { retention: { maxAgeMs: null }, groups: { main: { leaseMs: null } } })
+    await settings.set('orders', {
+      retention: { maxAgeMs: null },
+      maxBacklog: null,
+      groups: { main: { leaseMs: null } },
+    })
 
     expect(await redis.client.hgetall(KEY)).toEqual({ 'group:main:leaseMs': '10000', 'group:main:maxDeliveries': '9' })
   })
@@ -129,6 +138,14 @@ describe('the settings of a stream', () => {
     expect(await redis.client.dbsize()).toBe(0)
   })
 
+  test('can have a bound before the first job: a stream is there from its first group on', async () => {
+    const inspector = newInspector(redis.url)
+    await inspector.groups.create('orders', 'main', { startAt: 'oldest' })
+    const { maxBacklog } = await inspector.settings.set('orders', { maxBacklog: 5 })
+    expect(maxBacklog).toEqual({ value: 5, default: null, isSet: true })
+    expect(await redis.client.xlen('orders')).toBe(0)
+  })
+
   test('can be lowered while Redis is out of memory: that is when it helps', async () => {
     const server = await startServer()
     const client = connectTo(server.url)
@@ -145,6 +162,10 @@ describe('the settings of a stream', () => {
     [{ retention: { maxEntries: 1.5 } }, 'expected `retention.maxEntries` to be a positive integer'],
     [{ retention: { maxAge: 1 } }, 'unknown option `maxAge` of retention (did you mean `maxAgeMs`?)'],
     [{ dead: { maxAgeMs: '1d' } }, 'expected `dead.maxAgeMs` to be an integer of 1000 or more'],
+    [{ maxBacklog: 0 }, 'expected `maxBacklog` to be a positive integer up to 1000000000000, got 0'],
+    [{ maxBacklog: 1e12 + 1 }, 'expected `maxBacklog` to be a positive integer up to 1000000000000'],
+    [{ maxBacklog: NaN }, 'expected `maxBacklog` to be a positive integer'],
+    [{ maxBacklog: '5' }, 'expected `maxBacklog` to be a positive integer'],
     [{ groups: { main: { record: 'all' } } }, 'expected `main.record` to be one of outcomes'],
     [{ groups: { main: { leaseMs: 499 } } }, 'expected `main.leaseMs` to be an integer of 500 or more up to 86400000'],
     [

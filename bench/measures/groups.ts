@@ -5,6 +5,7 @@ import type { Group } from './measure.ts'
 import { memory } from './memory.ts'
 import { persistence } from './persistence.ts'
 import { observedGroups } from './observed.ts'
+import { outageGroups } from './outage.ts'
 import { backlog, processing, slots } from './processing.ts'
 import { publishing } from './publishing.ts'
 import { recoveryGroups } from './recovery.ts'
@@ -25,13 +26,14 @@ export function allGroups(scale: Scale): Group[] {
 }
 
 /** What is measured only where it is asked for. */
-export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed'] as const
+export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed', 'outage'] as const
 export type SpecialKind = (typeof SPECIAL_KINDS)[number]
 
 const SPECIAL: Readonly<Record<SpecialKind, (scale: Scale) => Group[]>> = {
   lifecycle: lifecycleGroups,
   recovery: recoveryGroups,
   observed: observedGroups,
+  outage: outageGroups,
 }
 
 /** What one run measures: the named ones of all there are, else the kinds that are asked for, else the rest. */
@@ -52,5 +54,6 @@ export function groupNames(scale: Scale): Readonly<Record<'plain' | SpecialKind,
     lifecycle: namesOf(lifecycleGroups(scale)),
     recovery: namesOf(recoveryGroups(scale)),
     observed: namesOf(observedGroups(scale)),
+    outage: namesOf(outageGroups(scale)),
   }
 }

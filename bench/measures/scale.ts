@@ -27,6 +27,13 @@ export interface Scale {
   readonly lifecycle: LifecycleScale
   readonly recovery: RecoveryScale
   readonly scrape: ScrapeScale
+  readonly outage: OutageScale
+}
+
+/** Jobs that are published while Redis is away, and in bulk while it comes and goes. */
+export interface OutageScale {
+  readonly buffered: number
+  readonly many: number
 }
 
 /** What an exporter tells of, and how often it is asked. */
@@ -89,6 +96,7 @@ export const FULL: Scale = {
     questions: 50,
   },
   scrape: { streams: 200, groups: 3, entries: 200, pending: 50, scrapes: 10, pageSeries: 5000 },
+  outage: { buffered: 90_000, many: 1_000_000 },
 }
 
 /** Only whether it runs. */
@@ -124,6 +132,7 @@ export const QUICK: Scale = {
     questions: 3,
   },
   scrape: { streams: 10, groups: 3, entries: 20, pending: 5, scrapes: 2, pageSeries: 200 },
+  outage: { buffered: 1000, many: 5000 },
 }
 
 /** How many jobs of a bulk a contender gets. */

@@ -7,6 +7,7 @@ export type Task =
   | { readonly step: 'latency'; readonly samples: number; readonly warmUpSamples: number; readonly everyMs: number }
   | CyclesTask
   | LifecycleTask
+  | OutageTask
   | { readonly step: 'idle' }
 
 export type PublishHow = 'many' | 'in-flight' | 'awaited'
@@ -41,6 +42,13 @@ export interface LifecycleTask {
   /** How many go the same way before. */
   readonly warmUpJobs: number
   readonly concurrency: number
+}
+
+/** It has a Redis of its own, which it takes away. */
+export interface OutageTask {
+  readonly step: 'outage'
+  readonly what: 'away' | 'restarts'
+  readonly jobs: number
 }
 
 /** What came out, by name; the unit is in the name. */

@@ -1,32 +1,32 @@
 import type { Command } from 'commander'
-import { open } from 'node:fs/promises'
-import type { BulkPublish, When } from '../bulk-publish.ts'
+import type { When } from '../bulk-line.ts'
 import type { CliContext } from '../context.ts'
 import { parseDelay, parseDuration } from '../duration.ts'
-import { CliError, EXIT, exitCodeOf, usageError } from '../exit.ts'
+import { usageError } from '../exit.ts'
 import { echoInstant, parseDueInstant, type Instant } from '../instant.ts'
-import { LineError } from '../ndjson.ts'
-import { countText, jsonLine, plural, spanText } from '../output.ts'
-import { Progress } from '../progress.ts'
-import { exitCodeOfSignal, onStopSignals } from '../stop-signals.ts'
+import { jsonLine } from '../output.ts'
+import type { FileFlags } from '../publish-file.ts'
 
-interface PublishFlags {
+interface PublishFlags extends FileFlags {
   readonly file?: string
-  readonly timeout?: number
   readonly delay?: number
   readonly at?: Instant
-  readonly json?: boolean
 }
 
-/** How long one job may take to be in Redis: somebody waits for a single one; a file should survive a failover. */
+/** How long one job may take to be in Redis: somebody waits for it. */
 const TIMEOUT_MS = 5000
-const FILE_TIMEOUT_MS = 30_000
 
 const EXAMPLES = `
 A job that is reported as published is in Redis, once. Without data its payload is null.
-A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; blank lines are skipped.
+A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; blank lines are skipped. It may be packed by gzip.
 A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that
 do not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
+A line may have an "idempotencyToken": a job with the same one of the last 24 hours is not published again.
+
+A file that was interrupted, by Ctrl-C, a kill, a crash or an outage of Redis, goes on with \`--resume\`: each line is published
+once, in its order. That it was begun is kept beside it, in .<name>.millrace-publish (elsewhere with \`--state\`), until
+it is finished; how far it is Redis knows, for 14 days. What is behind the last published line may be edited
+before it is resumed; what is before it must be as it was. What comes from stdin or a pipe cannot be resumed.
 
 Examples:
   $ millrace publish orders send-receipt '{"order":42}'
@@ -34,6 +34,8 @@ Examples:
   $ millrace publish orders send-receipt '{"order":42}' --at 2026-11-21T15:30:00Z
   $ millrace publish orders send-receipt '{"order":42}' --at 10:00
   $ millrace publish orders --file jobs.ndjson
+  $ millrace publish orders --file jobs.ndjson --resume
+  $ millrace publish orders --file nightly.ndjson.gz --state nightly.state
   $ generate-jobs | millrace publish orders --file -
   $ seq 1000 | sed 's/.*/{"job":"send-receipt","data":{"order":&}}/' | millrace publish orders --file -`
 
@@ -44,8 +46,10 @@ export function registerPublish(program: Command, context: CliContext): void {
     .argument('<stream>', 'the stream to publish to')
     .argument('[job]', 'the name of the job')
     .argument('[data]', 'its payload, as JSON')
-    .option('--file <path>', 'publish the jobs of an NDJSON file; - is stdin')
-    .option('--timeout <duration>', 'how long one job may take to be in Redis (default: 5s, for a file 30s)', (text) =>
+    .option('--file <path>', 'publish the jobs of an NDJSON file, gzip too; - is stdin')
+    .option('--resume', 'go on with a file that was interrupted: each line once')
+    .option('--state <path>', 'where to keep that the file was begun (default: beside it)')
+    .option('--timeout <duration>', 'how long to wait for Redis (default: 5s, for a file 30s)', (text) =>
       parseDuration('--timeout', text),
     )
     .option('--delay <duration>', 'how long the job waits before it is delivered: 30s, 5m, 2h, 7d', (text) =>
@@ -63,7 +67,11 @@ export function registerPublish(program: Command, context: CliContext): void {
       if (flags.at !== undefined) echoInstant(context, '--at', flags.at)
       if (flags.file !== undefined) {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
-        await publishFile(context, stream, flags.file, flags)
+        const { publishFile } = await import('../publish-file.ts')
+        const when = flags.delay === undefined && flags.at === undefined ? undefined : whenOf(flags)
+        await publishFile(context, { stream, path: flags.file, when }, flags)
+      } else if (flags.resume === true || flags.state !== undefined) {
+        throw usageError(`expected a \`--file\` with \`${flags.resume ? '--resume' : '--state'}\``)
       } else if (job !== undefined) {
         await publishOne(context, { stream, job, data }, flags)
       } else {
@@ -106,112 +114,4 @@ function parseData(text: string): unknown {
   } catch {
     throw usageError(`expected the data to be JSON, such as '{"order":42}' or '"text"'; check the shell's quotes`)
   }
-}
-
-async function publishFile(context: CliContext, stream: string, path: string, flags: PublishFlags): Promise<void> {
-  const { input, size } = await openInput(context, path)
-  const redis = context.redis()
-  const [{ Producer }, { BulkPublish }] = await Promise.all([
-    import('../../src/index.ts'),
-    import('../bulk-publish.ts'),
-  ])
-  const producer = new Producer({ redis })
-  const progress = new Progress(context.stderr)
-  const startedMs = performance.now()
-  const bulk = new BulkPublish(producer, stream, {
-    timeoutMs: flags.timeout ?? FILE_TIMEOUT_MS,
-    when: whenOf(flags),
-    // The next line may never come (`tail -f`): what failed is to be told now.
-    failed: () => input.destroy(),
-    told: () => progress.update(bulk.counts.published, size === undefined ? undefined : bulk.readBytes / size),
-  })
-  let interruption: NodeJS.Signals | undefined
-  let slowEnd: NodeJS.Timeout | undefined
-  const stopListening = onStopSignals(
-    (signal) => {
-      interruption = signal
-      bulk.stop()
-      input.destroy()
-      slowEnd = setTimeout(() => {
-        progress.end()
-        context.say(`waiting for Redis to confirm the last ${plural(bulk.inFlight, 'job')}; Ctrl-C again ends at once`)
-      }, 500)
-    },
-    (exitCode) => context.exitNow(exitCode),
-  )
-  try {
-    await bulk.run(input)
-  } catch (error) {
-    throw new CliError(`cannot read ${nameOf(path)}: ${(error as Error).message}${soFar(bulk)}`, EXIT.failed)
-  } finally {
-    stopListening()
-    clearTimeout(slowEnd)
-    progress.end()
-    await producer.close({ timeoutMs: 0 })
-    if (flags.json) context.stdout.write(jsonLine({ stream, ...bulk.counts }))
-  }
-  report(context, { stream, bulk, interruption, seconds: (performance.now() - startedMs) / 1000 })
-}
-
-interface Report {
-  readonly stream: string
-  readonly bulk: BulkPublish
-  readonly interruption: NodeJS.Signals | undefined
-  readonly seconds: number
-}
-
-/** Says what became of the jobs. @throws CliError if not all of them were published. */
-function report(context: CliContext, { stream, bulk, interruption, seconds }: Report): void {
-  const { counts, problem } = bulk
-  const isBegun = counts.published > 0 || counts.unknown > 0
-  if (problem instanceof LineError) {
-    throw new CliError(`${problem.message}${soFar(bulk)}`, isBegun ? EXIT.partly : EXIT.failed)
-  }
-  if (problem !== undefined) {
-    const told = isBegun ? `${problem.message}${soFar(bulk)}` : problem.message
-    throw new CliError(told, isBegun ? EXIT.partly : exitCodeOf(problem))
-  }
-  const done = `published ${plural(counts.published, 'job')} to ${stream}`
-  if (interruption !== undefined) {
-    context.say(`interrupted: ${done}; the rest was not read`)
-    context.finish(exitCodeOfSignal(interruption))
-    return
-  }
-  const rate = seconds > 0 ? ` (${countText(counts.published / seconds)}/s)` : ''
-  context.say(`${done} in ${spanText(seconds)}${rate}`)
-}
-
-function soFar({ counts }: BulkPublish): string {
-  const fates = [`${plural(counts.published, 'job')} ${counts.published === 1 ? 'was' : 'were'} published`]
-  if (counts.failed > 0) fates.push(`${countText(counts.failed)} failed`)
-  if (counts.unknown > 0) fates.push(`${countText(counts.unknown)} may be in Redis or not`)
-  return `; ${fates.join(', ')}`
-}
-
-async function openInput(
-  context: CliContext,
-  path: string,
-): Promise<{ input: NodeJS.ReadableStream & { destroy(): void } & AsyncIterable<Buffer>; size: number | undefined }> {
-  if (path === '-') {
-    const { stdin } = context
-    if (stdin.isTTY) context.say('reading jobs from the terminal, one a line; Ctrl-D ends')
-    return { input: stdin, size: undefined }
-  }
-  try {
-    // Opened here and not by the stream: its error would come when nobody listens yet.
-    const file = await open(path)
-    const found = await file.stat()
-    if (found.isDirectory()) {
-      await file.close()
-      throw new Error('it is a directory')
-    }
-    return { input: file.createReadStream(), size: found.isFile() ? found.size : undefined }
-  } catch (error) {
-    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    throw usageError(`cannot read ${path}: ${isMissing ? 'there is no such file' : (error as Error).message}`)
-  }
-}
-
-function nameOf(path: string): string {
-  return path === '-' ? 'stdin' : path
 }

@@ -11,16 +11,17 @@ import { exactSize, parseSize } from '../size.ts'
 import { parseCount } from '../whole-number.ts'
 
 const HELP = `
-retention.age       how long settled entries are kept
-retention.bytes     how large the stream may be before settled entries go earlier
-retention.entries   how many entries it may hold before they do
-dead.age            how long dead letters are kept
-<group>.lease       how long a dead worker's jobs stay unclaimed
-<group>.deliveries  deliveries without an outcome before a job is dead
-<group>.record      outcomes: keep for 7 days how each job ended, by its id, for audit
+  retention.age       how long settled entries are kept
+  retention.bytes     how large it may be before settled entries go earlier
+  retention.entries   how many entries it may hold before they do
+  dead.age            how long dead letters are kept
+  backlog.max         most unsettled jobs of a group; at that, publishers wait
+  <group>.lease       how long a dead worker's jobs stay unclaimed
+  <group>.deliveries  deliveries without an outcome before a job is dead
+  <group>.record      outcomes: keep for 7 days how each job ended, for audit
 
 What a group has not settled is kept whatever the retention says. 'key=' and 'key=default' go back to the default. All
-changes of one command are made, or none; running workers follow within a second.
+changes of one command are made, or none; running workers and producers follow within a second.
 
 Examples:
   $ millrace settings orders
@@ -28,6 +29,7 @@ Examples:
   $ millrace settings orders billing.lease=20s billing.deliveries=5
   $ millrace settings orders billing.record=outcomes
   $ millrace settings orders retention.entries=
+  $ millrace settings orders backlog.max=100000
   $ millrace settings orders --json | jq .retention`
 
 /** How a setting is written and shown. */
@@ -52,6 +54,7 @@ const STREAM_KEYS = {
   'retention.bytes': { kind: SIZE, of: (settings: StreamSettings) => settings.retention.maxBytes },
   'retention.entries': { kind: count(1e15 - 1), of: (settings: StreamSettings) => settings.retention.maxEntries },
   'dead.age': { kind: AGE, of: (settings: StreamSettings) => settings.dead.maxAgeMs },
+  'backlog.max': { kind: count(1e12), of: (settings: StreamSettings) => settings.maxBacklog },
 } as const
 
 const GROUP_KEYS = { lease: LEASE, deliveries: count(1000) } as const
@@ -105,6 +108,7 @@ export function parseChanges(texts: readonly string[]): SettingsChange {
       ...named('maxEntries', stream.get('retention.entries')),
     },
     dead: named('maxAgeMs', stream.get('dead.age')),
+    ...named('maxBacklog', stream.get('backlog.max')),
     groups: Object.fromEntries(groups),
   }
 }

@@ -1,5 +1,6 @@
 import type { DashboardSpec } from './build/spec.ts'
-import { connections, processes, publishing } from './workers/processes.ts'
+import { connections, processes } from './workers/processes.ts'
+import { publishing } from './workers/publishing.ts'
 import { reading } from './workers/reading.ts'
 import { slots } from './workers/slots.ts'
 

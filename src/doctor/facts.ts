@@ -31,6 +31,8 @@ export interface SoundStream {
   readonly stats: StreamStats
   readonly trim: TrimPlan
   readonly deadMaxAgeMs: number | null
+  /** Null is no bound. */
+  readonly maxBacklog: number | null
   readonly lastIdMs: number | undefined
   readonly holds: readonly HoldSeen[]
   readonly groups: readonly GroupFacts[]

@@ -19,6 +19,7 @@ export type DoctorCheck =
   | 'streams'
   | 'retention'
   | 'replay-holds'
+  | 'backlog'
   | 'delayed'
   | 'paused'
   | 'abandoned'

@@ -72,8 +72,8 @@ async function soundStream(asking: Asking, stream: string, budget: { groups: num
     if (isClose) budget.groups -= 1
     groups.push(await closely(asking, { stream, stats, leaseMs, isClose }))
   }
-  const { stats, trim, deadMaxAgeMs, lastIdMs, holds } = looked
-  return { stream, kind: 'stream', stats, trim, deadMaxAgeMs, lastIdMs, holds, groups }
+  const { stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds } = looked
+  return { stream, kind: 'stream', stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, groups }
 }
 
 type Looked = Omit<SoundStream, 'stream' | 'kind' | 'groups'> & { readonly leases: ReadonlyMap<string, number> }
@@ -89,6 +89,7 @@ async function readAll(client: Client, asking: Asking, stream: string): Promise<
     stats: streamStats(stream, seen, groups),
     trim: planOf(stream, await readTrim(client, stream, { defaults: DEFAULT_RETENTION })),
     deadMaxAgeMs: settings.stream.get('dead:maxAgeMs') ?? DEFAULT_DEAD_AGE_MS,
+    maxBacklog: settings.stream.get('maxBacklog') ?? null,
     lastIdMs: await readLastIdMs(client, stream),
     holds: await readHolds(client, stream),
     leases: new Map(leases.filter((pair): pair is [string, number] => pair[1] !== undefined)),

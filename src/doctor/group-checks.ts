@@ -1,5 +1,6 @@
-import type { Facts, GroupFacts, SoundStream } from './facts.ts'
 import { isGroupName } from '../existing.ts'
+import { backlogFindings } from './backlog-checks.ts'
+import type { Facts, GroupFacts, SoundStream } from './facts.ts'
 import { commandText, many, problem, shellWord, spanText, type DoctorFinding } from './finding.ts'
 
 /** What is found of each group. Pure. */
@@ -12,6 +13,7 @@ export function groupFindings(seen: SoundStream, group: GroupFacts, facts: Facts
   const at: Place = { seen, group, facts, where: { stream: seen.stream, group: group.stats.group } }
   return [
     ...workerFindings(at),
+    ...backlogFindings(seen, group),
     ...stuckFindings(at),
     ...retryFindings(at),
     ...pauseFindings(at),

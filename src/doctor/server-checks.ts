@@ -83,7 +83,7 @@ function evictionFindings(facts: ServerFacts): DoctorFinding[] {
   ]
 }
 
-function memoryFindings({ usedMemoryBytes, maxMemoryBytes }: ServerFacts): DoctorFinding[] {
+function memoryFindings({ usedMemoryBytes, maxMemoryBytes, evictionPolicy }: ServerFacts): DoctorFinding[] {
   if (maxMemoryBytes === 0) {
     return [
       problem(['memory', 'note'], {
@@ -99,7 +99,10 @@ function memoryFindings({ usedMemoryBytes, maxMemoryBytes }: ServerFacts): Docto
   return [
     problem(['memory', part >= 1 ? 'fail' : 'warn'], {
       found,
-      why: 'When memory is full Redis refuses publishes and retries.',
+      why:
+        evictionPolicy === 'noeviction'
+          ? 'Producers hold their publishes at this share (maxMemoryShare); when memory is full Redis refuses retries too.'
+          : 'When memory is full Redis refuses publishes and retries.',
       fix: 'raise maxmemory, or keep less: millrace trim <stream> tells what retention keeps and why',
     }),
   ]

@@ -1,4 +1,5 @@
 import { STREAMS_KEY } from '../redis/keys.ts'
+import { ungroupedFindings } from './backlog-checks.ts'
 import type { Facts, SoundStream, StreamFacts } from './facts.ts'
 import { bytesText, commandText, fine, many, problem, shellWord, spanText, type DoctorFinding } from './finding.ts'
 
@@ -49,6 +50,7 @@ export function streamFindings(seen: StreamFacts, facts: Facts): DoctorFinding[]
     ...clockFindings(seen, facts),
     ...retentionFindings(seen, facts),
     ...holdFindings(seen, facts),
+    ...ungroupedFindings(seen),
     ...delayedFindings(seen),
     ...pauseFindings(seen, facts),
   ]

@@ -9,6 +9,20 @@ export class PublishNumbers {
   rejected = 0
   /** Failed, and the job may be in Redis. */
   unknown = 0
+  /** An idempotency token was there: the job of an earlier publish stands for it. */
+  duplicate = 0
+  /** Gave way to others in a full buffer; they count as rejected too. */
+  shed = 0
+}
+
+/** What a stream's line of jobs in one producer is seen to be. */
+export interface LineSeen {
+  readonly jobs: number
+  readonly mostJobs: number
+  readonly bytes: number
+  readonly mostBytes: number
+  /** How long the oldest job has waited, in ms; 0 if none does. */
+  readonly oldestMs: number
 }
 
 /** What the producers of this process have published to one stream. */
@@ -17,7 +31,13 @@ export class ProducerNumbers {
   readonly jobs: JobNames<PublishNumbers>
   readonly duration = new Buckets(ROUND_TRIP_BOUNDS)
   /** The line of each producer that is open. */
-  readonly open = new Set<{ readonly jobs: number; readonly mostJobs: number }>()
+  readonly open = new Set<LineSeen>()
+  /** Times that the line has reached 80 % of its bounds. */
+  highWaters = 0
+  /** Jobs that are in Redis, but not on as many replicas as was asked for in time. */
+  unreplicated = 0
+  /** Answers of a bound of the server's side: batches that had to wait, or were refused. */
+  readonly held = { backlog: 0, memory: 0 }
 
   constructor(stream: string, onManyNames: () => void) {
     this.stream = stream

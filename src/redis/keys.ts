@@ -21,6 +21,11 @@ export function producerKey(stream: string, producerId: string): string {
   return `${prefix(stream)}:producer:${producerId}`
 }
 
+/** String: the id of the job that was published with this idempotency token. */
+export function tokenKey(stream: string, token: string): string {
+  return `${prefix(stream)}:token:${token}`
+}
+
 /** Sorted set: ids of jobs that were published with a delay, by when they are due. They go to the stream. */
 export function scheduledKey(stream: string): string {
   return `${prefix(stream)}:scheduled`
@@ -107,7 +112,7 @@ export function checkStreamName(name: unknown): string {
       'ERR_NAME',
     )
   }
-  const reserved = /^[^{]*\{[^}]+\}.*:(settings|scheduled|cron|producer|unique|cancelled|replays?|group)(:|$)/
+  const reserved = /^[^{]*\{[^}]+\}.*:(settings|scheduled|cron|producer|token|unique|cancelled|replays?|group)(:|$)/
   if (/^\{[^}]*\}$/.test(name)) {
     const plain = name.slice(1, -1)
     throw new OptionError(

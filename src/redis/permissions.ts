@@ -12,9 +12,13 @@ const READING = `EXISTS HGET HGETALL HMGET MEMORY|USAGE TIME TYPE XINFO|CONSUMER
   XRANGE XREVRANGE ZCARD ZCOUNT ZRANGE ZRANGEBYSCORE ZREVRANGE EVALSHA_RO EVAL_RO SSCAN SCARD`
 const RUNNING = 'EVALSHA EVAL'
 
-/** Commands by role, with those that its scripts call: a script may do no more than the user who runs it. */
+/**
+ * Commands by role, with those that its scripts call: a script may do no more than the user who runs it. Without INFO a
+ * producer goes on, and only its look at Redis's memory is missing.
+ */
 export const NEEDED: Readonly<Record<Role, readonly string[]>> = {
-  producer: words(`${RUNNING} EXISTS HGET HINCRBY HSET PEXPIRE TIME TYPE XADD ZADD SADD`),
+  producer: words(`${RUNNING} EXISTS GET HGET HINCRBY HSET PEXPIRE SET TIME TYPE WAIT XADD XINFO|GROUPS XLEN
+    ZADD SADD`),
   worker:
     words(`${RUNNING} EXISTS HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX MEMORY|USAGE PEXPIRE TIME TYPE XACK XADD
     XAUTOCLAIM XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING XRANGE
@@ -32,6 +36,7 @@ const BEHIND: Readonly<Record<string, (key: string) => readonly string[]>> = {
   EVAL: (key) => ['return 1', '1', key],
   EVAL_RO: (key) => ['return 1', '1', key],
   TIME: () => [],
+  WAIT: () => ['0', '1'],
   HGET: (key) => [key, 'f'],
   HEXISTS: (key) => [key, 'f'],
   HMGET: (key) => [key, 'f'],
@@ -43,6 +48,7 @@ const BEHIND: Readonly<Record<string, (key: string) => readonly string[]>> = {
   SSCAN: () => [STREAMS_KEY, '0'],
   SCARD: () => [STREAMS_KEY],
   SADD: () => [STREAMS_KEY, 'm'],
+  SET: (key) => [key, 'v'],
   SREM: () => [STREAMS_KEY, 'm'],
   PEXPIRE: (key) => [key, '1'],
   RPUSH: (key) => [key, 'v'],

@@ -1,15 +1,62 @@
 import type { Redis } from 'ioredis'
-import { producerKey, scheduledJobsKey, scheduledKey, settingsKey } from './keys.ts'
+import { producerKey, scheduledJobsKey, scheduledKey, settingsKey, tokenKey } from './keys.ts'
 import { asArray, asNumber, asText } from './replies.ts'
-import { openProducer, publishBatch } from './scripts/publish.ts'
+import { openProducer, publishBatch, publishChecked, takeOverProducer } from './scripts/publish.ts'
 import { run, type Argument } from './scripts/script.ts'
 
 /** How long Redis remembers a producer's last batch after it: far longer than anybody waits for a publish. */
 const PRODUCER_TTL_MS = 3_600_000
 
+/** The same for a sequence that is kept on disk, which somebody may take over after a weekend. */
+const KEPT_TTL_MS = 14 * 24 * 3_600_000
+
 /** Makes the key of a new producer; false if another producer has that id. */
 export async function open(client: Redis, stream: string, producerId: string): Promise<boolean> {
   return asNumber(await run(client, openProducer, [producerKey(stream, producerId)], [PRODUCER_TTL_MS])) === 1
+}
+
+/** A sequence as it was taken over: its next batch is `seq` + 1, and goes on behind `mark`, which is empty at the beginning. */
+export interface TakenOver {
+  readonly seq: number
+  readonly mark: string
+}
+
+/**
+ * Takes over a sequence that is kept on disk; from here on batches of its owner before are stale. `isNew`: nobody was ever
+ * told that it is there, so a missing key is made. Undefined where Redis no longer knows it.
+ */
+export async function takeOver(
+  client: Redis,
+  stream: string,
+  { producerId, isNew }: { producerId: string; isNew: boolean },
+): Promise<TakenOver | undefined> {
+  const keys = [producerKey(stream, producerId)]
+  const [seq, mark] = asArray(await run(client, takeOverProducer, keys, [KEPT_TTL_MS, isNew ? 1 : 0]))
+  return asText(seq) === 'forgotten' ? undefined : { seq: asNumber(seq), mark: asText(mark) }
+}
+
+/** Nobody will take this sequence over any more: Redis forgets it as it does that of a producer. */
+export async function forgetSoon(client: Redis, stream: string, producerId: string): Promise<void> {
+  await client.pexpire(producerKey(stream, producerId), PRODUCER_TTL_MS)
+}
+
+/** How long WAIT is asked to wait at most in one command; a whole wait may be several. */
+const WAIT_STEP_MS = 1000
+
+/**
+ * How many replicas have what this connection wrote last, as soon as `replicas` have it or `timeoutMs` is over. Before, the
+ * producer's key is written once more: WAIT asks about writes of its own connection only, and says "all" on one that has
+ * written nothing, as it is after a reconnect.
+ */
+export async function waitForReplicas(
+  client: Redis,
+  key: { stream: string; producerId: string },
+  { replicas, timeoutMs }: { replicas: number; timeoutMs: number },
+): Promise<number> {
+  const written = client.pexpire(producerKey(key.stream, key.producerId), PRODUCER_TTL_MS)
+  const told = client.wait(replicas, Math.max(1, Math.min(timeoutMs, WAIT_STEP_MS)))
+  const [, count] = await Promise.all([written, told])
+  return asNumber(count)
 }
 
 /** A job as a batch carries it. */
@@ -18,39 +65,69 @@ export interface Item {
   readonly fields: readonly string[]
   /** When it is due if it is not for now, by the server's clock: ms since the epoch, or `+` and the ms from when Redis has it. */
   readonly due?: string | undefined
+  /** Its idempotency token: another item with the same one within `tokenMs` is not appended. */
+  readonly token?: { readonly text: string; readonly ttlMs: number } | undefined
 }
 
 export type Appended =
-  /** What became of each item; see `fateOf`. */
-  | { readonly kind: 'done'; readonly ids: readonly (string | undefined)[] }
+  /** What became of each item; see `fateOf`. `bound`: what the stream's maxBacklog is, null if it has none, undefined if not asked. */
+  | { readonly kind: 'done'; readonly ids: readonly (string | undefined)[]; readonly bound: number | null | undefined }
   | { readonly kind: 'stale' | 'forgotten' }
   | { readonly kind: 'behind'; readonly stored: number }
+  /** The stream's maxBacklog: nothing was appended. */
+  | { readonly kind: 'full'; readonly backlog: number; readonly bound: number }
 
-/** An item's answer: the id of its job, and whether that waits for its time or is in the stream. */
-export function fateOf(answer: string): { readonly id: string; readonly outcome: 'added' | 'scheduled' } {
-  return answer.startsWith('@') ? { id: answer.slice(1), outcome: 'scheduled' } : { id: answer, outcome: 'added' }
+/** An item's answer: the id of its job, and whether that waits for its time, is in the stream, or was there before. */
+export function fateOf(answer: string): { readonly id: string; readonly outcome: 'added' | 'scheduled' | 'duplicate' } {
+  if (answer.startsWith('@')) return { id: answer.slice(1), outcome: 'scheduled' }
+  if (answer.startsWith('=')) return { id: answer.replace(/^=@?/, ''), outcome: 'duplicate' }
+  return { id: answer, outcome: 'added' }
 }
 
-/**
- * Appends a batch, once, however often it is sent. `isRemembered`: Redis was told not long ago to remember the producer, and
- * need not be told again.
- */
-export async function append(
-  client: Redis,
-  stream: string,
-  batch: { producerId: string; seq: number; items: readonly Item[]; isRemembered?: boolean },
-): Promise<Appended> {
-  const ttlMs = batch.isRemembered === true ? 0 : PRODUCER_TTL_MS
-  const args: Argument[] = [batch.seq, ttlMs, batch.items.length]
+/** A batch as it is sent. */
+export interface SentBatch {
+  readonly producerId: string
+  readonly seq: number
+  readonly items: readonly Item[]
+  /** Redis was told not long ago to remember the producer, and need not be told again. @default false */
+  readonly isRemembered?: boolean
+  /**
+   * Whether the stream's maxBacklog is to be looked at. Not for a batch that may have been executed: one that is refused then
+   * could not be made smaller, for a late copy of it may still be appended. @default false
+   */
+  readonly isChecked?: boolean
+  /** The place behind it, of a sequence that is kept on disk. */
+  readonly mark?: string
+}
+
+/** Appends a batch, once, however often it is sent. */
+export async function append(client: Redis, stream: string, batch: SentBatch): Promise<Appended> {
+  const ttlMs = batch.isRemembered === true ? 0 : batch.mark === undefined ? PRODUCER_TTL_MS : KEPT_TTL_MS
+  const isChecked = batch.isChecked === true
+  const isMore = isChecked || batch.mark !== undefined || batch.items.some(({ token }) => token !== undefined)
   const keys = [stream, producerKey(stream, batch.producerId)]
-  if (pushItems(args, batch.items)) keys.push(scheduledKey(stream), scheduledJobsKey(stream), settingsKey(stream))
-  const reply = await run(client, publishBatch, keys, args)
-  if (typeof reply === 'string')
-    return { kind: 'done', ids: reply.split(' ').map((id) => (id === '!' ? undefined : id)) }
-  const [kind, detail] = asArray(reply)
+  const args: Argument[] = [batch.seq, ttlMs, batch.items.length]
+  if (isMore) args.push(batch.mark ?? '', 0, isChecked ? 1 : 0)
+  const tokens: string[] = []
+  const later = pushItems(args, batch.items, tokens)
+  if (isMore) args[4] = later
+  if (isMore || later > 0) keys.push(scheduledKey(stream), scheduledJobsKey(stream), settingsKey(stream))
+  for (const token of tokens) keys.push(tokenKey(stream, token))
+  return appendedOf(await run(client, isMore ? publishChecked : publishBatch, keys, args))
+}
+
+function appendedOf(reply: unknown): Appended {
+  if (typeof reply === 'string') return { kind: 'done', ids: idsOf(reply), bound: undefined }
+  const [kind, first, second] = asArray(reply)
   switch (asText(kind)) {
+    case 'done': {
+      const bound = asText(second)
+      return { kind: 'done', ids: idsOf(asText(first)), bound: bound === '' ? null : asNumber(bound) }
+    }
     case 'behind':
-      return { kind: 'behind', stored: asNumber(detail) }
+      return { kind: 'behind', stored: asNumber(first) }
+    case 'full':
+      return { kind: 'full', backlog: asNumber(first), bound: asNumber(second) }
     case 'stale':
       return { kind: 'stale' }
     default:
@@ -58,16 +135,23 @@ export async function append(
   }
 }
 
-/** Jobs of one name that follow each other and have the common shape are a run; see the script. True if some are for later. */
-function pushItems(args: Argument[], items: readonly Item[]): boolean {
+function idsOf(text: string): (string | undefined)[] {
+  return text.split(' ').map((id) => (id === '!' ? undefined : id))
+}
+
+/**
+ * Jobs of one name that follow each other and have the common shape are a run; see the script. Gives how many are for later.
+ */
+function pushItems(args: Argument[], items: readonly Item[], tokens: string[]): number {
   let [runName, runAt] = ['', -1]
-  let hasLater = false
-  for (const { fields, due } of items) {
+  let later = 0
+  for (const { fields, due, token } of items) {
     const [job, name = '', data, payload = ''] = fields
-    if (due !== undefined || fields.length !== 4 || job !== 'job' || data !== 'data') {
+    if (due !== undefined || token !== undefined || fields.length !== 4 || job !== 'job' || data !== 'data') {
       runAt = -1
+      if (token !== undefined) args.push('t', tokens.push(token.text), token.ttlMs)
       if (due !== undefined) args.push(0, due)
-      hasLater ||= due !== undefined
+      if (due !== undefined) later += 1
       args.push(fields.length, ...fields)
       continue
     }
@@ -78,5 +162,5 @@ function pushItems(args: Argument[], items: readonly Item[]): boolean {
     args[runAt] = (args[runAt] as number) - 1
     args.push(payload)
   }
-  return hasLater
+  return later
 }

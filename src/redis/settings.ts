@@ -14,6 +14,7 @@ export const STREAM_SETTINGS = [
   'retention:maxBytes',
   'retention:maxEntries',
   'dead:maxAgeMs',
+  'maxBacklog',
 ] as const
 export const GROUP_SETTINGS = ['leaseMs', 'maxDeliveries'] as const
 

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { onEnd } from '../helpers/cleanup.ts'
 import { withRedis } from '../helpers/redis.ts'
@@ -30,6 +31,7 @@ beforeAll(async () => {
   onEnd(() => rm(folder, { recursive: true, force: true }))
   await writeFile(join(folder, 'handlers.ts'), "export default { 'send-receipt': () => undefined }\n")
   await writeFile(join(folder, 'jobs.ndjson'), '{"job":"send-receipt","data":{"order":42}}\n')
+  await writeFile(join(folder, 'nightly.ndjson.gz'), gzipSync('{"job":"send-receipt","data":{"order":43}}\n'))
   await writeFile(join(folder, 'failed.txt'), '1795245552380-0\n')
   await writeFile(join(folder, 'ids.txt'), '1795245552380-0\n')
 }, 60_000)

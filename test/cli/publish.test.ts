@@ -175,7 +175,7 @@ describe('a file of jobs', () => {
     ['{"data":1}', 'got no job'],
     ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
-    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt)'],
+    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt, idempotencyToken)'],
     ['{"job":"mail","delayMs":-1}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got -1'],
     ['{"job":"mail","delayMs":null}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got null'],
     ['{"job":"mail","delayMs":1,"runAt":1}', 'expected either `delayMs` or `runAt`, got both'],
@@ -204,17 +204,11 @@ describe('a file of jobs', () => {
   })
 
   test.each([
-    [100, 20_000, 'a thousand jobs', 1100],
+    [100, 20_000, 'two thousand jobs', 2001],
     [1024 * 1024, 100, 'sixteen megabytes', 17],
   ])('with lines of %i bytes is read no further than what is in flight: %3$s', async (bytes, lines, _what, most) => {
-    let answered = 0
-    const published = () =>
-      answered++ === 0 ? Promise.resolve({ id: '1-0', outcome: 'added' as const }) : new Promise<never>(() => {})
-    const bulk = new BulkPublish({ publish: published }, 'orders', {
-      timeoutMs: 1000,
-      told: () => {},
-      failed: () => {},
-    })
+    const published = () => new Promise<never>(() => {})
+    const bulk = new BulkPublish({ publish: published }, { told: () => {}, failed: () => {} })
     let pulled = 0
     async function* input(): AsyncGenerator<Buffer> {
       for (; pulled < lines; pulled++) yield Buffer.from(`{"job":"mail","data":"${'x'.repeat(bytes - 24)}"}\n`)
@@ -223,7 +217,7 @@ describe('a file of jobs', () => {
     for (let before = -1; before < pulled; await setImmediate()) before = pulled
     expect(pulled).toBeGreaterThan(most / 2)
     expect(pulled).toBeLessThanOrEqual(most)
-    expect(bulk.inFlight).toBe(answered - 1)
+    expect(bulk.inFlight).toBeGreaterThanOrEqual(pulled - 1)
   })
 
   test('ends at Ctrl-C with what is in flight published, counted exactly: exit code 130', async () => {

@@ -34,6 +34,7 @@ describe('millrace settings', () => {
       ['retention.bytes', '1GiB', '1GiB', 'no'],
       ['retention.entries', 'unlimited', 'unlimited', 'no'],
       ['dead.age', '30d', '30d', 'no'],
+      ['backlog.max', 'unlimited', 'unlimited', 'no'],
       ['billing.eu.lease', '10s', '10s', 'no'],
       ['billing.eu.deliveries', '3', '3', 'no'],
       ['billing.eu.record', 'nothing', 'nothing', 'no'],
@@ -45,7 +46,13 @@ describe('millrace settings', () => {
 
   test('changes what is given, shows it, and takes back what it shows', async () => {
     await arrange()
-    const changes = ['retention.age=48h', 'retention.bytes=2GiB', 'retention.entries=1000000', 'dead.age=60d']
+    const changes = [
+      'retention.age=48h',
+      'retention.bytes=2GiB',
+      'retention.entries=1000000',
+      'dead.age=60d',
+      'backlog.max=5000',
+    ]
     const { code, stdout } = await settings(
       'orders',
       ...changes,
@@ -60,6 +67,7 @@ describe('millrace settings', () => {
       'retention:maxBytes': '2147483648',
       'retention:maxEntries': '1000000',
       'dead:maxAgeMs': '5184000000',
+      maxBacklog: '5000',
       'group:billing.eu:leaseMs': '1500',
       'group:main:maxDeliveries': '5',
       'group:main:record': 'outcomes',
@@ -67,7 +75,7 @@ describe('millrace settings', () => {
     const shown = rowsOf(stdout)
       .filter((row) => row[3] === 'yes')
       .map(([key, value]) => `${key}=${value}`)
-    expect(shown).toHaveLength(7)
+    expect(shown).toHaveLength(8)
     await settings('orders', ...shown)
     expect(await stored()).toEqual(written)
   })
@@ -102,6 +110,9 @@ describe('millrace settings', () => {
     ['retention.age=0s', 'expected `retention.age` to be a duration of 1s or more such as 1s, 2m or 1h'],
     ['retention.bytes=0', 'expected `retention.bytes` to be a size'],
     ['retention.bytes=2GX', 'expected `retention.bytes` to be a size'],
+    ['backlog.max=0', 'expected `backlog.max` to be a positive integer up to 1000000000000, got 0'],
+    ['backlog.max=1e3', 'expected `backlog.max` to be a positive integer'],
+    ['backlog.maxx=5', 'unknown setting "backlog.maxx" (did you mean backlog.max?)'],
     ['retention.entries=0', 'expected `retention.entries` to be a positive integer'],
     ['main.lease=100ms', 'expected `main.lease` to be a duration of 500ms or more'],
     ['main.lease=2d', 'expected `main.lease` to be a duration'],
@@ -129,7 +140,9 @@ describe('millrace settings', () => {
   })
 
   test('has help with examples', async () => {
-    expect((await millrace(['settings', '--help'])).stdout).toMatch(/Examples:\n {2}\$ millrace settings orders\n/)
+    const { stdout } = await millrace(['settings', '--help'])
+    expect(stdout).toMatch(/Examples:\n {2}\$ millrace settings orders\n/)
+    expect(stdout.match(/^ {2}(\w+|<group>)\.\w+(?= {2})/gm)).toHaveLength(8)
   })
 })
 

@@ -1,10 +1,10 @@
 import { Redis, type RedisOptions } from 'ioredis'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { beforeAll, beforeEach, inject } from 'vitest'
-import { openRedis, type PrivateRedis, startRedis } from '../../cli/redis-server.ts'
+import { openRedis, type PrivateRedis } from '../../cli/redis-server.ts'
 import { onEnd } from './cleanup.ts'
+import { type ControlledServer, type ControlledServerOptions, openServer } from './controlled-server.ts'
+
+export type { ControlledServer, ControlledServerOptions } from './controlled-server.ts'
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
@@ -68,65 +68,11 @@ export async function serverMs(client: Redis): Promise<number> {
   return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
 }
 
-/** A Redis process that a test may stop, kill and start again. Always private and local. */
-export interface ControlledServer {
-  readonly url: string
-  readonly port: number
-  readonly pid: number
-  /** SIGSTOP: connections stay open, nothing is answered. */
-  stopProcess(): void
-  /** SIGCONT. */
-  continueProcess(): void
-  /** SIGKILL; resolves when it is gone. With `aof`, what it has answered is on disk. */
-  kill(): Promise<void>
-  /** Starts it on the same port and directory, after an orderly shutdown if it still runs. */
-  restart(): Promise<void>
-  stop(): Promise<void>
-}
-
-export interface ControlledServerOptions {
-  /** Append-only file with an fsync for every write. @default false */
-  aof?: boolean
-  /** Further arguments of redis-server. */
-  args?: readonly string[]
-}
-
+/** Always private and local; it ends with the test. */
 export async function startServer(options: ControlledServerOptions = {}): Promise<ControlledServer> {
-  const dir = await mkdtemp(join(tmpdir(), 'millrace-test-'))
-  const aof = options.aof === true ? ['--appendonly', 'yes', '--appendfsync', 'always'] : []
-  const args = [...aof, ...(options.args ?? [])]
-  let running = await startRedis({ args, dir, say })
-  const port = Number(new URL(running.url).port)
-  const signal = (name: NodeJS.Signals): void => void process.kill(started(running.pid), name)
-  const end = async (name: NodeJS.Signals): Promise<void> => {
-    try {
-      signal(name)
-      // A stopped process does not see the signal before it goes on.
-      signal('SIGCONT')
-    } catch {
-      // gone already
-    }
-    await running.stop()
-  }
-  onEnd(async () => {
-    await end('SIGKILL')
-    await rm(dir, { recursive: true, force: true })
-  })
-  return {
-    url: running.url,
-    port,
-    get pid() {
-      return started(running.pid)
-    },
-    stopProcess: () => signal('SIGSTOP'),
-    continueProcess: () => signal('SIGCONT'),
-    kill: () => end('SIGKILL'),
-    async restart() {
-      await end('SIGTERM')
-      running = await startRedis({ args, dir, port, say })
-    },
-    stop: () => end('SIGKILL'),
-  }
+  const server = await openServer(options)
+  onEnd(() => server.remove())
+  return server
 }
 
 async function openForFile(args: readonly string[]): Promise<PrivateRedis> {

@@ -1,4 +1,4 @@
-import { increase, process, producer, quantiles, rate } from '../build/expressions.ts'
+import { increase, process, rate } from '../build/expressions.ts'
 import { look, runbook, series } from '../build/shorthand.ts'
 import type { RowSpec } from '../build/spec.ts'
 
@@ -76,54 +76,6 @@ export const connections: RowSpec = {
         runbook('Writes refused: what to do?', 'MillraceRedisWritesRefused'),
         look('Is it full?', 'overview', 'Redis memory'),
       ],
-    }),
-  ],
-}
-
-export const publishing: RowSpec = {
-  title: 'Do publishes get through?',
-  panels: [
-    series('Publishes by result', 'ops', {
-      width: 8,
-      stacked: true,
-      description:
-        'What became of publishes: ok is in Redis, rejected certainly is not, unknown failed and may be. Whoever published got the error.',
-      queries: [
-        {
-          expr: `sum by (stream, result) (${rate(producer('millrace_published_jobs_total'))})`,
-          legend: '{{stream}} {{result}}',
-        },
-      ],
-      links: [
-        look('Is the buffer full?', 'workers', 'Publish buffer'),
-        look('Which errors?', 'workers', 'Redis errors'),
-        runbook('What to do?', 'MillracePublishRejected'),
-      ],
-    }),
-    series('Publish buffer', 'short', {
-      width: 8,
-      description:
-        'Jobs that wait in producers for Redis, and how many may. Above the dashed line soon publishes are refused: Redis is away, or too slow for what comes.',
-      queries: [
-        { expr: `sum by (stream) (${producer('millrace_publish_buffer_jobs')})`, legend: '{{stream}} waiting' },
-        { expr: `sum by (stream) (${producer('millrace_publish_buffer_limit_jobs')})`, legend: '{{stream}} limit' },
-        {
-          expr: `max(sum by (stream) (${producer('millrace_publish_buffer_limit_jobs')})) * scalar(max(millrace:publish_buffer_ratio:threshold))`,
-          legend: 'threshold',
-          isThreshold: true,
-        },
-      ],
-      links: [
-        runbook('What to do?', 'MillracePublishBufferFilling'),
-        look('Is Redis reached?', 'workers', 'Redis connections'),
-      ],
-    }),
-    series('Publish duration', 's', {
-      width: 8,
-      description:
-        'From the call of publish to the answer of Redis. What a request that publishes waits for. Rises with the round trip and with the buffer.',
-      queries: quantiles('millrace_publish_duration_seconds', producer),
-      links: [look('Does it wait in the buffer?', 'workers', 'Publish buffer')],
     }),
   ],
 }

@@ -1,4 +1,4 @@
-import { NOW } from './lua.ts'
+import { FIELDS, NOW } from './lua.ts'
 import { script } from './script.ts'
 
 /**
@@ -14,6 +14,127 @@ export const openProducer = script(
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
   return 1`,
 )
+
+/**
+ * Takes a sequence that is kept on disk over from whoever had it, with the place of its last batch: {seq, mark}. Creates it
+ * where it was never confirmed (create 1), else a missing key answers {'forgotten'}. Numbers go on in the next block of
+ * 2^32, in the same step: a batch of the owner before that is still on its way comes back as stale, whatever it holds.
+ */
+export const takeOverProducer = script(
+  'takeOverProducer',
+  `
+  -- KEYS producer | ARGV ttlMs create
+  local stored = redis.call('HGET', KEYS[1], 'seq')
+  if not stored and ARGV[2] ~= '1' then return {'forgotten'} end
+  local seq = stored and string.format('%.0f', (math.floor(tonumber(stored) / 4294967296) + 1) * 4294967296) or '0'
+  redis.call('HSET', KEYS[1], 'seq', seq, 'ids', '')
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  return {seq, redis.call('HGET', KEYS[1], 'mark') or ''}`,
+)
+
+const SEQUENCE = `
+  local stream, producer = KEYS[1], KEYS[2]
+  local seq, ttlMs, items = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+  local stored = redis.call('HGET', producer, 'seq')
+  if not stored then return {'forgotten'} end
+  stored = tonumber(stored)
+  if seq == stored then return redis.call('HGET', producer, 'ids') end
+  if seq < stored then return {'stale'} end
+  if seq > stored + 1 then return {'behind', stored} end
+  local function wrongType()
+    local kind = redis.call('TYPE', stream).ok
+    return kind ~= 'stream' and kind ~= 'none' and redis.error_reply('WRONGTYPE the stream key holds a ' .. kind)
+  end`
+
+/** A batch of one has no middle, and needs no number written before its append. */
+const LONE = `
+  if items == 1 and not KEYS[3] then
+    local id
+    if ARGV[4] == '-1' then
+      id = redis.pcall('XADD', stream, '*', 'job', ARGV[5], 'data', ARGV[6])
+    else
+      id = redis.pcall('XADD', stream, '*', unpack(ARGV, 5, 4 + tonumber(ARGV[4])))
+    end
+    if type(id) ~= 'string' then
+      -- The highest id there is was given: the outcome of this job. Anything else (memory, another type) is of the batch.
+      if not id.err:find('last possible ID', 1, true) then return wrongType() or id end
+      id = '!'
+    end
+    redis.call('HSET', producer, 'seq', seq, 'ids', id)
+    if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
+    return id
+  end`
+
+/** Takes `hasLater`. What can be refused is refused here, and in NUMBERS by its first write, before any other. */
+const CHECKS = `
+  local refusal = wrongType()
+  if refusal then return refusal end
+  local nowMs, number = 0, 0
+  if hasLater then
+    for key, wanted in pairs({[3] = 'zset', [4] = 'hash', [5] = 'hash'}) do
+      local kind = redis.call('TYPE', KEYS[key]).ok
+      if kind ~= wanted and kind ~= 'none' then
+        return redis.error_reply('WRONGTYPE the key ' .. KEYS[key] .. ' holds a ' .. kind)
+      end
+    end${NOW}
+    nowMs = now()
+  end
+  local function dueOf(text) return tonumber(text) + (text:sub(1, 1) == '+' and nowMs or 0) end`
+
+/** For the ids of jobs for later. Fails under OOM, or on a counter that is none. */
+const NUMBERS = `
+  if hasLater then
+    number = redis.pcall('HINCRBY', KEYS[5], 'scheduled-seq', items)
+    if type(number) ~= 'number' then return number end
+    number = 1000000000000000 + number - items
+  end`
+
+/**
+ * Appends the items from ARGV `at` on; `before` is done with each of them first and may say what became of it, `after` is
+ * told what did.
+ */
+const ITEMS = (before: string, after: string) => `
+  if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
+  local ids, count = {}, 0
+  local function note(id)
+    count = count + 1
+    ids[count] = type(id) == 'string' and id or '!'
+  end
+  local function schedule(dueMs, fields)
+    local jobId
+    -- NX: a counter that somebody deleted must not have one job take the place of another.
+    repeat
+      number = number + 1
+      jobId = string.format('%.0f-%.0f', nowMs, number)
+    until redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', dueMs), jobId) == 1
+    fields[#fields + 1] = 'id'
+    fields[#fields + 1] = jobId
+    redis.call('HSET', KEYS[4], jobId, cmsgpack.pack({'', fields}))
+    return '@' .. jobId
+  end
+  while count < items do${before}
+    local width = tonumber(ARGV[at])
+    if width < 0 then
+      local name = ARGV[at + 1]
+      for item = at + 2, at + 1 - width do note(redis.pcall('XADD', stream, '*', 'job', name, 'data', ARGV[item])) end
+      at = at + 2 - width
+    elseif width > 0 then
+      note(held or redis.pcall('XADD', stream, '*', unpack(ARGV, at + 1, at + width)))
+      at = at + width + 1
+    else
+      local dueMs, first, last = dueOf(ARGV[at + 1]), at + 3, at + 2 + tonumber(ARGV[at + 2])
+      if held then
+        note(held)
+      elseif dueMs > nowMs then
+        note(schedule(dueMs, {unpack(ARGV, first, last)}))
+      else
+        note(redis.pcall('XADD', stream, '*', unpack(ARGV, first, last)))
+      end
+      at = last + 1
+    end${after}
+  end
+  local outcomes = table.concat(ids, ' ')
+  redis.call('HSET', producer, 'ids', outcomes)`
 
 /**
  * Appends one batch to the stream and writes its sequence number with what became of each item, in one step, so that the
@@ -38,90 +159,86 @@ export const publishBatch = script(
   'publishBatch',
   `
   -- KEYS stream producer [scheduled jobs settings] | ARGV seq ttlMs items, then items as above
-  local stream, producer = KEYS[1], KEYS[2]
-  local seq, ttlMs, items = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-  local stored = redis.call('HGET', producer, 'seq')
-  if not stored then return {'forgotten'} end
-  stored = tonumber(stored)
-  if seq == stored then return redis.call('HGET', producer, 'ids') end
-  if seq < stored then return {'stale'} end
-  if seq > stored + 1 then return {'behind', stored} end
-  local function wrongType()
-    local kind = redis.call('TYPE', stream).ok
-    return kind ~= 'stream' and kind ~= 'none' and redis.error_reply('WRONGTYPE the stream key holds a ' .. kind)
-  end
-  if items == 1 and not KEYS[3] then
-    local id
-    if ARGV[4] == '-1' then
-      id = redis.pcall('XADD', stream, '*', 'job', ARGV[5], 'data', ARGV[6])
-    else
-      id = redis.pcall('XADD', stream, '*', unpack(ARGV, 5, 4 + tonumber(ARGV[4])))
-    end
-    if type(id) ~= 'string' then
-      -- The highest id there is was given: the outcome of this job. Anything else (memory, another type) is of the batch.
-      if not id.err:find('last possible ID', 1, true) then return wrongType() or id end
-      id = '!'
-    end
-    redis.call('HSET', producer, 'seq', seq, 'ids', id)
-    if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
-    return id
-  end
-  local refusal = wrongType()
-  if refusal then return refusal end
-  local nowMs, number = 0, 0
-  if KEYS[3] then
-    for key, wanted in pairs({[3] = 'zset', [4] = 'hash', [5] = 'hash'}) do
-      local kind = redis.call('TYPE', KEYS[key]).ok
-      if kind ~= wanted and kind ~= 'none' then
-        return redis.error_reply('WRONGTYPE the key ' .. KEYS[key] .. ' holds a ' .. kind)
-      end
-    end${NOW}
-    nowMs = now()
-    number = redis.pcall('HINCRBY', KEYS[5], 'scheduled-seq', items)
-    if type(number) ~= 'number' then return number end
-    number = 1000000000000000 + number - items
-  end
-  redis.call('HSET', producer, 'seq', seq, 'ids', '')
-  if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
-  local ids, count, at = {}, 0, 4
-  local function note(id)
-    count = count + 1
-    ids[count] = type(id) == 'string' and id or '!'
-  end
-  local function schedule(dueMs, fields)
-    local jobId
-    -- NX: a counter that somebody deleted must not have one job take the place of another.
-    repeat
-      number = number + 1
-      jobId = string.format('%.0f-%.0f', nowMs, number)
-    until redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', dueMs), jobId) == 1
-    fields[#fields + 1] = 'id'
-    fields[#fields + 1] = jobId
-    redis.call('HSET', KEYS[4], jobId, cmsgpack.pack({'', fields}))
-    return '@' .. jobId
-  end
-  while count < items do
-    local width = tonumber(ARGV[at])
-    if width < 0 then
-      local name = ARGV[at + 1]
-      for item = at + 2, at + 1 - width do note(redis.pcall('XADD', stream, '*', 'job', name, 'data', ARGV[item])) end
-      at = at + 2 - width
-    elseif width > 0 then
-      note(redis.pcall('XADD', stream, '*', unpack(ARGV, at + 1, at + width)))
-      at = at + width + 1
-    else
-      local due, first, last = ARGV[at + 1], at + 3, at + 2 + tonumber(ARGV[at + 2])
-      local dueMs = tonumber(due)
-      if due:sub(1, 1) == '+' then dueMs = nowMs + dueMs end
-      if dueMs > nowMs then
-        note(schedule(dueMs, {unpack(ARGV, first, last)}))
-      else
-        note(redis.pcall('XADD', stream, '*', unpack(ARGV, first, last)))
-      end
-      at = last + 1
-    end
-  end
-  local outcomes = table.concat(ids, ' ')
-  redis.call('HSET', producer, 'ids', outcomes)
+  ${SEQUENCE}${LONE}
+  local hasLater, held, at = KEYS[3], nil, 4${CHECKS}${NUMBERS}
+  redis.call('HSET', producer, 'seq', seq, 'ids', '')${ITEMS('', '')}
   return outcomes`,
+)
+
+/**
+ * `dueAlready(at)`: how many of the items from ARGV `at` on have a time that is over, and so are for now: a `runAt` of
+ * yesterday must not be a way past the bound.
+ */
+const DUE = `
+  local function dueAlready(at)
+    local due, seen = 0, 0
+    while seen < items do
+      if ARGV[at] == 't' then at = at + 3 end
+      local width = tonumber(ARGV[at])
+      seen = seen + math.max(1, -width)
+      if width == 0 then
+        if dueOf(ARGV[at + 1]) <= nowMs then due = due + 1 end
+        at = at + 3 + tonumber(ARGV[at + 2])
+      else
+        at = at + (width < 0 and 2 - width or width + 1)
+      end
+    end
+    return due
+  end`
+
+/**
+ * The same, for batches of which more is asked:
+ *
+ * - The stream's bound: if it is to be checked, `maxBacklog` is set, and the largest backlog of its groups (of a stream without groups: its length)
+ *   and the items for now exceed it, nothing is appended: {'full', backlog, bound}. A lag that Redis does not know counts
+ *   as 0, and a bound that is no number, or in a key of another type, as none: it must not stop a service over what nobody
+ *   knows. Checked with the append, in one step, so that it holds for all producers together.
+ * - A mark: the place behind the batch in what is being published, written with it. What was begun by a process that is gone
+ *   goes on from there (`takeOverProducer`), without doubling and without a record of its own.
+ * - Tokens: 't', index, ttlMs before an item name the key of its idempotency token. Where that holds the id of a job there
+ *   already is one, and nothing is appended: the item's answer is '=' and that id.
+ *
+ * Returns {'done', ids, bound or '' if there is none or it was not looked at} or the ids alone for a batch that was there, and otherwise as publishBatch does.
+ */
+export const publishChecked = script(
+  'publishChecked',
+  `
+  -- KEYS stream producer scheduled jobs settings [tokens …] | ARGV seq ttlMs items mark later check, then items as above
+  ${SEQUENCE}${FIELDS}
+  local mark, later = ARGV[4], tonumber(ARGV[5])
+  local hasLater, at = later > 0, 7${CHECKS}${DUE}
+  local bound = ARGV[6] == '1' and redis.pcall('HGET', KEYS[5], 'maxBacklog')
+  bound = type(bound) == 'string' and #bound <= 15 and bound:match('^%d+$') and tonumber(bound)
+  local coming = bound and items - later + (hasLater and dueAlready(at) or 0) or 0
+  if coming > 0 then
+    local groups = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}
+    local backlog = #groups == 0 and redis.call('XLEN', stream) or 0
+    for _, flat in ipairs(groups) do
+      local group = fields(flat)
+      backlog = math.max(backlog, group.pending + (group.lag or 0))
+    end
+    if backlog + coming > bound then return {'full', backlog, bound} end
+  end${NUMBERS}
+  redis.call('HSET', producer, 'seq', seq, 'ids', '')
+  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${ITEMS(
+    `
+    local token, tokenMs, held = nil, nil, nil
+    if ARGV[at] == 't' then
+      token, tokenMs, at = KEYS[5 + tonumber(ARGV[at + 1])], ARGV[at + 2], at + 3
+      held = redis.pcall('GET', token)
+      -- A key that is no token, or that we may not write, answers with an error, which is what becomes of the item: '!'. Tried
+      -- before the append: a job whose token is not kept would be published again.
+      if type(held) == 'string' then held = '=' .. held
+      elseif not held then
+        local kept = redis.pcall('SET', token, '', 'PX', tokenMs)
+        held = kept.err and kept or nil
+      end
+    end`,
+    `
+    if token and not held then
+      if ids[count] == '!' then redis.pcall('PEXPIRE', token, 0)
+      else redis.call('SET', token, ids[count], 'PX', tokenMs) end
+    end`,
+  )}
+  return {'done', outcomes, bound or ''}`,
 )

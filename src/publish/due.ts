@@ -1,6 +1,6 @@
 import { types } from 'node:util'
-import { OptionError } from './errors.ts'
-import { shown, wholeNumber } from './options.ts'
+import { OptionError } from '../errors.ts'
+import { shown, wholeNumber } from '../options.ts'
 
 /** Further ahead is a mistake more often than a plan: microseconds, or a date typed wrong. */
 const FURTHEST_MS = 10 * 365 * 24 * 3_600_000

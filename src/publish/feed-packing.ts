@@ -1,0 +1,54 @@
+import { messageOf, OptionError, PublishError } from '../errors.ts'
+import { checkJobName } from '../job.ts'
+import { refuseUnknownKeys, shown } from '../options.ts'
+import { checkToken } from '../producer-options.ts'
+import type { Item } from '../redis/publishing.ts'
+import { encodeJob } from '../wire.ts'
+import { resolveDue } from './due.ts'
+import type { FeedJob } from './feed-options.ts'
+
+/** A job of a feed as a batch carries it. */
+export interface PackedFeedJob extends Item {
+  readonly bytes: number
+  readonly position: string
+}
+
+/** @throws PublishError for a job that cannot be published as it is. */
+export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeedJob {
+  try {
+    refuseUnknownKeys('a job of a feed', given, KNOWN)
+    const name = checkJobName(typeof given.job === 'object' ? given.job?.name : given.job)
+    const position = checkPosition(given.position)
+    const due = resolveDue(given, Date.now())
+    const token = checkToken(given)
+    const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
+    return { fields: encodeJob(name, json), due, token, bytes: bytes + name.length, position }
+  } catch (error) {
+    throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+  }
+}
+
+/** Printable, so that it comes back from Redis as it was given and can be told in a message. */
+function checkPosition(position: unknown): string {
+  if (typeof position === 'string' && /^[\x20-\x7e]{1,1000}$/.test(position)) return position
+  const got = typeof position === 'string' ? `${position.length} others` : shown(position)
+  throw new OptionError(`expected \`position\` to be 1 to 1000 printable ASCII characters, got ${got}`)
+}
+
+function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json: string; bytes: number } {
+  const refused = (why: string) => new PublishError('ERR_PAYLOAD', `expected the data of ${name} to be ${why}`)
+  let json: string | undefined
+  try {
+    json = JSON.stringify(data)
+  } catch (error) {
+    throw refused(`JSON-able: ${messageOf(error).split('\n')[0]}`)
+  }
+  if (json === undefined) throw refused(`JSON-able, got ${shown(data)}; null is no data`)
+  const bytes = Buffer.byteLength(json)
+  if (bytes <= maxPayloadBytes) return { json, bytes }
+  throw refused(
+    `at most ${maxPayloadBytes} bytes of JSON, got ${bytes}; store large data elsewhere and publish where it is`,
+  )
+}
+
+const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs']

@@ -1,0 +1,62 @@
+import type { PublishError } from '../errors.ts'
+import type { Outgoing } from './outgoing.ts'
+import { DEFAULT_PRIORITY, type BufferPriority } from './priority.ts'
+
+/** A job that a producer had and could not publish: everything that is needed to publish it again. */
+export interface UnpublishedJob {
+  readonly stream: string
+  /** The job's name. */
+  readonly job: string
+  readonly data: unknown
+  /** What its publish was given; with `stream` it can be handed to `publish` again as it is. */
+  readonly options: UnpublishedOptions
+  /** Whether it is in Redis: `unknown` only if it was in a batch on its way. */
+  readonly published: 'no' | 'unknown'
+  /** The ref that its publish resolved with, of a buffered job; undefined of one whose publish was rejected. */
+  readonly ref: string | undefined
+  /** Why it was not published. */
+  readonly error: PublishError
+  /** Whether it is in the spill file, and will be published by the next producer with it. */
+  readonly spilled: boolean
+}
+
+export interface UnpublishedOptions {
+  readonly stream: string
+  readonly delayMs?: number
+  readonly runAt?: number
+  readonly bufferPriority?: BufferPriority
+  readonly idempotencyToken?: string
+  readonly tokenTtlMs?: number
+}
+
+/** A job that gave way to others in a full buffer. */
+export type ShedJob = Omit<UnpublishedJob, 'published' | 'spilled'> & { readonly published: 'no' }
+
+/** @param left `error.published` says whether it may be in Redis. */
+export function toUnpublished(
+  item: Outgoing,
+  left: { stream: string; error: PublishError; spilled: boolean },
+): UnpublishedJob {
+  const { stream, error, spilled } = left
+  const { published } = error
+  return { ...told(item, stream), published, error, spilled }
+}
+
+export function toShed(item: Outgoing, stream: string, error: PublishError): ShedJob {
+  return { ...told(item, stream), published: 'no', error }
+}
+
+function told(item: Outgoing, stream: string): Pick<UnpublishedJob, 'stream' | 'job' | 'data' | 'options' | 'ref'> {
+  const { due, token, priority, fields } = item
+  // Nobody was told the ref of one that was never let in.
+  const ref = item.admitted === undefined ? item.ref : undefined
+  const [, job = '', , json = 'null'] = fields
+  const options = {
+    stream,
+    ...(due?.startsWith('+') === true && { delayMs: Number(due.slice(1)) }),
+    ...(due?.startsWith('+') === false && { runAt: Number(due) }),
+    ...(priority !== DEFAULT_PRIORITY && { bufferPriority: priority }),
+    ...(token !== undefined && { idempotencyToken: token.text, tokenTtlMs: token.ttlMs }),
+  }
+  return { stream, job, data: JSON.parse(json), options, ref }
+}
