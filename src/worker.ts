@@ -12,10 +12,12 @@ import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import { withFields } from './logger.ts'
 import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
+import { checkMiddleware } from './onion.ts'
 import { faultOf, faultText } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
 import { readPause } from './redis/pausing.ts'
 import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
+import { wrapHandlers, type RunMiddleware } from './run-middleware.ts'
 import { versionOfPackage } from './version.ts'
 import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
 import { assembleParts, type GroupSettings, type WorkerParts } from './worker-parts.ts'
@@ -32,7 +34,7 @@ import { assembleParts, type GroupSettings, type WorkerParts } from './worker-pa
  * is new at every start, since the name is what ownership is checked against.
  */
 
-export class Worker {
+export class Worker<State = object> {
   readonly #options: ResolvedWorkerOptions
   readonly #member: Member
   readonly #events: Events
@@ -46,11 +48,12 @@ export class Worker {
   #started: Promise<void> | undefined
   #stopped: Promise<StopResult> | undefined
   #rejoining: Promise<void> | undefined
+  readonly #middleware: RunMiddleware<State>[] = []
   /** Tells run(), whoever stopped the worker. */
   #onStopped: (result: Promise<StopResult>) => void = () => {}
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
-  constructor(options: WorkerOptions) {
+  constructor(options: WorkerOptions<State>) {
     const resolved = resolveWorkerOptions(options)
     const { stream, group, leaseMs, maxDeliveries } = resolved
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
@@ -101,15 +104,24 @@ export class Worker {
   }
 
   /**
+   * Puts a middleware around every run of a handler; of several the first one is outermost.
+   * @throws OptionError for what is no function; MillraceError ERR_WORKER_STATE after `start`.
+   */
+  use(middleware: RunMiddleware<State>): this {
+    if (this.#state !== 'new') throw wrongState(this.#state, 'give it its middleware before it is started')
+    this.#middleware.push(checkMiddleware(middleware))
+    return this
+  }
+
+  /**
    * Connects, joins the group and begins to work.
    * @throws RedisError if Redis cannot be reached within 10 s or refuses us; UnknownGroupError for a further group without
    * `startAt`; MillraceError ERR_WORKER_STATE if it was started before, ERR_LISTEN if `healthPort` cannot be had.
    */
   async start(): Promise<void> {
-    if (this.#state !== 'new') {
-      throw new MillraceError('ERR_WORKER_STATE', `this worker is ${this.#state}; make a new one to start again`)
-    }
+    if (this.#state !== 'new') throw wrongState(this.#state, 'make a new one to start again')
     this.#state = 'starting'
+    if (this.#middleware.length > 0) wrapHandlers(this.#options.handlers, this.#middleware)
     this.#parts.numbers.live.add(this.#live)
     this.#started = this.#begin()
     await this.#started
@@ -374,6 +386,9 @@ export class Worker {
     this.#parts.holdings.table.vitals.report({ state, hasRoom: this.#parts.dispatcher.fetchRoom > 0 })
   }
 }
+
+const wrongState = (state: WorkerState, todo: string): MillraceError =>
+  new MillraceError('ERR_WORKER_STATE', `this worker is ${state}; ${todo}`)
 
 /** What passes, such as a Redis that is read-only until its failover is over: whoever started the worker may try again. */
 function refusedForNow(error: unknown): unknown {
