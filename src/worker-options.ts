@@ -10,7 +10,8 @@ import { checkGroupName } from './redis/keys.ts'
 import { checkTracing, type Tracing } from './tracing.ts'
 import { resolveStreams, type ResolvedStream, type StreamPriority, type WorkerStream } from './worker-streams.ts'
 
-export interface WorkerOptions {
+/** `State`: what the worker's middleware gives its handlers as `job.state`. */
+export interface WorkerOptions<State = object> {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
   redis?: RedisOption
   /** The stream to work on; or `streams`. */
@@ -22,7 +23,7 @@ export interface WorkerOptions {
   /** The group to be a member of. @default 'main' */
   group?: string
   /** What to run: a list of `handle(job, function)`, or an object of functions by job name. */
-  handlers: Handlers
+  handlers: Handlers<State>
   /** How many handlers run at once. @default 32 */
   concurrency?: number
   /** Where a further group of the stream starts; a stream's first group starts at its oldest entry. @default none */
@@ -62,7 +63,8 @@ export interface ResolvedWorkerOptions {
   readonly streams: readonly [ResolvedStream, ...ResolvedStream[]]
   readonly priority: StreamPriority
   readonly group: string
-  readonly handlers: ReadonlyMap<string, Handler>
+  /** The worker's own, which it puts its middleware around. */
+  readonly handlers: Map<string, Handler>
   readonly concurrency: number
   readonly startAt: 'oldest' | 'now' | undefined
   readonly leaseMs: number
@@ -87,7 +89,7 @@ export function pulseMsFor(leaseMs: number): number {
 }
 
 /** @throws OptionError before anything is opened. */
-export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOptions {
+export function resolveWorkerOptions<State>(given: WorkerOptions<State>): ResolvedWorkerOptions {
   refuseUnknownKeys('Worker', given, KNOWN)
   const leaseMs = wholeNumber('leaseMs', given.leaseMs, { or: 10_000, min: 500, max: 24 * 3_600_000 })
   const stallMs = wholeNumber('stallMs', given.stallMs, { or: Math.max(300_000, leaseMs), max: 2 ** 31 - 1 })
