@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { PRODUCER_EVENT_CHANNELS, publishChannel } from './channels.ts'
 import { monotonicMs } from './clock.ts'
-import { PublishError, type SpillError } from './errors.ts'
+import { InvalidDataError, PublishError, type SpillError } from './errors.ts'
 import { Events, type ProducerEventListener } from './events.ts'
 import type { JobDefinition } from './job.ts'
 import { resolveLogger, withFields, type Logger } from './logger.ts'
@@ -136,13 +136,13 @@ export class Producer<Default extends Durability = 'redis'> {
    * @throws PublishError; `published` says whether the job may be in Redis all the same.
    */
   publish<Data, Own extends Durability>(
-    job: JobDefinition<Data> | string,
-    data: Data,
+    job: JobDefinition<Data, unknown> | string,
+    data: NoInfer<Data>,
     options: DurablePublishOptions<Own>,
   ): Promise<PublishResult<Own>>
   publish<Data>(
-    job: JobDefinition<Data> | string,
-    data: Data,
+    job: JobDefinition<Data, unknown> | string,
+    data: NoInfer<Data>,
     options?: PublishOptions,
   ): Promise<PublishResult<Default>>
   publish(job: Named, data: unknown, options: AnyPublishOptions = NO_OPTIONS): Promise<PublishedJob | BufferedJob> {
@@ -158,8 +158,8 @@ export class Producer<Default extends Durability = 'redis'> {
    * many are certainly in Redis. An error of the iterable itself is thrown as it is.
    */
   async publishMany<Data>(
-    job: JobDefinition<Data> | string,
-    items: Iterable<Data> | AsyncIterable<Data>,
+    job: JobDefinition<Data, unknown> | string,
+    items: Iterable<NoInfer<Data>> | AsyncIterable<NoInfer<Data>>,
     options: PublishManyOptions = {},
   ): Promise<PublishedMany> {
     if (!publishChannel.hasSubscribers) return this.#publishMany(job, items, options)
@@ -310,11 +310,9 @@ export class Producer<Default extends Durability = 'redis'> {
       return route.replicas === undefined ? { published: confirmed } : { published: confirmed, replicated }
     }
     const { code, message, published, cause } = failure
-    throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {
-      published,
-      confirmed,
-      cause,
-    })
+    const told = `${message} (${confirmed} jobs were published before)`
+    if (failure instanceof InvalidDataError) throw new InvalidDataError(told, failure.issues, confirmed)
+    throw new PublishError(code, told, { published, confirmed, cause })
   }
 
   #openStream(stream: string): { batcher: Batcher; outcomes: Outcomes } {

@@ -4,6 +4,8 @@ import { refuseUnknownKeys, shown } from '../options.ts'
 import { checkToken } from '../producer-options.ts'
 import type { Item } from '../redis/publishing.ts'
 import { encodeJob } from '../wire.ts'
+import { resolveDeadline } from './deadline.ts'
+import { checkFits, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
 
@@ -22,7 +24,11 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const due = resolveDue(given, Date.now())
     const token = checkToken(given)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
-    return { fields: encodeJob(name, json), due, token, bytes: bytes + name.length, position }
+    const definition: Kind = typeof given.job === 'object' ? given.job : {}
+    if (definition.schema !== undefined) checkFits(name, definition.schema, json)
+    const expires = resolveDeadline(given, Date.now())
+    const extra = [...versionFields(definition), ...(expires === undefined ? [] : ['expires', expires])]
+    return { fields: [...encodeJob(name, json), ...extra], due, token, bytes: bytes + name.length, position }
   } catch (error) {
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
   }
@@ -51,4 +57,4 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
   )
 }
 
-const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs']
+const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'expiresAt', 'ttlMs', 'idempotencyToken', 'tokenTtlMs']

@@ -5,7 +5,9 @@ import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
 import { encodeJob } from '../wire.ts'
 import type { Item } from '../redis/publishing.ts'
+import type { Schema } from '../schema.ts'
 import type { Batcher } from './batcher.ts'
+import { checkFits } from './definition.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { BufferPriority } from './priority.ts'
 
@@ -28,12 +30,16 @@ export interface Route {
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
   readonly traceBytes: number
+  /** What the data must be, if its definition says. */
+  readonly schema: Schema | undefined
+  /** Fields that few jobs have. */
+  readonly extra: readonly string[] | undefined
   readonly numbers: PublishNumbers
 }
 
-/** @throws PublishError ERR_PAYLOAD: the data has no JSON, or too much of it. It is counted. */
+/** @throws PublishError: the data has no JSON, or too much of it, or does not fit its schema. It is counted. */
 export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outgoing {
-  const { name, due, token, trace, traceBytes, numbers, priority, replicas } = route
+  const { name, due, token, trace, traceBytes, schema, extra, numbers, priority, replicas } = route
   const publishedAtMs = monotonicMs()
   let json: string | undefined
   try {
@@ -52,11 +58,13 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
         'store large data elsewhere and publish where it is',
     )
   }
+  if (schema !== undefined) checkCounted(route, schema, json)
+  const fields = trace === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...trace]
   return {
-    fields: trace === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...trace],
+    fields: extra === undefined ? fields : [...fields, ...extra],
     due,
     token,
-    bytes: bytes + name.length + traceBytes,
+    bytes: bytes + name.length + traceBytes + (extra === undefined ? 0 : lengthOf(extra)),
     numbers,
     priority,
     ref: undefined,
@@ -68,6 +76,19 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     admitted: undefined,
     settled: undefined,
   }
+}
+
+function checkCounted({ name, numbers }: Route, schema: Schema, json: string): void {
+  try {
+    checkFits(name, schema, json)
+  } catch (error) {
+    numbers.rejected += 1
+    throw error
+  }
+}
+
+function lengthOf(fields: readonly string[]): number {
+  return fields.reduce((sum, text) => sum + text.length, 0)
 }
 
 /** A job that goes nowhere; it is counted. */
