@@ -12,12 +12,13 @@ import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Overruns } from './overruns.ts'
-import { prepare, type Prepared } from './prepare.ts'
+import { isChecked, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
+import { isThenable } from './thenable.ts'
 import type { ContainedTracing } from './tracing.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
@@ -53,6 +54,8 @@ interface JobKind {
   readonly name: string
   readonly numbers: JobNumbers
   readonly handler: Handler | undefined
+  /** Whether its payloads are checked or brought to a newer version. */
+  readonly isChecked: boolean
   readonly retry: RetryOptions
 }
 
@@ -110,14 +113,15 @@ export class Executor {
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
-    const prepared = this.#prepared(delivery, decoded, kind?.handler)
+    const prepared = this.#prepared(delivery, decoded, kind)
     if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
     this.#run(delivery, prepared.handler, prepared.data)
   }
 
   /** Most jobs have nothing to be checked but that they have a handler. */
-  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, handler: Handler | undefined): Prepared {
-    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined) {
+  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): Prepared {
+    const handler = kind?.handler
+    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined && kind?.isChecked === false) {
       return { kind: 'run', handler, data: decoded.data }
     }
     const { clock, unknownJobMs } = this.#deps
@@ -181,7 +185,8 @@ export class Executor {
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
     // What waits was not run, and so not traced.
-    if (delivery.traced !== undefined && outcome.kind !== 'wait') delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
+    if (delivery.traced !== undefined && outcome.kind !== 'wait')
+      delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
@@ -274,7 +279,13 @@ export class Executor {
     if (last?.name === name) return last
     const { numbers, handlers, retry } = this.#deps
     const handler = handlers.get(name)
-    const kind = { name, numbers: numbers.jobs.of(name), handler, retry: mergeRetry(handler?.job.retry, retry) }
+    const kind = {
+      name,
+      numbers: numbers.jobs.of(name),
+      handler,
+      isChecked: handler !== undefined && isChecked(handler),
+      retry: mergeRetry(handler?.job.retry, retry),
+    }
     this.#lastKind = kind
     return kind
   }
@@ -297,7 +308,3 @@ function runObserved(delivery: Delivery, handler: Handler, data: unknown): unkno
 }
 
 const COMPLETED = { kind: 'completed' } as const
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
-}

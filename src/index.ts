@@ -106,7 +106,11 @@ export type { AuditRepair } from './audit/repair.ts'
 export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
-export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
+export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions, SchemaJobOptions } from './job.ts'
+export { handleAll } from './handle-all.ts'
+export type { HandlersOf, OutputOf, ResultOf } from './handle-all.ts'
+export type { Schema } from './schema.ts'
+export type { Upcast, Upcasts } from './versions.ts'
 export type { Headers } from './headers.ts'
 export type { PublishContext, PublishMiddleware } from './publish/middleware.ts'
 export type { RunContext, RunMiddleware } from './run-middleware.ts'
@@ -133,6 +137,7 @@ export {
   CancelledError,
   FatalError,
   FeedError,
+  InvalidDataError,
   JobTimeoutError,
   LeaseLostError,
   MillraceError,
@@ -144,4 +149,4 @@ export {
   StoppingError,
   UnknownGroupError,
 } from './errors.ts'
-export type { ErrorCode, Published } from './errors.ts'
+export type { ErrorCode, Published, SchemaIssue } from './errors.ts'

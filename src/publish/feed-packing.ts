@@ -5,6 +5,8 @@ import { refuseUnknownKeys, shown } from '../options.ts'
 import { checkToken } from '../producer-options.ts'
 import type { Item } from '../redis/publishing.ts'
 import { encodeJob } from '../wire.ts'
+import { resolveDeadline } from './deadline.ts'
+import { checkFits, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
 
@@ -24,7 +26,15 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const token = checkToken(given)
     const headers = packHeaders(given.headers)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
-    const fields = headers === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...headers.fields]
+    const definition: Kind = typeof given.job === 'object' ? given.job : {}
+    if (definition.schema !== undefined) checkFits(name, definition.schema, json)
+    const expires = resolveDeadline(given, Date.now())
+    const extra = [
+      ...versionFields(definition),
+      ...(expires === undefined ? [] : ['expires', expires]),
+      ...(headers?.fields ?? []),
+    ]
+    const fields = [...encodeJob(name, json), ...extra]
     return { fields, due, token, bytes: bytes + name.length + (headers?.bytes ?? 0), position }
   } catch (error) {
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
@@ -54,4 +64,7 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
   )
 }
 
-const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs', 'headers']
+const KNOWN = [
+  ...['job', 'data', 'position', 'delayMs', 'runAt', 'expiresAt', 'ttlMs'],
+  ...['idempotencyToken', 'tokenTtlMs', 'headers'],
+]

@@ -146,6 +146,8 @@ describe('exit codes', () => {
   const codes: Record<ErrorCode, number> = {
     ERR_OPTION: 2,
     ERR_NAME: 2,
+    ERR_INVALID_DATA: 2,
+    ERR_SCHEMA: 2,
     ERR_PAYLOAD: 2,
     ERR_HANDLERS: 2,
     ERR_PUBLISH_TIMEOUT: 3,
