@@ -16,6 +16,7 @@ import { mergeRetry, type RetryOptions } from './retry.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
 import type { ContainedTracing } from './tracing.ts'
+import type { UniqueStarts } from './unique-starts.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
@@ -36,6 +37,7 @@ export interface ExecutorDeps {
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
+  readonly uniqueStarts: UniqueStarts
   readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
@@ -140,7 +142,27 @@ export class Executor {
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
     if (handler === undefined) return this.#ended(delivery, { kind: 'unknown-job' })
-    this.#run(delivery, handler, decoded.data)
+    this.#begin(delivery, handler, decoded.data)
+  }
+
+  /** A key that it holds until it is started is let go of first; its time begins only then. */
+  #begin(delivery: Delivery, handler: Handler, data: unknown): void {
+    const { extra, timeoutMs, attempt } = delivery
+    if (extra?.unique?.until !== 'started' || attempt > 1) return this.#run(delivery, handler, data)
+    delivery.timeoutMs = Infinity
+    this.#deps.uniqueStarts.push(delivery, extra.unique.key, () => {
+      if (delivery.ended !== undefined) return this.#unbegun(delivery, delivery.ended)
+      delivery.startedAtMs = monotonicMs()
+      delivery.timeoutMs = timeoutMs
+      this.#deps.holdings.timed(delivery)
+      this.#run(delivery, handler, data)
+    })
+  }
+
+  /** Ended before its handler was called: lost, cancelled, or left to the stop, which hands it back. */
+  #unbegun(delivery: Delivery, reason: Error): void {
+    if (endOf(reason) === 'lost') this.#dropped(delivery)
+    else this.#ended(delivery, { kind: 'failed', error: reason })
   }
 
   /** The handler is called here. */

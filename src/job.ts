@@ -1,5 +1,6 @@
 import { OptionError } from './errors.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+import { checkJobUnique, type JobUniqueOptions } from './publish/unique.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { checkRetry, type RetryOptions } from './retry.ts'
 
@@ -12,17 +13,21 @@ export interface JobDefinition<Data = unknown> {
   readonly timeoutMs: number | false | undefined
   /** When a failed run is tried again; what it leaves open is as the worker says. */
   readonly retry: RetryOptions | undefined
+  /** How its jobs are unique, unless a publish says otherwise; a producer's definition counts. */
+  readonly unique?: JobUniqueOptions<Data> | undefined
   /** Never set: carries the type of the payload. */
   readonly data?: Data
 }
 
-export interface JobOptions {
+export interface JobOptions<Data = unknown> {
   /** The stream that its jobs are published to. @default none: every publish names it */
   stream?: string
   /** How long one run may take, in ms; `false` is no limit. @default the worker's timeoutMs */
   timeoutMs?: number | false
   /** When a failed run is tried again, and how often. @default the worker's retry */
   retry?: RetryOptions
+  /** By what its jobs are unique, and how. @default none: only jobs that are published with a `uniqueKey` */
+  unique?: JobUniqueOptions<Data>
 }
 
 /** What a handler is told of the job that it runs. */
@@ -60,15 +65,16 @@ export type Handlers = readonly Handler[] | Readonly<Record<string, HandlerFunct
  * Defines a job: the name that its entries carry and the type of its payload.
  * @throws OptionError on a bad name or option.
  */
-export function defineJob<Data = unknown>(name: string, options: JobOptions = {}): JobDefinition<Data> {
+export function defineJob<Data = unknown>(name: string, options: JobOptions<Data> = {}): JobDefinition<Data> {
   checkJobName(name)
-  refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs', 'retry'])
+  refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs', 'retry', 'unique'])
   if (options.stream !== undefined) checkStreamName(options.stream)
   return {
     name,
     stream: options.stream,
     timeoutMs: resolveTimeout(options.timeoutMs),
     retry: checkRetry('retry', options.retry),
+    unique: checkJobUnique(name, options.unique),
   }
 }
 

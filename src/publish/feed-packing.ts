@@ -6,6 +6,7 @@ import type { Item } from '../redis/publishing.ts'
 import { encodeJob } from '../wire.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
+import { ruleOf, uniqueFields, uniqueOf } from './unique.ts'
 
 /** A job of a feed as a batch carries it. */
 export interface PackedFeedJob extends Item {
@@ -22,10 +23,18 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const due = resolveDue(given, Date.now())
     const token = checkToken(given)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
-    return { fields: encodeJob(name, json), due, token, bytes: bytes + name.length, position }
+    const unique = uniqueIn(given, due !== undefined)
+    const fields = unique === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...uniqueFields(unique)]
+    return { fields, due, token, unique, bytes: bytes + name.length + (unique?.key.length ?? 0), position }
   } catch (error) {
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
   }
+}
+
+function uniqueIn({ job, data, uniqueKey, unique }: FeedJob, isLater: boolean): Item['unique'] {
+  const definition = typeof job === 'object' ? job.unique : undefined
+  const rule = ruleOf({ uniqueKey, ...(unique !== undefined && { unique }), isLater }, definition)
+  return rule && uniqueOf(rule, data)
 }
 
 /** Printable, so that it comes back from Redis as it was given and can be told in a message. */
@@ -51,4 +60,4 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
   )
 }
 
-const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs']
+const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs', 'uniqueKey', 'unique']

@@ -1,13 +1,14 @@
 import { monotonicMs } from '../clock.ts'
-import { messageOf, PublishError, type ErrorCode } from '../errors.ts'
+import { messageOf, OptionError, PublishError, type ErrorCode } from '../errors.ts'
 import { shown } from '../options.ts'
 import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
 import { encodeJob } from '../wire.ts'
-import type { Item } from '../redis/publishing.ts'
+import type { Item, UniqueItem } from '../redis/publishing.ts'
 import type { Batcher } from './batcher.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { BufferPriority } from './priority.ts'
+import { uniqueFields, uniqueOf, type UniqueRule } from './unique.ts'
 
 /** Where a publish goes, how it is to be treated, and where it is counted. */
 export interface Route {
@@ -24,6 +25,7 @@ export interface Route {
   /** As `Item.due`. */
   readonly due: string | undefined
   readonly token: Item['token']
+  readonly unique: UniqueRule | undefined
   readonly signal: AbortSignal | undefined
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
@@ -52,11 +54,14 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
         'store large data elsewhere and publish where it is',
     )
   }
+  const unique = route.unique && uniqueItem(route, data)
+  const more = unique === undefined ? trace : [...uniqueFields(unique), ...(trace ?? [])]
   return {
-    fields: trace === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...trace],
+    fields: more === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...more],
     due,
     token,
-    bytes: bytes + name.length + traceBytes,
+    unique,
+    bytes: bytes + name.length + traceBytes + (unique?.key.length ?? 0),
     numbers,
     priority,
     ref: undefined,
@@ -67,6 +72,15 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     isOnItsWay: false,
     admitted: undefined,
     settled: undefined,
+  }
+}
+
+function uniqueItem({ unique, numbers }: Route, data: unknown): UniqueItem | undefined {
+  try {
+    return unique && uniqueOf(unique, data)
+  } catch (error) {
+    numbers.rejected += 1
+    throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
   }
 }
 
