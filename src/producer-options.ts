@@ -1,4 +1,5 @@
 import { OptionError } from './errors.ts'
+import type { Headers } from './headers.ts'
 import type { Logger } from './logger.ts'
 import type { MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
@@ -85,6 +86,11 @@ export interface PublishOptions {
   uniqueKey?: string
   /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
   unique?: UniqueOptions
+  /**
+   * What goes with the job beside its payload, as `job.headers`: texts by name (1 to 64 of a-z, 0-9, _ . and -), at most 32 and
+   * 8 KiB in all. @default none
+   */
+  headers?: Headers
 }
 
 /** The options of a publish that has a durability of its own. */
@@ -137,6 +143,7 @@ export const PUBLISH_KNOWN = [
   'tokenTtlMs',
   'uniqueKey',
   'unique',
+  'headers',
 ]
 
 const DEFAULT_AGE_MS = 600_000

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.ts'
+import type { Headers } from '../headers.ts'
 import type { JobDefinition } from '../job.ts'
 import type { Logger } from '../logger.ts'
 import { flag, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
@@ -53,6 +54,8 @@ export interface FeedJob<Data = unknown> {
   readonly uniqueKey?: string
   /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
   readonly unique?: UniqueOptions
+  /** What goes with the job beside its payload, as of `publish`. @default none */
+  readonly headers?: Headers
 }
 
 /** A job of a feed that is in Redis. */

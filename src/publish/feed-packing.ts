@@ -1,4 +1,5 @@
 import { messageOf, OptionError, PublishError } from '../errors.ts'
+import { packHeaders } from '../headers.ts'
 import { checkJobName } from '../job.ts'
 import { refuseUnknownKeys, shown } from '../options.ts'
 import { checkToken } from '../producer-options.ts'
@@ -22,10 +23,13 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const position = checkPosition(given.position)
     const due = resolveDue(given, Date.now())
     const token = checkToken(given)
+    const headers = packHeaders(given.headers)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
     const unique = uniqueIn(given, due !== undefined)
-    const fields = unique === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...uniqueFields(unique)]
-    return { fields, due, token, unique, bytes: bytes + name.length + (unique?.key.length ?? 0), position }
+    const more = [...(headers?.fields ?? []), ...(unique === undefined ? [] : uniqueFields(unique))]
+    const fields = more.length === 0 ? encodeJob(name, json) : [...encodeJob(name, json), ...more]
+    const own = bytes + name.length + (headers?.bytes ?? 0) + (unique?.key.length ?? 0)
+    return { fields, due, token, unique, bytes: own, position }
   } catch (error) {
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
   }
@@ -60,4 +64,15 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
   )
 }
 
-const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs', 'uniqueKey', 'unique']
+const KNOWN = [
+  'job',
+  'data',
+  'position',
+  'delayMs',
+  'runAt',
+  'idempotencyToken',
+  'tokenTtlMs',
+  'uniqueKey',
+  'unique',
+  'headers',
+]

@@ -1,5 +1,6 @@
 import { monotonicMs } from '../clock.ts'
 import { messageOf, OptionError, PublishError, type ErrorCode } from '../errors.ts'
+import type { PackedHeaders } from '../headers.ts'
 import { shown } from '../options.ts'
 import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
@@ -30,12 +31,13 @@ export interface Route {
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
   readonly traceBytes: number
+  readonly headers: PackedHeaders | undefined
   readonly numbers: PublishNumbers
 }
 
 /** @throws PublishError ERR_PAYLOAD: the data has no JSON, or too much of it. It is counted. */
 export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outgoing {
-  const { name, due, token, trace, traceBytes, numbers, priority, replicas } = route
+  const { name, due, token, trace, headers, numbers, priority, replicas } = route
   const publishedAtMs = monotonicMs()
   let json: string | undefined
   try {
@@ -55,13 +57,13 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     )
   }
   const unique = route.unique && uniqueItem(route, data)
-  const more = unique === undefined ? trace : [...uniqueFields(unique), ...(trace ?? [])]
+  const more = moreFields(unique, headers, trace)
   return {
-    fields: more === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...more],
+    fields: more.length === 0 ? encodeJob(name, json) : [...encodeJob(name, json), ...more],
     due,
     token,
     unique,
-    bytes: bytes + name.length + traceBytes + (unique?.key.length ?? 0),
+    bytes: bytes + name.length + route.traceBytes + (headers?.bytes ?? 0) + (unique?.key.length ?? 0),
     numbers,
     priority,
     ref: undefined,
@@ -74,6 +76,18 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     settled: undefined,
   }
 }
+
+/** Behind those that every job has; most jobs have no others. */
+function moreFields(
+  unique: UniqueItem | undefined,
+  headers: PackedHeaders | undefined,
+  trace: Route['trace'],
+): readonly string[] {
+  if (unique === undefined && headers === undefined && trace === undefined) return NONE
+  return [...(unique === undefined ? [] : uniqueFields(unique)), ...(headers?.fields ?? []), ...(trace ?? [])]
+}
+
+const NONE: readonly string[] = []
 
 function uniqueItem({ unique, numbers }: Route, data: unknown): UniqueItem | undefined {
   try {

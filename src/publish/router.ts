@@ -1,4 +1,5 @@
 import { OptionError, PublishError } from '../errors.ts'
+import { packHeaders } from '../headers.ts'
 import { checkJobName, type JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, wholeNumber } from '../options.ts'
 import {
@@ -49,7 +50,7 @@ export class Router {
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
       return this.#routeOf(job, { name, stream, options })
     } catch (error) {
-      throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+      throw refusal(error)
     }
   }
 
@@ -98,6 +99,7 @@ export class Router {
       signal,
       trace: undefined,
       traceBytes: 0,
+      headers: options.headers === undefined ? undefined : packHeaders(options.headers),
       numbers: batcher.numbers.jobs.of(name),
     }
   }
@@ -115,6 +117,11 @@ function uniqueRule(job: Named, options: AnyPublishOptions, isLater: boolean): R
   const { uniqueKey, unique } = options
   if (definition === undefined && uniqueKey === undefined && unique === undefined) return undefined
   return ruleOf({ uniqueKey, ...(unique !== undefined && { unique }), isLater }, definition)
+}
+
+/** What is wrong with an option of a publish is a PublishError, whose job is not in Redis. */
+export function refusal(error: unknown): unknown {
+  return error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
 }
 
 function refused(why: string): PublishError {

@@ -1,4 +1,5 @@
 import type { PublishError } from '../errors.ts'
+import { headersOf, type Headers } from '../headers.ts'
 import type { Outgoing } from './outgoing.ts'
 import { DEFAULT_PRIORITY, type BufferPriority } from './priority.ts'
 import { optionsOf, type UniqueOptions } from './unique.ts'
@@ -30,6 +31,7 @@ export interface UnpublishedOptions {
   readonly tokenTtlMs?: number
   readonly uniqueKey?: string
   readonly unique?: UniqueOptions
+  readonly headers?: Headers
 }
 
 /** A job that gave way to others in a full buffer. */
@@ -41,7 +43,7 @@ export function toUnpublished(
   left: { stream: string; error: PublishError; spilled: boolean },
 ): UnpublishedJob {
   const { stream, error, spilled } = left
-  const { published } = error
+  const published = error.published === 'no' ? 'no' : 'unknown'
   return { ...told(item, stream), published, error, spilled }
 }
 
@@ -54,6 +56,7 @@ function told(item: Outgoing, stream: string): Pick<UnpublishedJob, 'stream' | '
   // Nobody was told the ref of one that was never let in.
   const ref = item.admitted === undefined ? item.ref : undefined
   const [, job = '', , json = 'null'] = fields
+  const headers = headersOf(fields)
   const options = {
     stream,
     ...(due?.startsWith('+') === true && { delayMs: Number(due.slice(1)) }),
@@ -61,6 +64,7 @@ function told(item: Outgoing, stream: string): Pick<UnpublishedJob, 'stream' | '
     ...(priority !== DEFAULT_PRIORITY && { bufferPriority: priority }),
     ...(token !== undefined && { idempotencyToken: token.text, tokenTtlMs: token.ttlMs }),
     ...(unique !== undefined && { uniqueKey: unique.key, unique: optionsOf(unique) }),
+    ...(headers !== undefined && { headers }),
   }
   return { stream, job, data: JSON.parse(json), options, ref }
 }
