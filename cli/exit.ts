@@ -45,6 +45,7 @@ const BY_CODE: Readonly<Record<string, number>> = {
   ERR_INVALID_DATA: EXIT.usage,
   ERR_SCHEMA: EXIT.usage,
   ERR_HANDLERS: EXIT.usage,
+  ERR_UNIQUE_GROUP: EXIT.usage,
   ERR_REDIS_UNREACHABLE: EXIT.redis,
   ERR_REDIS_REFUSED: EXIT.redis,
   // A publish whose time is up had no answer from Redis in that time, or none but refusals.

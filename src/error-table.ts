@@ -89,6 +89,13 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
     todo: 'Publish later; add workers, or raise `backlog.max` (`millrace settings`) if Redis has the memory.',
   },
+  ERR_UNIQUE_GROUP: {
+    thrownBy:
+      '`publish`, `publishMany` and a feed: the job has a uniqueness key, several groups read the stream, and it does not say which ' +
+      'of them settles it.',
+    inRedis: 'No. Jobs of the same batch are.',
+    todo: 'Name the group: `unique: { group }`, `--unique-group`.',
+  },
   ERR_MEMORY_FULL: {
     thrownBy:
       '`publish` and `publishMany`: Redis uses more of its `maxmemory` than `maxMemoryShare`, and with ' +
@@ -219,8 +226,10 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     todo: 'Let a worker finish them, or stop reading with `millrace pause` until they are done; then rewind.',
   },
   ERR_CANCELLED_FULL: {
-    thrownBy: '`inspector.cancel` and `millrace cancel`: 100 000 jobs of the stream are noted as cancelled already.',
-    inRedis: 'Yes, as before, but for the groups that the text names.',
+    thrownBy:
+      '`inspector.cancel`, `millrace cancel`, and a `publish` that is to replace a job: 100 000 jobs of the stream are noted as ' +
+      'cancelled already.',
+    inRedis: 'Yes, as before, but for the groups that the text names. The job of a publish is not.',
     todo: 'Notes last seven days. To be rid of very many jobs, remove the group, or let the handler end them.',
   },
   ERR_HISTORY: {

@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_PUBLISH_SHED'
   | 'ERR_BUFFER_FULL'
   | 'ERR_STREAM_FULL'
+  | 'ERR_UNIQUE_GROUP'
   | 'ERR_MEMORY_FULL'
   | 'ERR_SPILL'
   | 'ERR_MIDDLEWARE'

@@ -20,6 +20,7 @@ import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
 import { isThenable } from './thenable.ts'
 import type { ContainedTracing } from './tracing.ts'
+import type { UniqueStarts } from './unique-starts.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
@@ -37,6 +38,7 @@ export interface ExecutorDeps {
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
+  readonly uniqueStarts: UniqueStarts
   readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
@@ -115,7 +117,27 @@ export class Executor {
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
     const prepared = this.#prepared(delivery, decoded, kind)
     if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
-    this.#run(delivery, prepared.handler, prepared.data)
+    this.#begin(delivery, prepared.handler, prepared.data)
+  }
+
+  /** A key that it holds until it is started is let go of first; its time begins only then. */
+  #begin(delivery: Delivery, handler: Handler, data: unknown): void {
+    const { extra, timeoutMs, attempt } = delivery
+    if (extra?.unique?.until !== 'started' || attempt > 1) return this.#run(delivery, handler, data)
+    delivery.timeoutMs = Infinity
+    this.#deps.uniqueStarts.push(delivery, extra.unique.key, () => {
+      if (delivery.ended !== undefined) return this.#unbegun(delivery, delivery.ended)
+      delivery.startedAtMs = monotonicMs()
+      delivery.timeoutMs = timeoutMs
+      this.#deps.holdings.timed(delivery)
+      this.#run(delivery, handler, data)
+    })
+  }
+
+  /** Ended before its handler was called: lost, cancelled, or left to the stop, which hands it back. */
+  #unbegun(delivery: Delivery, reason: Error): void {
+    if (endOf(reason) === 'lost') this.#dropped(delivery)
+    else this.#ended(delivery, { kind: 'failed', error: reason })
   }
 
   /** Most jobs have nothing to be checked but that they have a handler. */

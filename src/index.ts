@@ -1,5 +1,6 @@
 export { Producer } from './producer.ts'
 export type { CloseResult, PublishedMany } from './publish/results.ts'
+export type { JobUniqueOptions, UniqueOptions } from './publish/unique.ts'
 export type { BufferedJob, PublishedJob, PublishResult, ReplicatedJob } from './publish/outcomes.ts'
 export type {
   BufferOptions,

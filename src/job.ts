@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { OptionError } from './errors.ts'
 import type { Headers } from './headers.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
+import { checkJobUnique, type JobUniqueOptions } from './publish/unique.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { checkRetry, type RetryOptions } from './retry.ts'
 import { checkSchema, type Schema } from './schema.ts'
@@ -19,6 +20,8 @@ export interface JobDefinition<Input = unknown, Output = Input, Name extends str
   readonly timeoutMs: number | false | undefined
   /** When a failed run is tried again; what it leaves open is as the worker says. */
   readonly retry: RetryOptions | undefined
+  /** How its jobs are unique, unless a publish says otherwise; a producer's definition counts. */
+  readonly unique?: JobUniqueOptions<Input> | undefined
   /** What its payload must be: checked when it is published, and again before it runs. */
   readonly schema?: Schema | undefined
   /** The version of the payload that is published; absent is 1. */
@@ -33,13 +36,15 @@ export interface JobDefinition<Input = unknown, Output = Input, Name extends str
   readonly result?: Result
 }
 
-export interface JobOptions {
+export interface JobOptions<Data = unknown> {
   /** The stream that its jobs are published to. @default none: every publish names it */
   stream?: string
   /** How long one run may take, in ms; `false` is no limit. @default the worker's timeoutMs */
   timeoutMs?: number | false
   /** When a failed run is tried again, and how often. @default the worker's retry */
   retry?: RetryOptions
+  /** By what its jobs are unique, and how. @default none: only jobs that are published with a `uniqueKey` */
+  unique?: JobUniqueOptions<Data>
   /** The version of its payload, 1 to 1000; raise it when the payload changes. @default 1 */
   version?: number
   /** How an older payload becomes the next version: a step from every version below `version`, by number. @default none */
@@ -47,7 +52,9 @@ export interface JobOptions {
 }
 
 /** Of a job whose payload is checked. */
-export interface SchemaJobOptions<PayloadSchema extends Schema, ResultSchema extends Schema> extends JobOptions {
+export interface SchemaJobOptions<PayloadSchema extends Schema, ResultSchema extends Schema> extends JobOptions<
+  StandardSchemaV1.InferInput<PayloadSchema>
+> {
   /**
    * What its payload must be: a Standard Schema that answers at once. What it accepts is published, what it makes of that is given
    * to the handler.
@@ -110,7 +117,7 @@ export function defineJob<
 ): JobDefinition<InputOf<PayloadSchema>, CheckedBy<PayloadSchema>, Name, InputOf<ResultSchema>>
 export function defineJob<Data = unknown, const Name extends string = string>(
   name: Name,
-  options?: JobOptions,
+  options?: JobOptions<Data>,
 ): JobDefinition<Data, Data, Name>
 export function defineJob(
   name: string,
@@ -127,10 +134,11 @@ export function defineJob(
     retry: checkRetry('retry', options.retry),
     schema: checkSchema('schema', options.schema),
     ...checkVersions(options),
+    unique: checkJobUnique(name, options.unique),
   }
 }
 
-const JOB_KNOWN = ['stream', 'timeoutMs', 'retry', 'schema', 'result', 'version', 'upcast']
+const JOB_KNOWN = ['stream', 'timeoutMs', 'retry', 'unique', 'schema', 'result', 'version', 'upcast']
 
 type InputOf<Given extends Schema> = StandardSchemaV1.InferInput<Given>
 type CheckedBy<Given extends Schema> = StandardSchemaV1.InferOutput<Given>

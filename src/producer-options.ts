@@ -5,6 +5,7 @@ import type { MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import type { Durability, ReplicaDurability } from './publish/durability.ts'
 import { DEFAULT_PRIORITY, type BufferPriority } from './publish/priority.ts'
+import type { UniqueOptions } from './publish/unique.ts'
 import type { ShedJob } from './publish/unpublished.ts'
 import type { RedisOption } from './redis/target.ts'
 import type { Tracing } from './tracing.ts'
@@ -86,6 +87,13 @@ export interface PublishOptions {
   /** How long Redis remembers the token, in ms, 1000 to 90 days. @default 86400000 */
   tokenTtlMs?: number
   /**
+   * What the job is about, 1 to 256 characters: while another job of the stream holds the same key, nothing is appended, or what
+   * `unique` says. @default what the job's definition makes of the payload
+   */
+  uniqueKey?: string
+  /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
+  unique?: UniqueOptions
+  /**
    * What goes with the job beside its payload, as `job.headers`: texts by name (1 to 64 of a-z, 0-9, _ . and -), at most 32 and
    * 8 KiB in all. @default none
    */
@@ -99,7 +107,7 @@ export interface DurablePublishOptions<Own extends Durability> extends PublishOp
 }
 
 /** Of a `publishMany`, which always waits for Redis: what each of its jobs is given. */
-export interface PublishManyOptions extends Omit<PublishOptions, 'idempotencyToken' | 'tokenTtlMs'> {
+export interface PublishManyOptions extends Omit<PublishOptions, 'idempotencyToken' | 'tokenTtlMs' | 'uniqueKey'> {
   /** When Redis has a job, or replicas too. @default the producer's durability, or 'redis' where that is 'buffered' */
   durability?: Exclude<Durability, 'buffered'>
 }
@@ -142,6 +150,8 @@ export const PUBLISH_KNOWN = [
   'signal',
   'idempotencyToken',
   'tokenTtlMs',
+  'uniqueKey',
+  'unique',
   'headers',
 ]
 

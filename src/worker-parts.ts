@@ -17,6 +17,8 @@ import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
 import { containedTracing } from './tracing.ts'
+import { releaseKeys } from './redis/unique.ts'
+import { UniqueStarts } from './unique-starts.ts'
 import type { ResolvedWorkerOptions } from './worker-options.ts'
 
 /** What all workers of a group follow. */
@@ -90,8 +92,9 @@ export function assembleParts(
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
+  const uniqueStarts = new UniqueStarts((started) => releaseKeys(commands.client, member, started))
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs },
+    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
   })

@@ -1,15 +1,16 @@
 import { monotonicMs } from '../clock.ts'
-import { messageOf, PublishError, type ErrorCode } from '../errors.ts'
+import { messageOf, OptionError, PublishError, type ErrorCode } from '../errors.ts'
 import { shown } from '../options.ts'
 import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
 import { encodeJob } from '../wire.ts'
-import type { Item } from '../redis/publishing.ts'
+import type { Item, UniqueItem } from '../redis/publishing.ts'
 import type { Schema } from '../schema.ts'
 import type { Batcher } from './batcher.ts'
 import { checkFits } from './definition.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { BufferPriority } from './priority.ts'
+import { uniqueFields, uniqueOf, type UniqueRule } from './unique.ts'
 
 /** Where a publish goes, how it is to be treated, and where it is counted. */
 export interface Route {
@@ -26,6 +27,7 @@ export interface Route {
   /** As `Item.due`. */
   readonly due: string | undefined
   readonly token: Item['token']
+  readonly unique: UniqueRule | undefined
   readonly signal: AbortSignal | undefined
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
@@ -61,11 +63,13 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     )
   }
   if (schema !== undefined) checkCounted(route, schema, json)
-  const more = moreFields(route)
+  const unique = route.unique && uniqueItem(route, data)
+  const more = moreFields(route, unique)
   return {
     fields: more === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...more.fields],
     due,
     token,
+    unique,
     bytes: bytes + name.length + traceBytes + (more === undefined ? 0 : more.bytes),
     numbers,
     priority,
@@ -90,10 +94,22 @@ function checkCounted({ name, numbers }: Route, schema: Schema, json: string): v
 }
 
 /** Behind job and data; undefined in the common case. The bytes are without those of the trace. */
-function moreFields({ extra, headers, trace }: Route): { fields: readonly string[]; bytes: number } | undefined {
-  if (extra === undefined && headers === undefined && trace === undefined) return undefined
-  const own = [...(extra ?? []), ...(headers ?? [])]
+function moreFields(
+  { extra, headers, trace }: Route,
+  unique: UniqueItem | undefined,
+): { fields: readonly string[]; bytes: number } | undefined {
+  if (extra === undefined && headers === undefined && trace === undefined && unique === undefined) return undefined
+  const own = [...(extra ?? []), ...(unique === undefined ? [] : uniqueFields(unique)), ...(headers ?? [])]
   return { fields: trace === undefined ? own : [...own, ...trace], bytes: Buffer.byteLength(own.join('')) }
+}
+
+function uniqueItem({ unique, numbers }: Route, data: unknown): UniqueItem | undefined {
+  try {
+    return unique && uniqueOf(unique, data)
+  } catch (error) {
+    numbers.rejected += 1
+    throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+  }
 }
 
 /** A job that goes nowhere; it is counted. */

@@ -18,9 +18,10 @@ import { resolveDue } from './due.ts'
 import type { Durability } from './durability.ts'
 import type { Route } from './packing.ts'
 import { DEFAULT_PRIORITY } from './priority.ts'
+import { ruleOf } from './unique.ts'
 
 /** A job as a publish names it. */
-export type Named = Pick<JobDefinition, 'name' | 'stream' | 'schema' | 'version'> | string
+export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'schema' | 'version' | 'unique'> | string
 
 export const NO_OPTIONS: AnyPublishOptions = {}
 
@@ -51,9 +52,7 @@ export class Router {
       if (!this.#names.has(name)) this.#rememberName(checkJobName(name))
       const stream = options.stream ?? (typeof job === 'string' ? undefined : job.stream)
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
-      const kind = typeof job === 'string' || (job.schema === undefined && job.version === undefined) ? undefined : job
-      if (kind !== undefined) this.#checkKind(name, kind)
-      return this.#routeOf({ name, stream, kind }, options)
+      return this.#routeOf(job, { name, stream, options })
     } catch (error) {
       throw refusal(error)
     }
@@ -61,22 +60,27 @@ export class Router {
 
   /** The same for a `publishMany`, which waits for Redis whatever the producer does. */
   routeMany(job: Named, options: AnyPublishOptions): Route {
-    const { durability, idempotencyToken, tokenTtlMs } = options ?? {}
+    const { durability, idempotencyToken, tokenTtlMs, uniqueKey } = options ?? {}
     if (durability === 'buffered') {
       throw refused("expected no `durability: 'buffered'` of publishMany, which waits until Redis has every job")
     }
     if (idempotencyToken !== undefined || tokenTtlMs !== undefined) {
       throw refused('expected no `idempotencyToken` of publishMany: all but the first of its jobs would be duplicates')
     }
+    if (uniqueKey !== undefined) {
+      throw refused(
+        'expected no `uniqueKey` of publishMany: give the definition of the job `unique`, with a key for each payload',
+      )
+    }
     const route = this.route(job, options)
     // Nobody waits for each single one of them.
     return route.isBuffered ? { ...route, isBuffered: false, timeoutMs: route.maxAgeMs } : route
   }
 
-  #routeOf(
-    { name, stream, kind }: { name: string; stream: string; kind: Kind | undefined },
-    options: AnyPublishOptions,
-  ): Route {
+  #routeOf(job: Named, asked: { name: string; stream: string; options: AnyPublishOptions }): Route {
+    const { name, stream, options } = asked
+    const kind = typeof job === 'string' || (job.schema === undefined && job.version === undefined) ? undefined : job
+    if (kind !== undefined) this.#checkKind(name, kind)
     const { buffer } = this.#rules
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#rules.timeoutMs })
     const due = resolveDue(options, Date.now())
@@ -84,6 +88,7 @@ export class Router {
       options.durability === undefined ? this.#rules.durability : (checkDurability(options.durability) ?? 'redis')
     const priority = options.bufferPriority === undefined ? DEFAULT_PRIORITY : checkPriority(options.bufferPriority)
     const token = checkToken(options)
+    const unique = uniqueRule(job, options, due !== undefined)
     const signal = checkSignal(options.signal)
     const batcher = this.#rules.batcherOf(stream)
     return {
@@ -96,6 +101,7 @@ export class Router {
       priority,
       due,
       token,
+      unique,
       signal,
       trace: undefined,
       traceBytes: 0,
@@ -124,6 +130,14 @@ export class Router {
     if (this.#names.size >= 1000) this.#names.clear()
     this.#names.add(name)
   }
+}
+
+/** Most publishes know no uniqueness, and look at no more than this. */
+function uniqueRule(job: Named, options: AnyPublishOptions, isLater: boolean): Route['unique'] {
+  const definition = typeof job === 'string' ? undefined : job.unique
+  const { uniqueKey, unique } = options
+  if (definition === undefined && uniqueKey === undefined && unique === undefined) return undefined
+  return ruleOf({ uniqueKey, ...(unique !== undefined && { unique }), isLater }, definition)
 }
 
 /** What is wrong with an option of a publish is a PublishError, whose job is not in Redis. */

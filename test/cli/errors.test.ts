@@ -156,6 +156,7 @@ describe('exit codes', () => {
     ERR_PUBLISH_SHED: 1,
     ERR_BUFFER_FULL: 1,
     ERR_STREAM_FULL: 3,
+    ERR_UNIQUE_GROUP: 2,
     ERR_MEMORY_FULL: 3,
     ERR_SPILL: 1,
     ERR_MIDDLEWARE: 1,
