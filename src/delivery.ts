@@ -3,7 +3,7 @@ import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
 import type { ContainedRun, RunToTrace } from './tracing.ts'
-import { traceOf, type Earlier, type EntryTrace } from './wire.ts'
+import { traceOf, type Earlier, type EntryTrace, type Extra } from './wire.ts'
 
 /**
  * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
@@ -22,6 +22,8 @@ export class Delivery implements Job, RunToTrace {
   attempt = 1
   /** What became of the job before this entry, if this is not its first one. */
   earlier: Earlier | undefined
+  /** What few jobs have. */
+  extra: Extra | undefined
   handler: Handler | undefined
   /** When this worker took it, by the monotonic clock. */
   heldAtMs = 0

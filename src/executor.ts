@@ -282,9 +282,10 @@ export class Executor {
     delivery.numbers = kind?.numbers ?? this.#deps.numbers.jobs.of(NO_JOB)
   }
 
-  #know(delivery: Delivery, { failed, earlier }: WireJob): void {
+  #know(delivery: Delivery, { failed, earlier, extra }: WireJob): void {
     delivery.attempt = failed + 1
     delivery.earlier = earlier
+    delivery.extra = extra
   }
 
   /** The next job has the same name more often than not. */
