@@ -44,15 +44,20 @@ export interface Permit {
 const SLOT_STATES: Readonly<Record<number, SlotTold['kind']>> = { 1: 'given', 0: 'later', [-1]: 'unknown' }
 const PERMIT_STATES: Readonly<Record<number, PermitTold>> = { 1: 'taken', 0: 'none', [-1]: 'unknown' }
 
-/** @param mostMs how far ahead a slot may lie. */
+/** How far ahead a slot may lie, and from where on those that get none are told times behind each other. */
+export interface SlotRange {
+  readonly mostMs: number
+  readonly nearMs: number
+}
+
 export async function askForSlots(
   client: Redis,
   limiter: LimiterPlace,
   asks: readonly SlotAsk[],
-  mostMs: number,
+  { mostMs, nearMs }: SlotRange,
 ): Promise<{ serverMs: number; told: SlotTold[] }> {
   const keys = asks.map(({ key }) => limiterKey(limiter, 'slots', key))
-  const args: Argument[] = [mostMs * 1000]
+  const args: Argument[] = [mostMs * 1000, nearMs * 1000]
   for (const { costUs, burstUs, graceUs, how } of asks) args.push(costUs, burstUs, graceUs, how)
   const [serverUs, ...flat] = asArray(await run(client, reserveSlots, keys, args))
   const told = asks.map((_, at) => ({
@@ -75,9 +80,11 @@ export async function askForPermits(
   return told.map((state) => PERMIT_STATES[asNumber(state)] ?? 'unknown')
 }
 
-/** All of one limiter, at most `LIMIT_BATCH`. */
-export async function renewHeld(client: Redis, permits: readonly Permit[], leaseMs: number): Promise<void> {
-  await run(client, renewPermits, permits.map(keyOf), [leaseMs, ...permits.map(({ holder }) => holder)])
+/** All of one limiter, at most `LIMIT_BATCH`. Tells those that are gone. */
+export async function renewHeld(client: Redis, permits: readonly Permit[], leaseMs: number): Promise<Permit[]> {
+  const args = [leaseMs, ...permits.map(({ holder }) => holder)]
+  const gone = asArray(await run(client, renewPermits, permits.map(keyOf), args))
+  return gone.flatMap((number) => permits[asNumber(number) - 1] ?? [])
 }
 
 /** All of one limiter, at most `LIMIT_BATCH`. */

@@ -9,10 +9,10 @@ import { script } from './script.ts'
  * Gives jobs their slots of a rate: GCRA (the generic cell rate algorithm), which needs one time per key. That time, `tat`, is when all that
  * was let in so far would be through if it came evenly; a job may begin when `tat` is at most a burst ahead.
  *
- * - Who asks gets a slot at once, also one a little ahead, and waits for it by himself: a slot is taken from no one, and
- *   nobody asks again and again. Only up to `most` ahead: what is further away is not booked, so that jobs which are lost
- *   or cancelled while they wait book nothing. Those are told when to come back. `tail` spreads these times over the
- *   backlog that was told so before; it is no booking, and at most five minutes behind the slots.
+ * - Who asks gets a slot at once, also one a little ahead, and waits for it by himself: nobody asks again and again. Only up
+ *   to `most` ahead: what is further away is not booked, so that jobs which are lost or cancelled while they wait book
+ *   nothing. Those are told when to come back. Beyond `near`, `tail` spreads these times over the backlog that was told so
+ *   before; it is no booking, and at most five minutes behind the slots.
  * - A job begins somewhat later than its slot, and that would make two of them come closer than the limit allows. So a slot
  *   that is ahead is told `grace` later than it could be; a job that is later than its slot by up to `grace` is then within
  *   the limit in any window, as long as `grace` is at most half a burst. Who is later asks anew.
@@ -28,9 +28,9 @@ import { script } from './script.ts'
 export const reserveSlots = script(
   'reserveSlots',
   `
-  -- KEYS slots... | ARGV mostUs, then per key: costUs burstUs graceUs how('look' = book nothing|'keep'|'queue' = tell times behind each other)
+  -- KEYS slots... | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'keep'|'queue' = tell times behind each other)
   local time = redis.call('TIME')
-  local at, most = time[1] * 1000000 + time[2], tonumber(ARGV[1])
+  local at, most, near = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
   local reply = {at}
   local function write(key, tat, tail)
     local leftMs = math.ceil((math.max(tat, tail) - at) / 1000) + 1000
@@ -49,13 +49,13 @@ export const reserveSlots = script(
       if how ~= 'look' then write(key, tat + cost, tail) end
       return 1, wait
     end
-    if how ~= 'queue' then return 0, wait end
+    if how ~= 'queue' or wait <= near then return 0, wait end
     tail = math.min(math.max(tail, tat) + cost, tat + cost + 300000000)
     write(key, tat, tail)
     return 0, tail - burst - at + grace
   end
   for i = 1, #KEYS do
-    local a = 4 * i - 2
+    local a = 4 * i - 1
     local state, wait = ask(KEYS[i], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3])
     reply[#reply + 1] = state
     reply[#reply + 1] = math.ceil(wait)
@@ -96,8 +96,10 @@ export const takePermits = script(
 )
 
 /**
- * Renews permits of jobs that run. One that is gone (its lease was over while Redis or we stood still) is taken again even if there
- * are too many then: the job runs, and one more must not begin beside it.
+ * Renews permits of jobs that run. One that is gone (its lease was over while Redis or its worker stood still, or Redis was emptied) is
+ * not made anew here: this may come from another connection than the one that gives permits back, and later.
+ *
+ * Returns the numbers of those that are gone, from 1.
  */
 export const renewPermits = script(
   'renewPermits',
@@ -105,11 +107,13 @@ export const renewPermits = script(
   -- KEYS permits... | ARGV leaseMs, then a holder per key
   local time = redis.call('TIME')
   local untilMs = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
+  local gone = {}
   for i = 1, #KEYS do
-    local kept = redis.pcall('ZADD', KEYS[i], untilMs, ARGV[i + 1])
-    if kept == 1 then redis.call('PEXPIRE', KEYS[i], 172800000) end
+    local kept = redis.pcall('ZSCORE', KEYS[i], ARGV[i + 1])
+    if not kept then gone[#gone + 1] = i
+    elseif type(kept) == 'string' then redis.call('ZADD', KEYS[i], untilMs, ARGV[i + 1]) end
   end
-  return #KEYS`,
+  return gone`,
 )
 
 /** Gives permits back. */
