@@ -5,7 +5,7 @@ import { resolveLogger, type Logger } from './logger.ts'
 import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
-import { checkRetry, type RetryOptions } from './retry.ts'
+import { checkRetry, LONGEST_DELAY_MS, type RetryOptions } from './retry.ts'
 import { checkGroupName, checkStreamName } from './redis/keys.ts'
 import { checkTracing, type Tracing } from './tracing.ts'
 
@@ -30,6 +30,11 @@ export interface WorkerOptions {
   timeoutMs?: number | false
   /** When a failed run is tried again, and how often; a job's own definition counts before it. @default 25 attempts, 1 s doubling to 6 h */
   retry?: RetryOptions
+  /**
+   * How long a job whose name or version no worker knows yet waits for one that does, in ms, before it is dead; 0 is not at
+   * all. @default 3600000
+   */
+  unknownJobMs?: number
   /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
@@ -60,6 +65,7 @@ export interface ResolvedWorkerOptions {
   readonly declared: { readonly leaseMs: boolean; readonly maxDeliveries: boolean }
   readonly timeoutMs: number | false
   readonly retry: RetryOptions
+  readonly unknownJobMs: number
   readonly drainMs: number
   readonly stallMs: number
   /** Where health checks are answered; undefined is nowhere. */
@@ -94,6 +100,7 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     declared: { leaseMs: given.leaseMs !== undefined, maxDeliveries: given.maxDeliveries !== undefined },
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
     retry: checkRetry('retry', given.retry) ?? {},
+    unknownJobMs: wholeNumber('unknownJobMs', given.unknownJobMs, { or: 3_600_000, min: 0, max: LONGEST_DELAY_MS }),
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
     healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
@@ -124,6 +131,7 @@ const KNOWN = [
   'maxDeliveries',
   'timeoutMs',
   'retry',
+  'unknownJobMs',
   'drainMs',
   'stallMs',
   'healthPort',

@@ -56,7 +56,7 @@ export function assembleParts(
   member: Member,
   { events, group, rejoin }: { events: Events; group: () => GroupSettings; rejoin: () => Promise<void> },
 ): WorkerParts {
-  const { target, concurrency, handlers, logger, timeoutMs, retry } = options
+  const { target, concurrency, handlers, logger, timeoutMs, retry, unknownJobMs } = options
   const book = bookOf(options.registry)
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
@@ -76,8 +76,7 @@ export function assembleParts(
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry },
-    maxDeliveries: () => group().maxDeliveries,
+    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
   })

@@ -246,6 +246,7 @@ export class Worker {
   async #join(startAt: 'oldest' | 'now' | 'again' | undefined): Promise<void> {
     const { leaseMs, maxDeliveries, declared, logger } = this.#options
     const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
+    this.#parts.clock.sync(joined.nowMs, monotonicMs())
     const where = this.#where()
     if (joined.how === 'restored') {
       logger.warn({ floor: joined.floor }, 'the group had vanished; it was made again where it had settled all')
