@@ -5,6 +5,8 @@ import { Dispatcher } from './dispatcher.ts'
 import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
 import { Fetcher } from './fetcher.ts'
+import { assembleLimits } from './limits/limiting-parts.ts'
+import type { Limiter } from './limits/limiter.ts'
 import { Holdings } from './holdings.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
@@ -40,6 +42,7 @@ export interface WorkerParts {
   readonly settler: Settler
   readonly dispatcher: Dispatcher
   readonly executor: Executor
+  readonly limiter: Limiter | undefined
   readonly claimer: Claimer
   readonly fetcher: Fetcher
   readonly pauser: Pauser
@@ -56,7 +59,7 @@ export function assembleParts(
   member: Member,
   { events, group, rejoin }: { events: Events; group: () => GroupSettings; rejoin: () => Promise<void> },
 ): WorkerParts {
-  const { target, concurrency, handlers, logger, timeoutMs, retry, unknownJobMs } = options
+  const { target, concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, limits } = options
   const book = bookOf(options.registry)
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
@@ -75,15 +78,21 @@ export function assembleParts(
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
+  const limiting = assembleLimits(
+    limits,
+    { connection: commands, member, logger, leaseMs: () => group().leaseMs },
+    { holdings, cancelled, clock },
+    () => ({ dispatcher, executor }),
+  )
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs },
+    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs, ...limiting },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
+    onDeferred: (delivery) => dispatcher.deferred(delivery),
+    onUndeferred: (delivery) => dispatcher.undeferred(delivery),
   })
   const dispatcher: Dispatcher = new Dispatcher({
-    ...own,
-    concurrency,
-    executor,
+    ...{ ...own, concurrency, executor, ...limiting },
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
@@ -96,7 +105,7 @@ export function assembleParts(
   })
   return {
     ...own,
-    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor, fetcher },
+    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor, fetcher, limiter: limiting.limiter },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     pauser: new Pauser({ dispatcher, fetcher, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),

@@ -35,6 +35,8 @@ export interface LimiterDeps {
   readonly member: Member
   readonly logger: Logger
   readonly leaseMs: () => number
+  /** The server's time. */
+  readonly serverMs: () => number
   /** Whether the job still waits here: not lost, and not handed back by the keeper. */
   readonly isOurs: (delivery: Delivery) => boolean
   readonly isCancelled: (delivery: Delivery) => boolean
@@ -167,26 +169,31 @@ export class Limiter {
       const wait = await this.#tryToPass(passage)
       if (this.#isGone(passage)) return
       if (wait === undefined) return this.#deps.onPassed(passage.delivery)
-      const isShort = wait.inMs <= NEAR_MS && this.#deps.waiting() < WAIT_HERE_MOST
       this.#giveBack(passage)
       passage.hasWaited = true
-      if (!isShort) {
+      if (wait.isAway || this.#deps.waiting() >= WAIT_HERE_MOST) {
+        const { inMs, toll } = wait
         this.#passages.delete(passage.delivery)
-        const why = `waits for the limit ${wait.toll.limit.label}`
-        return this.#deps.onWait(passage.delivery, { delayMs: Math.max(1, Math.round(wait.inMs - LEAD_MS)), why })
+        return this.#deps.onWait(passage.delivery, {
+          delayMs: Math.max(1, Math.round(inMs)),
+          why: `the limit ${toll.limit.label}`,
+        })
       }
-      await this.#until(monotonicMs() + Math.max(1, wait.inMs - LEAD_MS))
+      await this.#until(monotonicMs() + wait.inMs)
       if (this.#isGone(passage)) return
     }
   }
 
   /** Undefined once it has all that it needs, at the time of its slot; else what it has to wait for, and how long. */
-  async #tryToPass(passage: Passage): Promise<{ inMs: number; toll: Toll } | undefined> {
+  async #tryToPass(passage: Passage): Promise<Waits | undefined> {
     const refusal = await this.#takePermits(passage)
     if (refusal !== undefined || this.#isGone(passage)) return refusal
     const told = await this.#slots.take(passage)
     if (this.#isGone(passage)) return undefined
-    if (told.kind === 'later') return { ...told, inMs: told.inMs }
+    if (told.kind === 'later') {
+      const { inMs, toll } = told
+      return { inMs: Math.max(1, inMs - LEAD_MS), isAway: inMs > NEAR_MS, toll }
+    }
     if (told.kind === 'unknown') return this.#failed(passage, told.toll, told.error)
     for (const { limit } of passage.tolls) this.#recovered(limit)
     passage.failures = 0
@@ -201,7 +208,7 @@ export class Limiter {
   }
 
   /** One after the other, and none is held while another is waited for. */
-  async #takePermits(passage: Passage): Promise<{ inMs: number; toll: Toll } | undefined> {
+  async #takePermits(passage: Passage): Promise<Waits | undefined> {
     const tolls = passage.tolls.filter(({ limit }) => limit.concurrency !== undefined)
     for (let tries = 0; tries < 5; tries++) {
       const told = await this.#takeAll(passage, tolls)
@@ -211,9 +218,9 @@ export class Limiter {
       const isTaken = await this.#waitInLine(passage, told.toll)
       if (this.#isGone(passage)) return undefined
       if (isTaken) continue
-      return { inMs: LEAD_MS + awayMs(passage.delivery, this.#slots.clock.at(monotonicMs())), toll: told.toll }
+      return { inMs: awayMs(passage.delivery, this.#deps.serverMs()), isAway: true, toll: told.toll }
     }
-    return { inMs: LEAD_MS + AWAY_FIRST_MS, toll: tolls[0] as Toll }
+    return { inMs: AWAY_FIRST_MS, isAway: true, toll: tolls[0] as Toll }
   }
 
   async #takeAll(passage: Passage, tolls: readonly Toll[]): Promise<PermitsTold> {
@@ -264,17 +271,15 @@ export class Limiter {
   }
 
   /** It is said once until the limit works again. */
-  #failed(passage: Passage, toll: Toll, error: unknown): { inMs: number; toll: Toll } {
+  #failed(passage: Passage, toll: Toll, error: unknown): Waits {
     const { label } = toll.limit
     if (!this.#failing.has(label) && !this.#isStopped) {
       this.#failing.add(label)
       this.#deps.logger.warn({ limit: label, fault: faultText(error) }, 'cannot ask for a limit now; its jobs wait')
     }
-    const inMs =
-      passage.failures++ < FAILURES_HERE
-        ? backoffMs(passage.failures, 50, 1000)
-        : NEAR_MS + awayMs(passage.delivery, this.#slots.clock.at(monotonicMs()))
-    return { inMs: LEAD_MS + inMs, toll }
+    const isAway = ++passage.failures > FAILURES_HERE
+    const inMs = isAway ? awayMs(passage.delivery, this.#deps.serverMs()) : backoffMs(passage.failures, 50, 1000)
+    return { inMs, isAway, toll }
   }
 
   #recovered({ label }: Limit): void {
@@ -308,6 +313,13 @@ export class Limiter {
   }
 }
 
+/** What it waits for, how long, and whether that is in the scheduled set. */
+interface Waits {
+  readonly inMs: number
+  readonly isAway: boolean
+  readonly toll: Toll
+}
+
 type PermitsTold =
   { readonly kind: 'taken' } | { readonly kind: 'none' | 'unknown'; readonly toll: Toll; readonly error?: unknown }
 
@@ -315,9 +327,8 @@ function lineOf({ limiter, key }: Toll): string {
   return limiterKey(limiter, 'permits', key)
 }
 
-/** As long again as it has waited so far: nobody knows when a permit is given back. */
-function awayMs({ extra }: Delivery, serverMs: number): number {
-  const waitedMs = extra?.waitedSinceMs === undefined ? 0 : serverMs - extra.waitedSinceMs
-  const upToMs = Math.min(AWAY_MOST_MS, Math.max(AWAY_FIRST_MS, waitedMs))
+/** A part of its age: nobody knows when a permit is given back, and a busy key has many jobs that wait for one. */
+function awayMs({ publishedMs }: Delivery, serverMs: number): number {
+  const upToMs = Math.min(AWAY_MOST_MS, Math.max(AWAY_FIRST_MS, (serverMs - publishedMs) / 4))
   return upToMs * (0.75 + Math.random() / 4)
 }
