@@ -1,4 +1,5 @@
 import { monotonicMs } from './clock.ts'
+import { NO_HEADERS, type Headers } from './headers.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
@@ -39,7 +40,7 @@ export class Delivery implements Job, RunToTrace {
   #isCounted = false
   #ending: Ending | undefined
   readonly #member: Member
-  #controller: AbortController | undefined
+  #asked: Asked | undefined
 
   constructor(
     member: Member,
@@ -101,11 +102,21 @@ export class Delivery implements Job, RunToTrace {
   }
 
   get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController()
-      if (this.#ending !== undefined) this.#controller.abort(this.#ending.reason)
+    const asked = (this.#asked ??= {})
+    if (asked.controller === undefined) {
+      asked.controller = new AbortController()
+      if (this.#ending !== undefined) asked.controller.abort(this.#ending.reason)
     }
-    return this.#controller.signal
+    return asked.controller.signal
+  }
+
+  get headers(): Headers {
+    return this.extra?.headers ?? NO_HEADERS
+  }
+
+  get state(): object {
+    const asked = (this.#asked ??= {})
+    return (asked.state ??= {})
   }
 
   /** Counts what ended this run; only the first one counts. */
@@ -119,7 +130,7 @@ export class Delivery implements Job, RunToTrace {
   end(reason: Error): void {
     if (this.#ending !== undefined) return
     this.#ending = { reason, atMs: monotonicMs(), isSaid: false }
-    this.#controller?.abort(reason)
+    this.#asked?.controller?.abort(reason)
   }
 
   /** The first attempt has failed now, unless one had before. */
@@ -136,6 +147,12 @@ export class Delivery implements Job, RunToTrace {
     ending.isSaid = true
     return true
   }
+}
+
+/** What few handlers ask for, made when they do. */
+interface Asked {
+  controller?: AbortController
+  state?: object
 }
 
 /** That a run no longer counts. */

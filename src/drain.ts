@@ -2,6 +2,7 @@ import { monotonicMs, sleep } from './clock.ts'
 import type { Delivery } from './delivery.ts'
 import { StoppingError } from './errors.ts'
 import { jobEventOf } from './events.ts'
+import type { Fetcher } from './fetcher.ts'
 import type { Logger } from './logger.ts'
 import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member } from './redis/member.ts'
@@ -16,6 +17,13 @@ export interface StopResult {
   readonly unsettled: number
 }
 
+/** What a drain is of: one stream of a worker. */
+interface Drained {
+  readonly parts: WorkerParts
+  readonly member: Member
+  readonly logger: Logger
+}
+
 /** Between the abort of the running handlers and the hand-back of those that did not heed it. */
 const ABORT_GRACE_MS = 250
 /** How long outcomes may take to be settled, beyond the drain. */
@@ -25,18 +33,28 @@ const SETTLE_MS = 5000
  * Ends a worker's work, step by step: no new reads; what was only prefetched is handed back at once; what runs may finish
  * within `drainMs`; then its signal aborts, and what has not completed is handed back too. Outcomes are settled, and the
  * worker leaves the group's list. Leases are kept all the while, by a keeper that the caller stops afterwards.
+ *
+ * @returns what it left, by stream.
  */
-export async function drain(
-  parts: WorkerParts,
-  member: Member,
-  { drainMs, logger }: { drainMs: number; logger: Logger },
-): Promise<StopResult> {
-  const { dispatcher, holdings, settler, commands } = parts
+export async function drain<Lane extends Drained>(
+  lanes: readonly Lane[],
+  fetcher: Fetcher,
+  drainMs: number,
+): Promise<(readonly [Lane, StopResult])[]> {
   const untilMs = monotonicMs() + drainMs
-  const { fetcher, claimer, scheduler, trimmer } = parts
-  await Promise.all([fetcher, claimer, scheduler, trimmer].map((part) => part.stop()))
+  const reading = fetcher.stop()
+  return Promise.all(lanes.map(async (lane) => [lane, await drainLane(lane, { reading, untilMs })] as const))
+}
+
+async function drainLane(
+  lane: Drained,
+  { reading, untilMs }: { reading: Promise<void>; untilMs: number },
+): Promise<StopResult> {
+  const { parts, member } = lane
+  const { dispatcher, holdings, settler, commands, claimer, scheduler, trimmer } = parts
+  await Promise.all([reading, ...[claimer, scheduler, trimmer].map((part) => part.stop())])
   const unstarted = await dispatcher.close(1000)
-  let handedBack = await handBack(parts, member, logger, unstarted)
+  let handedBack = await handBack(lane, unstarted)
   while (dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)
   if (dispatcher.running > 0) {
     for (const delivery of holdings.running()) delivery.end(new StoppingError(member.stream, delivery.id))
@@ -44,7 +62,7 @@ export async function drain(
     while (dispatcher.running > 0 && monotonicMs() < graceMs) await sleep(5)
   }
   const unended = holdings.running()
-  handedBack += await handBack(parts, member, logger, unended)
+  handedBack += await handBack(lane, unended)
   for (const delivery of holdings.underWay()) delivery.traced?.end('overdue', delivery.ended)
   await parts.limiter?.stop()
   const unsettled = await settler.stop(SETTLE_MS)
@@ -55,9 +73,7 @@ export async function drain(
 
 /** Gives back what did not run, or did not end; a delivery that was counted for it is taken off the count again. */
 export async function handBack(
-  { commands, holdings, counts, events }: WorkerParts,
-  member: Member,
-  logger: Logger,
+  { parts: { commands, holdings, counts, events }, member, logger }: Drained,
   deliveries: readonly Delivery[],
 ): Promise<number> {
   let handed = 0

@@ -1,15 +1,12 @@
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
-import type { Dispatcher } from './dispatcher.ts'
 import { RedisError } from './errors.ts'
+import type { Batch, Intake } from './intake.ts'
 import type { Logger } from './logger.ts'
-import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Connection } from './redis/connection.ts'
 import type { ConnectionNumbers } from './redis/connection-numbers.ts'
 import type { RedisTarget } from './redis/target.ts'
 import { faultText } from './redis/faults.ts'
-import type { Member } from './redis/member.ts'
 import type { RawEntry } from './redis/replies.ts'
-import { readNew } from './redis/stream.ts'
 
 /**
  * Reads new entries, only as many as there are slots for, over one connection that does nothing else: any other command
@@ -23,9 +20,7 @@ export interface FetcherDeps {
   readonly target: RedisTarget
   /** The command connection, to wake the blocked read from. */
   readonly commands: Connection
-  readonly member: Member
-  readonly dispatcher: Dispatcher
-  readonly numbers: WorkerNumbers
+  readonly intake: Intake
   readonly connectionNumbers: ConnectionNumbers
   readonly logger: Logger
   /** Makes the group again after it vanished. */
@@ -46,8 +41,6 @@ const AHEAD_FROM = 16
 /** XREADGROUP has no bound in bytes: the count of a read follows from the size of the entries before. */
 const READ_BYTES = 1024 * 1024
 
-type Read = [RawEntry[], RawEntry[]]
-
 export class Fetcher {
   readonly #deps: FetcherDeps
   #connection: Connection
@@ -55,9 +48,12 @@ export class Fetcher {
   #epoch = 0
   #entryBytes = 2048
   #reading = false
+  /** Counts the reads: who wakes one must not wake the next. */
+  #reads = 0
+  #waking: Promise<void> | undefined
   #isFailing = false
   /** A read that was sent before the jobs of the last one were handed on. */
-  #ahead: Promise<Read> | undefined
+  #ahead: Promise<Batch> | undefined
   #loop: Promise<void> | undefined
   readonly #stopping = new AbortController()
 
@@ -89,10 +85,18 @@ export class Fetcher {
     this.#connection.close()
   }
 
-  /** Ends the read that is out while the worker is paused: what it brings nobody would begin. No other is sent before it goes on. */
+  /** Ends the read that is out: what it brings nobody would begin, or there is more to be read by now. */
   async wake(): Promise<void> {
+    this.#waking ??= this.#wakeRead().finally(() => {
+      this.#waking = undefined
+    })
+    return this.#waking
+  }
+
+  async #wakeRead(): Promise<void> {
+    const read = this.#reads
     // It may be on its way to Redis while we wake it.
-    while (this.#reading && this.#deps.dispatcher.isPaused && !this.#stopping.signal.aborted) {
+    while (this.#reading && this.#reads === read && !this.#stopping.signal.aborted) {
       if (this.#clientId !== undefined && this.#deps.commands.isReady) await this.#deps.commands.unblock(this.#clientId)
       await sleep(20, this.#stopping.signal)
     }
@@ -103,22 +107,22 @@ export class Fetcher {
     const reading = this.#ahead ?? (await this.#begin())
     this.#ahead = undefined
     if (reading === undefined) return { delivered: 0 }
-    const entries = await reading
+    const batch = await reading
     this.#deps.onRead()
-    const delivered = entries[0].length + entries[1].length
-    this.#count(delivered)
+    const delivered = batch.size
     if (delivered === 0) return { delivered }
-    this.#weigh(entries[0], entries[1])
+    this.#weigh(batch.entries)
     this.#sendAhead(delivered)
-    this.#deps.dispatcher.fetched(entries)
+    batch.take()
     return { delivered }
   }
 
-  async #begin(): Promise<Read | undefined> {
-    const room = this.#deps.dispatcher.fetchRoom
+  async #begin(): Promise<Batch | undefined> {
+    const { intake } = this.#deps
+    const { room } = intake
     if (room <= 0) return undefined
     await this.#identify()
-    const isHalted = this.#stopping.signal.aborted || this.#deps.dispatcher.isPaused
+    const isHalted = this.#stopping.signal.aborted || intake.isPaused
     return isHalted ? undefined : this.#read(room)
   }
 
@@ -128,19 +132,20 @@ export class Fetcher {
    */
   #sendAhead(coming: number): void {
     if (coming < AHEAD_FROM) return
-    const room = this.#deps.dispatcher.roomBeside(coming)
+    const room = this.#deps.intake.roomBeside(coming)
     if (room <= 0 || this.#stopping.signal.aborted || !this.#isIdentified) return
     this.#ahead = this.#read(room)
     // Heard of where it is taken; it may fail before that.
     this.#ahead.catch(() => {})
   }
 
-  async #read(room: number): Promise<Read> {
-    const { member, blockMs } = this.#deps
+  async #read(room: number): Promise<Batch> {
+    const { intake, blockMs } = this.#deps
     const count = Math.max(1, Math.min(room, READ_MOST, Math.floor(READ_BYTES / this.#entryBytes)))
     this.#reading = true
+    this.#reads += 1
     try {
-      return await this.#watched(() => readNew(this.#connection.client, member, { count, blockMs }))
+      return await this.#watched(() => intake.read(this.#connection.client, { count, blockMs }))
     } finally {
       this.#reading = false
     }
@@ -161,18 +166,8 @@ export class Fetcher {
     }
   }
 
-  #count(delivered: number): void {
-    const { polls, pollBatch } = this.#deps.numbers
-    if (delivered === 0) {
-      polls.empty += 1
-    } else {
-      polls.jobs += 1
-      pollBatch.observe(delivered)
-    }
-  }
-
   /** Follows larger entries at once and smaller ones slowly, so that a read of large ones stays within its bytes. */
-  #weigh(...sources: readonly RawEntry[][]): void {
+  #weigh(sources: readonly (readonly RawEntry[])[]): void {
     let [bytes, entries] = [0, 0]
     for (const source of sources) {
       entries += source.length
@@ -186,8 +181,8 @@ export class Fetcher {
     let tries = 0
     // What a read brings that is on its way at a stop is still taken.
     while (!this.#stopping.signal.aborted || this.#ahead !== undefined) {
-      if (this.#ahead === undefined && this.#deps.dispatcher.fetchRoom <= 0) {
-        await this.#deps.dispatcher.changed(1000)
+      if (this.#ahead === undefined && this.#deps.intake.room <= 0) {
+        await this.#deps.intake.changed(1000)
         continue
       }
       try {
@@ -211,7 +206,7 @@ export class Fetcher {
     if (this.#stopping.signal.aborted) return
     const { kind } = this.#connection.fault(error)
     if (kind === 'refused') this.#deps.onRefused()
-    this.#deps.numbers.polls.error += 1
+    this.#deps.intake.failed()
     if (kind === 'lost-group') {
       const joined = await this.#deps.rejoin().then(
         () => true,

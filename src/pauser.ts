@@ -1,5 +1,4 @@
 import type { Dispatcher } from './dispatcher.ts'
-import type { Fetcher } from './fetcher.ts'
 import type { Logger } from './logger.ts'
 import type { Pause } from './redis/pause.ts'
 
@@ -12,13 +11,13 @@ import type { Pause } from './redis/pause.ts'
  */
 export class Pauser {
   readonly #dispatcher: Dispatcher
-  readonly #fetcher: Fetcher
+  readonly #wake: () => void
   readonly #logger: Logger
   #isPaused = false
 
-  constructor({ dispatcher, fetcher, logger }: { dispatcher: Dispatcher; fetcher: Fetcher; logger: Logger }) {
+  constructor({ dispatcher, wake, logger }: { dispatcher: Dispatcher; wake: () => void; logger: Logger }) {
     this.#dispatcher = dispatcher
-    this.#fetcher = fetcher
+    this.#wake = wake
     this.#logger = logger
   }
 
@@ -31,7 +30,7 @@ export class Pauser {
       return
     }
     this.#dispatcher.pause()
-    void this.#fetcher.wake()
+    this.#wake()
     const { by, reason, untilMs } = pause
     const until = untilMs === null ? 'until it is resumed' : `until ${new Date(untilMs).toISOString()}`
     this.#logger.warn({ by, reason, untilMs }, `paused ${until}: the worker begins no jobs`)

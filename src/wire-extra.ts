@@ -1,3 +1,5 @@
+import { noteHeader, type Headers } from './headers.ts'
+
 /**
  * The fields that few jobs have, as every part of a worker reads them. They hang on one optional object, so that a job without
  * them costs nothing. Taken for hostile like all fields: what cannot be read is left out where the job may run without it.
@@ -15,7 +17,7 @@ export interface Extra {
   /** What limits have granted it, in their own words. */
   readonly granted?: string
   /** What its publisher sent along, by lower-case name; an object without a prototype. */
-  readonly headers?: Readonly<Record<string, string>>
+  readonly headers?: Headers
 }
 
 /** The fields as they stand in the entry, the first of each name. */
@@ -29,16 +31,10 @@ export interface ExtraFields {
   headers?: Record<string, string>
 }
 
-/** The field of a header, behind its name. */
-const HEADER = 'h-'
-
-export function isHeader(field: string): boolean {
-  return field.startsWith(HEADER) && field.length > HEADER.length
-}
-
+/** Notes a header; what cannot be the name of one is left out. */
 export function addHeader(to: ExtraFields, field: string, value: string): void {
-  to.headers ??= Object.create(null) as Record<string, string>
-  to.headers[field.slice(HEADER.length).toLowerCase()] ??= value
+  const headers = noteHeader(to.headers, field, value)
+  if (headers !== undefined) to.headers = headers
 }
 
 /** The text of `why` tells that the job must not run: what it was published with cannot be kept. */
@@ -52,7 +48,7 @@ export function extraOf(given: ExtraFields): Extra | { readonly why: string } {
     ...(given.version !== undefined && { version: versionOf(given.version) }),
     ...(waitedSinceMs !== undefined && { waitedSinceMs }),
     ...(given.granted !== undefined && { granted: given.granted }),
-    ...(given.headers !== undefined && { headers: given.headers }),
+    ...(given.headers !== undefined && { headers: Object.freeze(given.headers) }),
   }
 }
 

@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer'
+import { isHeader } from './headers.ts'
 import { isJobName } from './job.ts'
 import { isEntryId } from './redis/entry-id.ts'
-import { addHeader, countOf, extraOf, isHeader, type Extra, type ExtraFields } from './wire-extra.ts'
+import { addHeader, countOf, extraOf, type Extra, type ExtraFields } from './wire-extra.ts'
 
 export type { Extra } from './wire-extra.ts'
 

@@ -7,18 +7,24 @@ import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
 import { checkRetry, LONGEST_DELAY_MS, type RetryOptions } from './retry.ts'
-import { checkGroupName, checkStreamName } from './redis/keys.ts'
+import { checkGroupName } from './redis/keys.ts'
 import { checkTracing, type Tracing } from './tracing.ts'
+import { resolveStreams, type ResolvedStream, type StreamPriority, type WorkerStream } from './worker-streams.ts'
 
-export interface WorkerOptions {
+/** `State`: what the worker's middleware gives its handlers as `job.state`. */
+export interface WorkerOptions<State = object> {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
   redis?: RedisOption
-  /** The stream to work on. */
-  stream: string
+  /** The stream to work on; or `streams`. */
+  stream?: string
+  /** The streams to work on, each by its name or with its share; or `stream`. */
+  streams?: readonly (string | WorkerStream)[]
+  /** Which of several streams goes first: each by its weight, or always the one that stands before the others. @default 'weighted' */
+  priority?: StreamPriority
   /** The group to be a member of. @default 'main' */
   group?: string
   /** What to run: a list of `handle(job, function)`, or an object of functions by job name. */
-  handlers: Handlers
+  handlers: Handlers<State>
   /** How many handlers run at once. @default 32 */
   concurrency?: number
   /** Where a further group of the stream starts; a stream's first group starts at its oldest entry. @default none */
@@ -57,9 +63,11 @@ export interface WorkerOptions {
 /** The same with every default in place. */
 export interface ResolvedWorkerOptions {
   readonly target: RedisTarget
-  readonly stream: string
+  readonly streams: readonly [ResolvedStream, ...ResolvedStream[]]
+  readonly priority: StreamPriority
   readonly group: string
-  readonly handlers: ReadonlyMap<string, Handler>
+  /** The worker's own, which it puts its middleware around. */
+  readonly handlers: Map<string, Handler>
   readonly concurrency: number
   readonly startAt: 'oldest' | 'now' | undefined
   readonly leaseMs: number
@@ -85,7 +93,7 @@ export function pulseMsFor(leaseMs: number): number {
 }
 
 /** @throws OptionError before anything is opened. */
-export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOptions {
+export function resolveWorkerOptions<State>(given: WorkerOptions<State>): ResolvedWorkerOptions {
   refuseUnknownKeys('Worker', given, KNOWN)
   const leaseMs = wholeNumber('leaseMs', given.leaseMs, { or: 10_000, min: 500, max: 24 * 3_600_000 })
   const stallMs = wholeNumber('stallMs', given.stallMs, { or: Math.max(300_000, leaseMs), max: 2 ** 31 - 1 })
@@ -93,12 +101,13 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     throw new OptionError(`expected \`stallMs\` to be at least \`leaseMs\` (${leaseMs}), got ${stallMs}`)
   }
   const handlers = resolveHandlers(given.handlers)
+  const concurrency = wholeNumber('concurrency', given.concurrency, { or: 32, max: 10_000 })
   return {
     target: resolveRedis(given.redis),
-    stream: checkStreamName(given.stream),
+    ...resolveStreams(given, concurrency),
     group: checkGroupName(given.group ?? 'main'),
     handlers,
-    concurrency: wholeNumber('concurrency', given.concurrency, { or: 32, max: 10_000 }),
+    concurrency,
     startAt: oneOf('startAt', given.startAt, ['oldest', 'now']),
     leaseMs,
     maxDeliveries: wholeNumber('maxDeliveries', given.maxDeliveries, { or: 3, max: 1000 }),
@@ -129,6 +138,8 @@ function resolveHealthPlace(port: unknown, host: unknown): HealthPlace | undefin
 const KNOWN = [
   'redis',
   'stream',
+  'streams',
+  'priority',
   'group',
   'handlers',
   'concurrency',

@@ -4,12 +4,12 @@ import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
-import { Fetcher } from './fetcher.ts'
 import { assembleLimits } from './limits/limiting-parts.ts'
 import type { Limiter } from './limits/limiter.ts'
 import { Holdings } from './holdings.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
+import type { Logger } from './logger.ts'
 import { Connection } from './redis/connection.ts'
 import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
@@ -28,13 +28,30 @@ export interface GroupSettings {
   readonly maxDeliveries: number
 }
 
-/** The parts of a worker, each with one role, and who knows whom. */
-export interface WorkerParts {
+/** What the streams of a worker share. */
+export interface SharedParts {
   /** The connection for everything but the blocked read and the keeper. */
+  readonly commands: Connection
+  readonly book: MetricsBook
+  /** The logger of one of its streams. */
+  readonly loggerOf: (member: Member) => Logger
+}
+
+/** Opens nothing. */
+export function assembleShared(
+  { target, registry }: ResolvedWorkerOptions,
+  loggerOf: SharedParts['loggerOf'],
+): SharedParts {
+  const book = bookOf(registry)
+  const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
+  return { book, loggerOf, commands: new Connection(target, connected) }
+}
+
+/** The parts of a worker on one stream, each with one role, and who knows whom. */
+export interface WorkerParts {
   readonly commands: Connection
   readonly events: Events
   readonly counts: WorkerCounts
-  readonly book: MetricsBook
   readonly numbers: WorkerNumbers
   readonly clock: ServerClock
   readonly holdings: Holdings
@@ -44,28 +61,26 @@ export interface WorkerParts {
   readonly executor: Executor
   readonly limiter: Limiter | undefined
   readonly claimer: Claimer
-  readonly fetcher: Fetcher
   readonly pauser: Pauser
   readonly scheduler: Scheduler
   readonly trimmer: Trimmer
 }
 
-/** A read waits this long for entries; short enough for a connection that died in silence to be found soon. */
-const BLOCK_MS = 5000
-
-/** Makes the parts of a worker and ties them together. Nothing is opened or started. */
+/** Makes the parts of a worker on one stream and ties them together. Nothing is opened or started. */
 export function assembleParts(
   options: ResolvedWorkerOptions,
   member: Member,
-  { events, group, rejoin }: { events: Events; group: () => GroupSettings; rejoin: () => Promise<void> },
+  {
+    shared: { commands, book },
+    events,
+    group,
+    wake,
+  }: { shared: SharedParts; events: Events; group: () => GroupSettings; wake: () => void },
 ): WorkerParts {
-  const { target, concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, limits } = options
-  const book = bookOf(options.registry)
+  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, limits } = options
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
-  const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
-  const commands = new Connection(target, connected)
   const counts = newCounts()
   const clock = new ServerClock()
   // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
@@ -96,18 +111,11 @@ export function assembleParts(
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
-  const fetcher = new Fetcher({
-    ...{ target, commands, member, dispatcher, numbers, logger, rejoin },
-    connectionNumbers: book.connection('fetcher'),
-    blockMs: BLOCK_MS,
-    onRead: () => holdings.table.vitals.count('reads'),
-    onRefused: () => holdings.table.vitals.count('refusals'),
-  })
   return {
     ...own,
-    ...{ commands, book, cancelled, scheduler, settler, dispatcher, executor, fetcher, limiter: limiting.limiter },
+    ...{ commands, cancelled, scheduler, settler, dispatcher, executor, limiter: limiting.limiter },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
-    pauser: new Pauser({ dispatcher, fetcher, logger }),
+    pauser: new Pauser({ dispatcher, wake, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }
 }

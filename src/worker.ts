@@ -1,27 +1,32 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { monotonicMs, sleep } from './clock.ts'
-import type { WorkerCounts } from './counts.ts'
-import { drain, handBack, type StopResult } from './drain.ts'
-import { CancelledError, LeaseLostError, MillraceError, RedisError } from './errors.ts'
 import { EVENT_CHANNELS } from './channels.ts'
+import { newCounts, type WorkerCounts } from './counts.ts'
+import { drain, type StopResult } from './drain.ts'
+import { MillraceError, OptionError, RedisError } from './errors.ts'
 import type { EventName } from './event-table.ts'
-import { Events, jobEventOf, tellingErrors, type EventListener } from './events.ts'
+import { Events, tellingErrors, type EventListener } from './events.ts'
+import { Fetcher } from './fetcher.ts'
+import type { Intake } from './intake.ts'
+import { Lane } from './lane.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
 import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
-import { withFields } from './logger.ts'
-import type { LiveWorker, WorkerState } from './metrics/worker-numbers.ts'
+import { withFields, type Logger } from './logger.ts'
+import type { WorkerState } from './metrics/worker-numbers.ts'
+import { checkMiddleware } from './onion.ts'
+import { shown } from './options.ts'
 import { faultOf, faultText } from './redis/faults.ts'
-import type { Member } from './redis/member.ts'
-import { readPause } from './redis/pausing.ts'
-import { join, listStream, NO_CANCELS, readCancelled, type PulseReply } from './redis/stream.ts'
+import { wrapHandlers, type RunMiddleware } from './run-middleware.ts'
+import { StreamIntake } from './stream-intake.ts'
 import { versionOfPackage } from './version.ts'
-import { pulseMsFor, resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
-import { assembleParts, type GroupSettings, type WorkerParts } from './worker-parts.ts'
+import { resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
+import { assembleShared, type SharedParts } from './worker-parts.ts'
+import type { ResolvedStream } from './worker-streams.ts'
 
 /**
- * One member of a group. It owns the parts and says when they begin and end:
+ * One member of a group, on one stream or on several: a lane for each (lane.ts), and what they share: connections, slots, the
+ * fetcher, the keeper's thread. It says when they begin and end:
  *
  *   new ──start()──▶ starting ──▶ running ──stop()──▶ draining ──▶ stopped
  *
@@ -32,62 +37,88 @@ import { assembleParts, type GroupSettings, type WorkerParts } from './worker-pa
  * is new at every start, since the name is what ownership is checked against.
  */
 
-export class Worker {
+/** A read waits this long for entries; short enough for a connection that died in silence to be found soon. */
+const BLOCK_MS = 5000
+
+export class Worker<State = object> {
   readonly #options: ResolvedWorkerOptions
-  readonly #member: Member
+  readonly #consumer: string
+  /** Of what concerns all its streams. */
+  readonly #logger: Logger
   readonly #events: Events
-  readonly #parts: WorkerParts
+  readonly #shared: SharedParts
+  readonly #lanes: readonly [Lane, ...Lane[]]
+  readonly #intake: Intake
+  readonly #fetcher: Fetcher
   #keeper: KeeperHost | undefined
-  #group: GroupSettings
   #reporting: NodeJS.Timeout | undefined
-  readonly #live: LiveWorker
   #tickedAtMs = Date.now()
   #state: WorkerState = 'new'
   #started: Promise<void> | undefined
   #stopped: Promise<StopResult> | undefined
-  #rejoining: Promise<void> | undefined
+  readonly #middleware: RunMiddleware<State>[] = []
   /** Tells run(), whoever stopped the worker. */
   #onStopped: (result: Promise<StopResult>) => void = () => {}
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
-  constructor(options: WorkerOptions) {
+  constructor(options: WorkerOptions<State>) {
     const resolved = resolveWorkerOptions(options)
-    const { stream, group, leaseMs, maxDeliveries } = resolved
+    const { streams, group } = resolved
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
-    this.#member = { stream, group, consumer: `${host}:${process.pid}:${randomBytes(6).toString('hex')}` }
-    const logger = withFields(resolved.logger, this.#member)
+    this.#consumer = `${host}:${process.pid}:${randomBytes(6).toString('hex')}`
+    this.#options = resolved
+    const stream = this.streams.join(',')
+    const logger = withFields(resolved.logger, { stream, group, consumer: this.#consumer })
     this.#events = new Events(logger, EVENT_CHANNELS)
-    this.#options = { ...resolved, logger: tellingErrors(logger, this.#events, { stream, group }) }
-    this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
-    this.#parts = assembleParts(this.#options, this.#member, {
-      events: this.#events,
-      group: () => this.#group,
-      rejoin: () => this.#rejoin(),
-    })
-    this.#live = this.#asLive()
+    this.#logger = tellingErrors(logger, this.#events, { stream, group })
+    this.#shared = assembleShared(resolved, (member) => withFields(resolved.logger, member))
+    const [first, ...others] = streams
+    this.#lanes = [this.#newLane(first), ...others.map((one) => this.#newLane(one))]
+    this.#intake = new StreamIntake(this.#lanes[0].member, this.#lanes[0].parts)
+    this.#fetcher = this.#newFetcher()
   }
 
+  /** The stream that it works on; of several the first. */
   get stream(): string {
-    return this.#member.stream
+    return this.#options.streams[0].stream
+  }
+
+  /** The streams that it works on, in the order in which they were given. */
+  get streams(): readonly string[] {
+    return this.#options.streams.map(({ stream }) => stream)
   }
 
   get group(): string {
-    return this.#member.group
+    return this.#options.group
   }
 
-  /** The name that this worker's pending entries are under in Redis. */
+  /** The name that this worker's pending entries are under in Redis, on each of its streams. */
   get consumer(): string {
-    return this.#member.consumer
+    return this.#consumer
   }
 
-  /** What this worker has done so far. */
+  /** What this worker has done so far, on all its streams. */
   get counts(): Readonly<WorkerCounts> {
-    return { ...this.#parts.counts }
+    const sum = newCounts()
+    for (const { parts } of this.#lanes) {
+      for (const name of Object.keys(sum) as (keyof WorkerCounts)[]) sum[name] += parts.counts[name]
+    }
+    return sum
   }
 
-  /** What the group's workers follow: the lease and the deliveries that its first worker declared. */
+  /** What this worker has done so far on one of its streams. @throws OptionError if it does not work on it. */
+  countsOf(stream: string): Readonly<WorkerCounts> {
+    const lane = this.#lanes.find((one) => one.stream === stream)
+    if (lane === undefined) {
+      throw new OptionError(`expected one of the worker's streams (${this.streams.join(', ')}), got ${shown(stream)}`)
+    }
+    return { ...lane.parts.counts }
+  }
+
+  /** What the group's workers follow: the lease and the deliveries that its first worker declared; on its first stream. */
   get groupSettings(): { readonly leaseMs: number; readonly maxDeliveries: number } {
-    return { leaseMs: this.#group.leaseMs, maxDeliveries: this.#group.maxDeliveries }
+    const { leaseMs, maxDeliveries } = this.#lanes[0].group
+    return { leaseMs, maxDeliveries }
   }
 
   /** Where `/livez` and `/readyz` are answered, while they are. */
@@ -101,16 +132,25 @@ export class Worker {
   }
 
   /**
+   * Puts a middleware around every run of a handler; of several the first one is outermost.
+   * @throws OptionError for what is no function; MillraceError ERR_WORKER_STATE after `start`.
+   */
+  use(middleware: RunMiddleware<State>): this {
+    if (this.#state !== 'new') throw wrongState(this.#state, 'give it its middleware before it is started')
+    this.#middleware.push(checkMiddleware(middleware))
+    return this
+  }
+
+  /**
    * Connects, joins the group and begins to work.
    * @throws RedisError if Redis cannot be reached within 10 s or refuses us; UnknownGroupError for a further group without
    * `startAt`; MillraceError ERR_WORKER_STATE if it was started before, ERR_LISTEN if `healthPort` cannot be had.
    */
   async start(): Promise<void> {
-    if (this.#state !== 'new') {
-      throw new MillraceError('ERR_WORKER_STATE', `this worker is ${this.#state}; make a new one to start again`)
-    }
+    if (this.#state !== 'new') throw wrongState(this.#state, 'make a new one to start again')
     this.#state = 'starting'
-    this.#parts.numbers.live.add(this.#live)
+    if (this.#middleware.length > 0) wrapHandlers(this.#options.handlers, this.#middleware)
+    for (const { parts, live } of this.#lanes) parts.numbers.live.add(live)
     this.#started = this.#begin()
     await this.#started
   }
@@ -169,11 +209,8 @@ export class Worker {
 
   async #begin(): Promise<void> {
     try {
-      await this.#parts.commands.ready(10_000)
-      await this.#join(this.#options.startAt)
-      await this.#learnCancelled()
-      // Before the first read, too: a worker that starts while its group is paused begins nothing.
-      this.#parts.pauser.follow(await readPause(this.#parts.commands.client, this.#member))
+      await this.#shared.commands.ready(10_000)
+      await Promise.all(this.#lanes.map((lane) => lane.begin()))
       this.#keeper = this.#newKeeper()
       await this.#keeper.start()
     } catch (error) {
@@ -182,199 +219,92 @@ export class Worker {
       throw refusedForNow(error)
     }
     this.#state = 'running'
-    void listStream(this.#parts.commands.client, this.stream)
     this.#reporting = setInterval(() => this.#report(), 100)
     this.#report()
-    this.#parts.fetcher.start()
-    this.#parts.trimmer.start()
-    this.#parts.scheduler.start()
-    this.#sayStarted()
-    this.#events.emit('worker:started', this.#where())
-  }
-
-  #sayStarted(): void {
-    const { concurrency, handlers, logger } = this.#options
-    const jobs = [...handlers.keys()]
-    logger.info({ ...this.groupSettings, concurrency, jobs, version: versionOfPackage() }, 'worker started')
+    this.#fetcher.start()
+    for (const lane of this.#lanes) lane.start()
   }
 
   async #drain(drainMs: number): Promise<StopResult> {
     this.#state = 'draining'
     this.#reportHealth('draining')
-    this.#options.logger.info({ running: this.#parts.dispatcher.running, drainMs }, 'worker draining')
-    this.#events.emit('worker:draining', this.#where())
-    const result = await drain(this.#parts, this.#member, { drainMs, logger: this.#options.logger })
+    for (const lane of this.#lanes) lane.sayDraining(drainMs)
+    const results = await drain(this.#lanes, this.#fetcher, drainMs)
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
     this.#end()
-    const { completed, failed, retried, cancelled, dead } = this.counts
-    this.#options.logger.info({ completed, failed, retried, cancelled, dead, ...result }, 'worker stopped')
-    this.#events.emit('worker:stopped', { ...this.#where(), ...result })
-    return result
+    for (const [lane, result] of results) lane.sayStopped(result)
+    return {
+      handedBack: results.reduce((sum, [, { handedBack }]) => sum + handedBack, 0),
+      unsettled: results.reduce((sum, [, { unsettled }]) => sum + unsettled, 0),
+    }
   }
 
   #end(): void {
-    this.#parts.commands.close()
-    this.#parts.fetcher.close()
-    this.#parts.numbers.detach(this.#live)
+    this.#shared.commands.close()
+    this.#fetcher.close()
+    for (const { parts, live } of this.#lanes) parts.numbers.detach(live)
     this.#state = 'stopped'
   }
 
-  /** What a scrape of the metrics asks of this worker. */
-  #asLive(): LiveWorker {
-    const { counts, holdings, executor } = this.#parts
-    const slots = this.#options.concurrency
-    const state = () => this.#state
-    const tickedAtMs = () => this.#tickedAtMs
-    return {
-      counts,
-      slots,
-      get state() {
-        return state()
+  #newLane(stream: ResolvedStream): Lane {
+    return new Lane(this.#options, stream, {
+      consumer: this.#consumer,
+      shared: this.#shared,
+      host: {
+        events: this.#events,
+        state: () => this.#state,
+        tickedAtMs: () => this.#tickedAtMs,
+        wake: () => void this.#fetcher.wake(),
       },
-      get tickedAtMs() {
-        return tickedAtMs()
-      },
-      oldestStartMs() {
-        const starts = holdings.underWay().map(({ startedAtMs }) => startedAtMs)
-        return starts.length === 0 ? undefined : Date.now() - monotonicMs() + Math.min(...starts)
-      },
-      overdue: () => executor.overdue,
-    }
+    })
   }
 
-  async #join(startAt: 'oldest' | 'now' | 'again' | undefined): Promise<void> {
-    const { leaseMs, maxDeliveries, declared, logger } = this.#options
-    const joined = await join(this.#parts.commands.client, this.#member, { startAt, leaseMs, maxDeliveries })
-    this.#parts.clock.sync(joined.nowMs, monotonicMs())
-    const where = this.#where()
-    if (joined.how === 'restored') {
-      logger.warn({ floor: joined.floor }, 'the group had vanished; it was made again where it had settled all')
-      this.#events.emit('group:restored', { ...where, floor: joined.floor })
-    }
-    for (const name of ['leaseMs', 'maxDeliveries'] as const) {
-      if (!declared[name] || this.#options[name] === joined[name]) continue
-      logger.warn(
-        { option: name, declared: this.#options[name], counts: joined[name] },
-        "the group's own setting counts, not what this worker declares",
-      )
-    }
-    this.#follow(joined.leaseMs, joined.maxDeliveries)
-  }
-
-  /** The group vanished under us (DESTROY, DEL, FLUSHALL): it is made again, once, however many parts noticed. */
-  #rejoin(): Promise<void> {
-    this.#rejoining ??= this.#join('again')
-      .catch(async (error: unknown) => {
-        this.#options.logger.error({ fault: faultText(error) }, 'cannot join the group')
-        await sleep(500)
-        throw error
-      })
-      .finally(() => {
-        this.#rejoining = undefined
-      })
-    return this.#rejoining
+  #newFetcher(): Fetcher {
+    const { commands, book } = this.#shared
+    const [first] = this.#lanes
+    const { vitals } = first.parts.holdings.table
+    return new Fetcher({
+      ...{ target: this.#options.target, commands, intake: this.#intake, logger: this.#logger },
+      connectionNumbers: book.connection('fetcher'),
+      blockMs: BLOCK_MS,
+      rejoin: () => first.rejoin(),
+      onRead: () => vitals.count('reads'),
+      onRefused: () => vitals.count('refusals'),
+    })
   }
 
   #newKeeper(): KeeperHost {
-    const { target, stallMs, logger, concurrency, healthPlace } = this.#options
+    const { target, healthPlace } = this.#options
     const version = { version: versionOfPackage(), node: process.version }
-    const about = { host: hostname(), pid: process.pid, ...version, slots: concurrency, startedMs: Date.now() }
-    const settings = {
-      member: this.#member,
-      stallMs,
-      about,
-      leaseMs: this.#group.leaseMs,
-      pulseMs: this.#group.pulseMs,
-    }
-    const events = {
-      pulse: (reply: PulseReply) => this.#pulsed(reply),
-      renewed: (count: number) => void (this.#parts.numbers.renewals.ok += count),
-      unrenewed: () => void (this.#parts.numbers.renewals.error += 1),
-      lost: (rows: readonly { slot: number; generation: number }[]) => this.#lost(rows),
-    }
-    const { commands, book, holdings } = this.#parts
-    return new KeeperHost({ target, commands, numbers: book.connection('keeper') }, holdings.table, settings, {
-      events,
-      logger,
+    const about = { host: hostname(), pid: process.pid, ...version, startedMs: Date.now() }
+    const kept = (lane: Lane, at: number) =>
+      lane.forKeeper({ ...about, slots: lane.concurrency }, (leaseMs, pulseMs) =>
+        this.#keeper?.follow(at, leaseMs, pulseMs),
+      )
+    const [first, ...others] = this.#lanes
+    const lanes = [kept(first, 0), ...others.map((lane, at) => kept(lane, at + 1))] as const
+    const { commands, book } = this.#shared
+    return new KeeperHost({ target, commands, numbers: book.connection('keeper') }, [...lanes], {
+      logger: this.#logger,
       healthPlace,
     })
   }
 
-  /** Before the first read: what was cancelled while no worker was there must not begin before the first pulse. */
-  async #learnCancelled(): Promise<void> {
-    let cursor = NO_CANCELS
-    for (;;) {
-      const told = await readCancelled(this.#parts.commands.client, this.#member, cursor)
-      this.#parts.cancelled.add(told.ids)
-      if (!told.more) return
-      cursor = told.cursor
-    }
-  }
-
-  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, nextDueMs, cancelled, paused }: PulseReply): void {
-    this.#parts.clock.sync(nowMs, receivedAtMs)
-    this.#parts.pauser.follow(paused)
-    if (cancelled.length > 0) this.#cancel(cancelled)
-    if (nextDueMs !== undefined) this.#parts.scheduler.note(nextDueMs)
-    if (leaseMs === undefined || maxDeliveries === undefined) return
-    if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
-      this.#follow(leaseMs, maxDeliveries)
-    if (claimDue && this.#state === 'running') this.#parts.claimer.start()
-  }
-
-  #follow(leaseMs: number, maxDeliveries: number): void {
-    this.#group = { leaseMs, maxDeliveries, pulseMs: pulseMsFor(leaseMs) }
-    this.#keeper?.follow(leaseMs, this.#group.pulseMs)
-  }
-
-  #lost(rows: readonly { slot: number; generation: number }[]): void {
-    for (const row of rows) {
-      const delivery = this.#parts.holdings.reported(row)
-      if (delivery === undefined || delivery.ended !== undefined) continue
-      this.#parts.counts.leaseLost += 1
-      this.#parts.numbers.renewals.lost += 1
-      delivery.count('lease_lost')
-      this.#parts.holdings.abandon(delivery)
-      delivery.end(new LeaseLostError(this.stream, delivery.id))
-      const about = jobEventOf(delivery)
-      this.#options.logger.warn(about, 'lease lost: the job runs elsewhere')
-      this.#events.emit('job:lease-lost', about)
-    }
-  }
-
-  #cancel(ids: readonly string[]): void {
-    this.#parts.cancelled.add(ids)
-    for (const delivery of this.#parts.holdings.running()) {
-      if (this.#parts.cancelled.has(delivery.id)) delivery.end(new CancelledError(this.stream, delivery.id))
-    }
-  }
-
-  /** What the keeper's pulse tells, and the look at runs that are past their time. */
   #report(): void {
     this.#tickedAtMs = Date.now()
-    this.#parts.holdings.table.report({
-      running: this.#parts.dispatcher.running,
-      completed: this.#parts.counts.completed,
-      claimRoom: this.#state === 'running' ? this.#parts.dispatcher.claimRoom : 0,
-    })
     if (this.#state === 'running') this.#reportHealth('running')
-    this.#parts.executor.endOverdue()
-    const { dispatcher } = this.#parts
-    // While it is paused nothing waits here: it is handed back and begun where and when work goes on.
-    const overdue = dispatcher.takeOverdue(dispatcher.isPaused ? 0 : 2 * this.#group.pulseMs)
-    if (overdue.length > 0) void handBack(this.#parts, this.#member, this.#options.logger, overdue)
-  }
-
-  #where(): { stream: string; group: string } {
-    return { stream: this.stream, group: this.group }
+    for (const lane of this.#lanes) lane.report()
   }
 
   /** From which the keeper tells whether this worker works, see lease/health.ts. */
   #reportHealth(state: 'running' | 'draining'): void {
-    this.#parts.holdings.table.vitals.report({ state, hasRoom: this.#parts.dispatcher.fetchRoom > 0 })
+    this.#lanes[0].parts.holdings.table.vitals.report({ state, hasRoom: this.#intake.room > 0 })
   }
 }
+
+const wrongState = (state: WorkerState, todo: string): MillraceError =>
+  new MillraceError('ERR_WORKER_STATE', `this worker is ${state}; ${todo}`)
 
 /** What passes, such as a Redis that is read-only until its failover is over: whoever started the worker may try again. */
 function refusedForNow(error: unknown): unknown {

@@ -127,7 +127,7 @@ test('a key whose permits are taken does not hold up the jobs of others, and its
 test('a named limiter holds for two streams together', async () => {
   const begun: string[] = []
   const limits = [{ name: 'shared', rate: { jobs: 2, perMs: 3_600_000, burst: 2 } }]
-  const workers = []
+  const workers: Worker[] = []
   for (const stream of ['orders', 'mails']) {
     const handlers = { x: () => void begun.push(stream) }
     workers.push(await startWorker({ redis: redis.url, stream, handlers, limits }))
@@ -140,7 +140,7 @@ test('a named limiter holds for two streams together', async () => {
   expect(begun).toHaveLength(2)
 })
 
-test.for([
+test.for<[string, Partial<LimitOptions>, string]>([
   ['a template without a value', { key: 'stripe:{data.account}' }, '`limits[0].key` needs `data.account` to be a text'],
   [
     'a key function that throws',
@@ -154,11 +154,12 @@ test.for([
   ['a key function that returns no text', { key: () => 5 as never }, '`limits[0].key` is to return a text'],
   ['a cost of 0', { cost: () => 0 }, '`limits[0].cost` is to return a number above 0'],
   ['a cost above the burst', { cost: () => 1000 }, 'up to the burst of 10, and returned 1000'],
-] as const)('%s makes a job dead as invalid, and not run', async ([, limit, message]) => {
+])('%s makes a job dead as invalid, and not run', async ([, limit, message]) => {
   const inspector = new Inspector({ redis: redis.url })
   onEnd(() => inspector.close())
   await add(redis.client, 'x', { other: 1 })
-  const { worker, begun } = await startLimited([{ rate: { jobs: 10, perMs: 1000, burst: 10 }, ...limit }])
+  const limits: LimitOptions[] = [{ rate: { jobs: 10, perMs: 1000, burst: 10 }, ...limit }]
+  const { worker, begun } = await startLimited(limits)
   await eventually(() => expect(worker.counts.dead).toBe(1))
   const { letters } = await inspector.dead.list('orders', 'main')
 

@@ -10,12 +10,21 @@ import type { HealthPlace } from './health-server.ts'
 import { HealthWatch } from './health-watch.ts'
 import { Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
 import type { KeeperNews, KeeperOrder, KeeperThreadData } from './keeper-thread.ts'
+import { Leases } from './leases.ts'
 import type { LeaseTable } from './table.ts'
 
 /**
  * The main thread's side of the lease keeper: starts its thread, hears from it, and starts another if it dies. Until the
  * new one is heard of, a keeper in the main thread does the same work, so that a dead thread costs no lease.
  */
+
+/** One stream whose leases are kept. */
+export interface KeeperLane {
+  readonly table: LeaseTable
+  readonly settings: KeeperSettings
+  readonly events: KeeperHostEvents
+  readonly logger: Logger
+}
 
 export interface KeeperHostEvents {
   pulse: KeeperReports['pulse']
@@ -35,35 +44,29 @@ export class KeeperHost {
   readonly #numbers: ConnectionNumbers
   /** The thread's connection as far as it is known here. */
   readonly #link = { isReady: false, wasReady: false }
-  readonly #table: LeaseTable
-  readonly #events: KeeperHostEvents
+  readonly #lanes: readonly Kept[]
+  readonly #first: KeeperLane
+  readonly #leases: Leases
   readonly #logger: Logger
-  #settings: KeeperSettings
   #thread: Thread | undefined
-  #standIn: Keeper | undefined
+  #standIn: readonly Keeper[] | undefined
   #standInWatch: HealthWatch | undefined
   #ticking: NodeJS.Timeout | undefined
   #stopping = false
   #restarts = 0
   #restart: NodeJS.Timeout | undefined
-  readonly #saidFaults = new Set<string>()
 
   constructor(
     redis: { target: RedisTarget; commands: Connection; numbers: ConnectionNumbers },
-    table: LeaseTable,
-    settings: KeeperSettings,
-    {
-      events,
-      logger,
-      healthPlace,
-    }: { events: KeeperHostEvents; logger: Logger; healthPlace?: HealthPlace | undefined },
+    lanes: readonly [KeeperLane, ...KeeperLane[]],
+    { logger, healthPlace }: { logger: Logger; healthPlace?: HealthPlace | undefined },
   ) {
     this.#target = redis.target
     this.#commands = redis.commands
     this.#numbers = redis.numbers
-    this.#table = table
-    this.#settings = settings
-    this.#events = events
+    this.#lanes = lanes.map((lane) => ({ ...lane, saidFaults: new Set() }))
+    this.#first = lanes[0]
+    this.#leases = new Leases(lanes.map(({ settings }) => settings))
     this.#logger = logger
     this.health = new HealthRecord(healthPlace, logger)
   }
@@ -75,23 +78,22 @@ export class KeeperHost {
 
   /** Resolves once health checks are answered, if they are asked for. @throws MillraceError ERR_LISTEN */
   async start(): Promise<void> {
-    this.#table.tick()
-    this.#ticking = setInterval(() => this.#table.tick(), TICK_MS)
+    this.#tick()
+    this.#ticking = setInterval(() => this.#tick(), TICK_MS)
     this.#numbers.open.add(this.#link)
     this.#startThread(true)
     await this.health.served()
   }
 
-  /** One round of renewals from the main thread. */
-  async runOnce(): Promise<{ renewed: number; lost: number }> {
-    return (this.#standIn ?? this.#newKeeper()).runOnce()
-  }
-
-  follow(leaseMs: number, pulseMs: number): void {
-    this.#settings = { ...this.#settings, leaseMs, pulseMs }
-    this.#standIn?.follow(leaseMs, pulseMs)
-    this.#standInWatch?.follow(leaseMs)
-    this.#order({ kind: 'follow', leaseMs, pulseMs })
+  /** Another lease was declared for the group on the stream of this place. */
+  follow(lane: number, leaseMs: number, pulseMs: number): void {
+    const kept = this.#lanes[lane]
+    if (kept === undefined) return
+    kept.settings = { ...kept.settings, leaseMs, pulseMs }
+    const longestMs = this.#leases.follow(lane, leaseMs)
+    this.#standIn?.[lane]?.follow(leaseMs, pulseMs)
+    this.#standInWatch?.follow(longestMs)
+    this.#order({ kind: 'follow', lane, leaseMs, pulseMs })
   }
 
   async stop(): Promise<void> {
@@ -115,7 +117,7 @@ export class KeeperHost {
       clearTimeout(patience)
       await thread.terminate()
     }
-    await standIn?.stop()
+    await stopAll(standIn)
     this.health.address = undefined
   }
 
@@ -123,8 +125,7 @@ export class KeeperHost {
     const entry = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js'
     const workerData: KeeperThreadData = {
       target: this.#target,
-      shared: this.#table.shared,
-      settings: this.#settings,
+      lanes: this.#lanes.map(({ table, settings }) => ({ shared: table.shared, settings })),
       place: this.health.place,
       isFirst,
     }
@@ -138,31 +139,20 @@ export class KeeperHost {
   #heard(news: KeeperNews): void {
     if (this.#standIn !== undefined && news.kind === 'pulse') {
       this.#restarts = 0
-      void this.#standIn.stop()
+      void stopAll(this.#standIn)
       this.#standInWatch?.stop()
       this.#standIn = undefined
     }
     switch (news.kind) {
       case 'pulse':
-        this.#saidFaults.clear()
-        this.#linked()
-        this.#events.pulse(news.reply)
-        break
       case 'renewed':
-        this.#events.renewed(news.count)
-        break
       case 'lost':
-        this.#events.lost(news.rows)
-        break
       case 'returned':
-        this.#logger.warn(
-          { jobs: news.slots },
-          'the event loop stood still for a lease; prefetched jobs were handed back',
-        )
+      case 'fault': {
+        const lane = this.#lanes[news.lane]
+        if (lane !== undefined) this.#heardOf(lane, news)
         break
-      case 'fault':
-        this.#faulted(news)
-        break
+      }
       case 'stopped':
         break
       case 'condition':
@@ -172,26 +162,51 @@ export class KeeperHost {
     }
   }
 
+  #heardOf(lane: Kept, news: Extract<KeeperNews, { lane: number }>): void {
+    switch (news.kind) {
+      case 'pulse':
+        lane.saidFaults.clear()
+        this.#linked()
+        lane.events.pulse(news.reply)
+        break
+      case 'renewed':
+        lane.events.renewed(news.count)
+        break
+      case 'lost':
+        lane.events.lost(news.rows)
+        break
+      case 'returned':
+        lane.logger.warn(
+          { jobs: news.slots },
+          'the event loop stood still for a lease; prefetched jobs were handed back',
+        )
+        break
+      case 'fault':
+        this.#faulted(lane, news)
+    }
+  }
+
   #died(thread: Thread): void {
     if (this.#stopping || this.#thread !== thread) return
     this.#thread = undefined
     this.#logger.error({}, 'the lease keeper thread ended; the main thread renews until the next one is up')
     if (this.#standIn === undefined) {
-      this.#standIn = this.#newKeeper()
-      this.#standIn.start()
+      this.#standIn = this.#lanes.map((lane) => this.#newKeeper(lane))
+      for (const keeper of this.#standIn) keeper.start()
       this.#standInWatch = this.#newWatch()
       this.#standInWatch.start()
     }
     this.#restart = setTimeout(() => this.#startThread(false), backoffMs(this.#restarts++, 100, 10_000))
   }
 
-  #newKeeper(): Keeper {
-    return new Keeper(this.#commands, this.#table, this.#settings, {
-      pulse: (reply) => this.#events.pulse(reply),
-      renewed: (count) => this.#events.renewed(count),
-      lost: (rows) => this.#events.lost(rows),
+  #newKeeper(lane: Kept): Keeper {
+    const place = { connection: this.#commands, vitals: this.#first.table.vitals }
+    return new Keeper(place, lane.table, lane.settings, {
+      pulse: (reply) => lane.events.pulse(reply),
+      renewed: (count) => lane.events.renewed(count),
+      lost: (rows) => lane.events.lost(rows),
       returned: () => {},
-      fault: (error, what) => this.#faulted({ what, fault: faultText(error), code: faultOf(error).word }),
+      fault: (error, what) => this.#faulted(lane, { what, fault: faultText(error), code: faultOf(error).word }),
     })
   }
 
@@ -200,29 +215,44 @@ export class KeeperHost {
     this.#link.isReady = this.#link.wasReady = true
   }
 
-  #faulted({ what, fault, code }: { what: 'renew' | 'pulse'; fault: string; code: string }): void {
+  #faulted(lane: Kept, { what, fault, code }: { what: 'renew' | 'pulse'; fault: string; code: string }): void {
     this.#numbers.countCode(code)
     // What Redis has answered came over a connection.
     if (code === 'closed') this.#link.isReady = false
-    if (what === 'renew') this.#events.unrenewed()
-    this.#sayFault(fault, what)
+    if (what === 'renew') lane.events.unrenewed()
+    this.#sayFault(lane, fault, what)
   }
 
   #newWatch(): HealthWatch {
-    const redis = { target: this.#target, table: this.#table }
-    return new HealthWatch(redis, { ...this.#settings, hasJustJoined: false }, (condition) =>
+    const { table, settings } = this.#first
+    const limits = { stallMs: settings.stallMs, leaseMs: this.#leases.longest, hasJustJoined: false }
+    return new HealthWatch({ target: this.#target, table }, limits, (condition) =>
       this.health.heard({ kind: 'condition', condition }),
     )
   }
 
   /** A fault is told once until things work again: an outage must not fill the log. */
-  #sayFault(text: string, what: string): void {
-    if (this.#stopping || this.#saidFaults.has(text) || this.#saidFaults.size > 20) return
-    this.#saidFaults.add(text)
-    this.#logger.warn({ what, fault: text }, 'the lease keeper cannot reach Redis as it should; it goes on trying')
+  #sayFault({ saidFaults, logger }: Kept, text: string, what: string): void {
+    if (this.#stopping || saidFaults.has(text) || saidFaults.size > 20) return
+    saidFaults.add(text)
+    logger.warn({ what, fault: text }, 'the lease keeper cannot reach Redis as it should; it goes on trying')
+  }
+
+  #tick(): void {
+    for (const { table } of this.#lanes) table.tick()
   }
 
   #order(order: KeeperOrder): void {
     this.#thread?.postMessage(order)
   }
+}
+
+/** A stream as it is kept now. */
+interface Kept extends KeeperLane {
+  settings: KeeperSettings
+  readonly saidFaults: Set<string>
+}
+
+async function stopAll(keepers: readonly Keeper[] | undefined): Promise<void> {
+  await Promise.all((keepers ?? []).map((keeper) => keeper.stop()))
 }

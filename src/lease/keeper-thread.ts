@@ -8,6 +8,7 @@ import type { HealthNews } from './health-record.ts'
 import { HealthServer, type HealthPlace } from './health-server.ts'
 import { HealthWatch } from './health-watch.ts'
 import { Keeper, type KeeperSettings } from './keeper.ts'
+import { Leases } from './leases.ts'
 import { LeaseTable } from './table.ts'
 
 /**
@@ -17,22 +18,22 @@ import { LeaseTable } from './table.ts'
 
 export interface KeeperThreadData {
   readonly target: RedisTarget
-  readonly shared: SharedArrayBuffer
-  readonly settings: KeeperSettings
+  /** By stream. The first one's table holds the signs of life of the whole worker. */
+  readonly lanes: readonly { readonly shared: SharedArrayBuffer; readonly settings: KeeperSettings }[]
   /** Where to answer health checks. */
   readonly place: HealthPlace | undefined
   /** The first thread of its worker: it works only if it can listen, and the worker has just joined its group. */
   readonly isFirst: boolean
 }
 
-export type KeeperOrder = { kind: 'follow'; leaseMs: number; pulseMs: number } | { kind: 'stop' }
+export type KeeperOrder = { kind: 'follow'; lane: number; leaseMs: number; pulseMs: number } | { kind: 'stop' }
 
 export type KeeperNews =
-  | { kind: 'pulse'; reply: PulseReply }
-  | { kind: 'renewed'; count: number }
-  | { kind: 'lost'; rows: readonly { slot: number; generation: number }[] }
-  | { kind: 'returned'; slots: number }
-  | { kind: 'fault'; what: 'renew' | 'pulse'; fault: string; code: string }
+  | { kind: 'pulse'; lane: number; reply: PulseReply }
+  | { kind: 'renewed'; lane: number; count: number }
+  | { kind: 'lost'; lane: number; rows: readonly { slot: number; generation: number }[] }
+  | { kind: 'returned'; lane: number; slots: number }
+  | { kind: 'fault'; lane: number; what: 'renew' | 'pulse'; fault: string; code: string }
   | { kind: 'stopped' }
   | HealthNews
 
@@ -42,50 +43,57 @@ export function keeperSocketTimeoutMs(leaseMs: number): number {
 }
 
 function main(port: NonNullable<typeof parentPort>): void {
-  const { target, shared, settings, place, isFirst } = workerData as KeeperThreadData
+  const { target, lanes, place, isFirst } = workerData as KeeperThreadData
   const tell = (news: KeeperNews) => port.postMessage(news)
+  const all = lanes.map(({ settings }) => settings)
   const connection = new Connection(target, {
     role: 'keeper',
-    socketTimeoutMs: keeperSocketTimeoutMs(settings.leaseMs),
-    reconnectCapMs: settings.pulseMs,
+    socketTimeoutMs: keeperSocketTimeoutMs(Math.min(...all.map(({ leaseMs }) => leaseMs))),
+    reconnectCapMs: Math.min(...all.map(({ pulseMs }) => pulseMs)),
   })
-  const table = new LeaseTable(shared)
-  const keeper = new Keeper(connection, table, settings, {
-    pulse: (reply) => tell({ kind: 'pulse', reply }),
-    renewed: (count) => tell({ kind: 'renewed', count }),
-    lost: (rows) => tell({ kind: 'lost', rows }),
-    returned: (slots) => tell({ kind: 'returned', slots }),
-    fault: (error, what) => tell({ kind: 'fault', what, fault: faultText(error), code: faultOf(error).word }),
+  const tables = lanes.map(({ shared }) => new LeaseTable(shared))
+  const [table] = tables
+  if (table === undefined) return
+  const { vitals } = table
+  const keepers = tables.map((own, lane) => {
+    return new Keeper({ connection, vitals }, own, all[lane] as KeeperSettings, {
+      pulse: (reply) => tell({ kind: 'pulse', lane, reply }),
+      renewed: (count) => tell({ kind: 'renewed', lane, count }),
+      lost: (rows) => tell({ kind: 'lost', lane, rows }),
+      returned: (slots) => tell({ kind: 'returned', lane, slots }),
+      fault: (error, what) => tell({ kind: 'fault', lane, what, fault: faultText(error), code: faultOf(error).word }),
+    })
   })
-  const watch = new HealthWatch({ target, table }, { ...settings, hasJustJoined: isFirst }, (condition) =>
-    tell({ kind: 'condition', condition }),
-  )
+  const startKeepers = () => keepers.forEach((keeper) => keeper.start())
+  const leases = new Leases(all)
+  const watched = { stallMs: all[0]?.stallMs ?? 0, leaseMs: leases.longest, hasJustJoined: isFirst }
+  const watch = new HealthWatch({ target, table }, watched, (condition) => tell({ kind: 'condition', condition }))
   const server = new HealthServer(() => watch.look())
   port.on('message', (order: KeeperOrder) => {
     if (order.kind === 'follow') {
-      keeper.follow(order.leaseMs, order.pulseMs)
-      watch.follow(order.leaseMs)
+      keepers[order.lane]?.follow(order.leaseMs, order.pulseMs)
+      watch.follow(leases.follow(order.lane, order.leaseMs))
       return
     }
     connection.close()
     watch.stop()
     server.close()
-    void keeper.stop().then(() => {
+    void Promise.all(keepers.map((keeper) => keeper.stop())).then(() => {
       tell({ kind: 'stopped' })
       port.close()
     })
   })
   watch.start()
-  if (place === undefined) return keeper.start()
+  if (place === undefined) return startKeepers()
   const failed = (error: unknown) =>
     tell({ kind: 'not-listening', code: (error as NodeJS.ErrnoException).code, message: messageOf(error) })
   const listening = isFirst ? server.listen(place) : server.listenAtLast(place, failed)
-  if (!isFirst) keeper.start()
+  if (!isFirst) startKeepers()
   listening.then((address) => {
     if (address === undefined) return
     tell({ kind: 'listening', address })
     // Not before: where the port is taken the worker does not start, and nothing of it is left in the group.
-    if (isFirst) keeper.start()
+    if (isFirst) startKeepers()
   }, failed)
 }
 

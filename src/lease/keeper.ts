@@ -5,6 +5,7 @@ import { faultOf } from '../redis/faults.ts'
 import { SOURCES, type Member } from '../redis/member.ts'
 import { handBackAll, NO_CANCELS, renew, sendPulse, type PulseReply } from '../redis/stream.ts'
 import { PREFETCHED, RUNNING, UNSETTLED, type HeldRow, type LeaseTable } from './table.ts'
+import type { Vitals } from './vitals.ts'
 
 /**
  * Keeps the leases of what this worker holds, and its presence.
@@ -18,6 +19,9 @@ import { PREFETCHED, RUNNING, UNSETTLED, type HeldRow, type LeaseTable } from '.
  *   elsewhere now. Running ones are still renewed, until nothing has ticked for `stallMs`: then nobody knows any more
  *   whether they run at all.
  * - A job past its timeout is not renewed.
+ *
+ * A worker on several streams has a keeper for each, with a table of its own; all of them live in one thread, share its
+ * connection, and write down the worker's signs of life in one place.
  */
 
 /** What a keeper is told once. Plain data: it crosses a thread boundary. */
@@ -52,6 +56,7 @@ const RENEW_BATCH = 400
 export class Keeper {
   readonly #connection: Connection
   readonly #table: LeaseTable
+  readonly #vitals: Vitals
   readonly #reports: KeeperReports
   #settings: KeeperSettings
   #stopped = new AbortController()
@@ -63,8 +68,14 @@ export class Keeper {
   #perSecond = 0
   #cancelCursor = NO_CANCELS
 
-  constructor(connection: Connection, table: LeaseTable, settings: KeeperSettings, reports: KeeperReports) {
+  constructor(
+    { connection, vitals }: { connection: Connection; vitals: Vitals },
+    table: LeaseTable,
+    settings: KeeperSettings,
+    reports: KeeperReports,
+  ) {
     this.#connection = connection
+    this.#vitals = vitals
     this.#table = table
     this.#settings = settings
     this.#reports = reports
@@ -115,7 +126,7 @@ export class Keeper {
         }
       }
     }
-    if (rows.length > 0) this.#table.vitals.count('answers')
+    if (rows.length > 0) this.#vitals.count('answers')
     if (lost.length > 0) this.#reports.lost(lost.map(({ slot, generation }) => ({ slot, generation })))
     const counts = { renewed: rows.length - lost.length, lost: lost.length }
     this.#reports.renewed(counts.renewed)
@@ -129,12 +140,12 @@ export class Keeper {
       try {
         await this.#connection.ready(this.#settings.leaseMs)
         await this.runOnce()
-        this.#table.vitals.count('renewals')
+        this.#vitals.count('renewals')
         pauseMs = Math.max(0, pauseMs - (monotonicMs() - startedMs))
       } catch (error) {
         // Soon again: after an outage the keepers must have renewed before claims begin.
         pauseMs = this.#settings.pulseMs / 4
-        if (faultOf(error).kind === 'refused') this.#table.vitals.count('refusals')
+        if (faultOf(error).kind === 'refused') this.#vitals.count('refusals')
         this.#reports.fault(error, 'renew')
       }
       await sleep(pauseMs, this.#stopped.signal)
@@ -165,7 +176,7 @@ export class Keeper {
     const asked = { pulseMs, leaseMs, about: told, cancelCursor }
     const reply = await sendPulse(this.#connection.client, member, asked)
     this.#cancelCursor = reply.cancelCursor
-    this.#table.vitals.count('answers')
+    this.#vitals.count('answers')
     // A worker whose loop stands still, or that has no room, must leave the claim tick to others.
     const able = claimRoom > 0 && this.#silentMs() < pulseMs * 2
     return { ...reply, claimDue: reply.claimDue && able }
