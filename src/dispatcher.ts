@@ -3,6 +3,7 @@ import type { WorkerCounts } from './counts.ts'
 import type { Delivery } from './delivery.ts'
 import type { Executor } from './executor.ts'
 import type { Holdings } from './holdings.ts'
+import type { Deferrals } from './limits/deferrals.ts'
 import type { Source } from './redis/member.ts'
 import type { RawEntry } from './redis/replies.ts'
 import type { Begun } from './redis/stream.ts'
@@ -30,6 +31,8 @@ export interface DispatcherDeps {
   readonly executor: Executor
   readonly counts: WorkerCounts
   readonly maxDeliveries: () => number
+  /** The jobs that are with the limiter, if the worker has limits. */
+  readonly deferrals?: Deferrals | undefined
   readonly begin: (source: Source, claimed: readonly { id: string; deliveries: number }[]) => Promise<Begun[]>
 }
 
@@ -85,8 +88,10 @@ export class Dispatcher {
     const queued = this.#fetched.length - this.#head + coming
     const slots = this.#deps.concurrency - this.#running - this.#beginning - this.#claimed.length
     // Where slots are free, what comes does not stay in the queue.
+    const { deferrals, holdings } = this.#deps
     if (this.#halted || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
-    return Math.min(slots + ahead - queued, Math.floor((this.#deps.holdings.free - coming) / 2))
+    const room = Math.min(slots + ahead - queued, Math.floor((holdings.free - coming) / 2))
+    return deferrals === undefined ? room : Math.min(room, deferrals.room - coming - queued)
   }
 
   /** How many entries a claim may bring. */
@@ -135,7 +140,7 @@ export class Dispatcher {
     const sinceMs = monotonicMs() - mostMs
     const isOverdue = ({ heldAtMs }: Delivery) => heldAtMs < sinceMs
     const oldest = this.#fetched[this.#head]
-    const waiting = this.#claimed.length + this.#quarantined.length
+    const waiting = this.#claimed.length + this.#quarantined.length + (this.#deps.deferrals?.waiting ?? 0)
     if (this.#closed || (waiting === 0 && (oldest === undefined || !isOverdue(oldest)))) return []
     const queues = [this.#fetched.slice(this.#head), this.#claimed, this.#quarantined]
     const [fetched = [], claimed = [], quarantined = []] = queues.map((queue) => queue.filter((one) => !isOverdue(one)))
@@ -144,7 +149,8 @@ export class Dispatcher {
     this.#claimed = claimed
     this.#quarantined = quarantined
     const { holdings } = this.#deps
-    const overdue = queues.flatMap((queue) => queue.filter(isOverdue))
+    const deferred = this.#deps.deferrals?.take(mostMs === 0 ? 'all' : isOverdue) ?? []
+    const overdue = [...queues.flatMap((queue) => queue.filter(isOverdue)), ...deferred]
     for (const one of overdue) if (!holdings.awaits(one)) holdings.release(one)
     return overdue.filter((one) => holdings.awaits(one))
   }
@@ -154,6 +160,7 @@ export class Dispatcher {
     if (this.#dispatching || this.#halted) return
     this.#dispatching = true
     try {
+      if (this.#deps.deferrals !== undefined) this.#enterPassed(this.#deps.deferrals)
       if (this.#claimed.length + this.#quarantined.length > 0) this.#beginClaimed()
       while (this.#running + this.#beginning < this.#deps.concurrency) {
         const delivery = this.#fetched[this.#head]
@@ -192,6 +199,25 @@ export class Dispatcher {
     if (!this.#dispatching) this.dispatch()
   }
 
+  /** A delivery waits for its limits, and needs its slot no more for now. */
+  deferred(delivery: Delivery): void {
+    this.#running -= 1
+    this.#deps.deferrals?.wait(delivery)
+    if (!this.#dispatching) this.dispatch()
+  }
+
+  /** Its limits allow it to begin: as soon as there is a slot. */
+  passed(delivery: Delivery): void {
+    this.#deps.deferrals?.pass(delivery)
+    this.dispatch()
+  }
+
+  /** What was deferred is dealt with by the executor now, in a slot. */
+  undeferred(delivery: Delivery): void {
+    this.#running += 1
+    this.#deps.deferrals?.end(delivery)
+  }
+
   /** Takes no more; returns what was not started, to be handed back. Waits for begins that are on their way. */
   async close(timeoutMs: number): Promise<Delivery[]> {
     this.#closed = true
@@ -199,7 +225,14 @@ export class Dispatcher {
     this.#tellRoom()
     const untilMs = monotonicMs() + timeoutMs
     while (this.#beginning > 0 && monotonicMs() < untilMs) await sleep(5)
-    const unstarted = [...this.#unstarted, ...this.#fetched.slice(this.#head), ...this.#claimed, ...this.#quarantined]
+    const deferred = this.#deps.deferrals?.take('all') ?? []
+    const unstarted = [
+      ...deferred,
+      ...this.#unstarted,
+      ...this.#fetched.slice(this.#head),
+      ...this.#claimed,
+      ...this.#quarantined,
+    ]
     this.#fetched = []
     this.#head = 0
     this.#claimed = []
@@ -224,6 +257,16 @@ export class Dispatcher {
     if (delivery.ended !== undefined) return this.#deps.holdings.release(delivery)
     this.#running += 1
     this.#deps.executor.start(delivery)
+  }
+
+  /** Those that have passed their limits: before all others, for they may be too late soon. */
+  #enterPassed(deferrals: Deferrals): void {
+    while (this.#running + this.#beginning < this.#deps.concurrency) {
+      const delivery = deferrals.next()
+      if (delivery === undefined) return
+      this.#running += 1
+      if (!deferrals.enter(delivery)) this.#running -= 1
+    }
   }
 
   #beginClaimed(): void {

@@ -4,6 +4,8 @@ import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
+import { assembleLimits } from './limits/limiting-parts.ts'
+import type { Limiter } from './limits/limiter.ts'
 import { Holdings } from './holdings.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
@@ -17,6 +19,8 @@ import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
 import { containedTracing } from './tracing.ts'
+import { releaseKeys } from './redis/unique.ts'
+import { UniqueStarts } from './unique-starts.ts'
 import type { ResolvedWorkerOptions } from './worker-options.ts'
 
 /** What all workers of a group follow. */
@@ -57,6 +61,7 @@ export interface WorkerParts {
   readonly settler: Settler
   readonly dispatcher: Dispatcher
   readonly executor: Executor
+  readonly limiter: Limiter | undefined
   readonly claimer: Claimer
   readonly pauser: Pauser
   readonly scheduler: Scheduler
@@ -74,7 +79,7 @@ export function assembleParts(
     wake,
   }: { shared: SharedParts; events: Events; group: () => GroupSettings; wake: () => void },
 ): WorkerParts {
-  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs } = options
+  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, limits } = options
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
@@ -90,21 +95,28 @@ export function assembleParts(
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
+  const uniqueStarts = new UniqueStarts((started) => releaseKeys(commands.client, member, started))
+  const limiting = assembleLimits(
+    limits,
+    { connection: commands, member, logger, leaseMs: () => group().leaseMs },
+    { holdings, cancelled, clock },
+    () => ({ dispatcher, executor }),
+  )
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs },
+    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, ...limiting },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
+    onDeferred: (delivery) => dispatcher.deferred(delivery),
+    onUndeferred: (delivery) => dispatcher.undeferred(delivery),
   })
   const dispatcher: Dispatcher = new Dispatcher({
-    ...own,
-    concurrency,
-    executor,
+    ...{ ...own, concurrency, executor, ...limiting },
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
     ...own,
-    ...{ commands, cancelled, scheduler, settler, dispatcher, executor },
+    ...{ commands, cancelled, scheduler, settler, dispatcher, executor, limiter: limiting.limiter },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     pauser: new Pauser({ dispatcher, wake, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
