@@ -45,6 +45,8 @@ export async function missingPeers(without: readonly Peer[]): Promise<Map<Peer, 
     else {
       try {
         await loadPeer(peer)
+        // Of an installation that was cut off only a part may be there.
+        peerVersions(peer)
       } catch (error) {
         missing.set(peer, `cannot be loaded: ${messageOf(error).split('\n')[0] ?? ''}`)
       }

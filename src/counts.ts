@@ -11,6 +11,8 @@ export interface WorkerCounts {
   failed: number
   /** Failed attempts after which the job was scheduled for another one. */
   retried: number
+  /** Deliveries that were put off at no cost, as the job could not run here or now. */
+  waited: number
   cancelled: number
   timedOut: number
   dead: number
@@ -39,6 +41,7 @@ export function newCounts(): WorkerCounts {
     completed: 0,
     failed: 0,
     retried: 0,
+    waited: 0,
     cancelled: 0,
     timedOut: 0,
     dead: 0,

@@ -1,17 +1,15 @@
 import { messageOf, textOf } from './errors.ts'
 import { decideRetry, type FailedAttempt, type RetryOptions } from './retry.ts'
-import type { Malformed } from './wire.ts'
 
 /** The reasons for which a job is dead, one list everywhere. */
 export type DeadReason =
   'attempts' | 'deliveries' | 'malformed' | 'invalid' | 'expired' | 'unknown-job' | 'fatal' | 'manual'
 
-/** What happened to a run; `cancelled` is one that was not begun. */
+/** What happened to a run; `cancelled` and `unrun` are of one that was not begun. */
 export type Run =
   | { readonly kind: 'completed' }
   | { readonly kind: 'failed'; readonly error: unknown }
-  | { readonly kind: 'malformed'; readonly malformed: Malformed }
-  | { readonly kind: 'unknown-job' }
+  | { readonly kind: 'unrun'; readonly outcome: Wait | Dead }
   | { readonly kind: 'cancelled' }
 
 /** Why a run no longer counted when it ended. */
@@ -32,17 +30,30 @@ export type Outcome =
       readonly delayMs: number
       readonly complaint: string | undefined
     }
-  | {
-      readonly kind: 'dead'
-      readonly reason: DeadReason
-      readonly error: unknown
-      readonly complaint?: string | undefined
-    }
+  | Wait
+  | Dead
+
+/** It comes back later at no cost: no attempt is counted, and nothing has failed. */
+export interface Wait {
+  readonly kind: 'wait'
+  readonly delayMs: number
+  /** What it waits for, for people. */
+  readonly why: string
+  /** What it will be dead of if it waits in vain, where its waiting has an end. */
+  readonly reason?: DeadReason
+  /** Names and values that replace those of the entry. */
+  readonly fields?: readonly string[]
+}
+
+export interface Dead {
+  readonly kind: 'dead'
+  readonly reason: DeadReason
+  readonly error: unknown
+  readonly complaint?: string | undefined
+}
 
 /** What a decision needs to know of a delivery besides how its run ended. */
 export interface DecidedDelivery {
-  readonly deliveries: number
-  readonly maxDeliveries: number
   readonly ended: Ended | undefined
   /** What the run was, if its failure is to be retried. */
   readonly attempt: Omit<FailedAttempt, 'error'>
@@ -51,23 +62,15 @@ export interface DecidedDelivery {
 
 /** Pure: the time and the chance come from the caller, and functions of the user's can change nothing by throwing. */
 export function decide(run: Run, delivery: DecidedDelivery, now: { nowMs: number; chance: number }): Outcome {
-  const { deliveries, maxDeliveries, ended } = delivery
+  const { ended } = delivery
   switch (run.kind) {
     case 'completed':
       // Also after the end: the work is done, and Redis takes a completion from anyone who finds it pending.
       return { kind: 'completed' }
     case 'cancelled':
       return { kind: 'cancelled' }
-    case 'malformed':
-      return { kind: 'dead', reason: 'malformed', error: new Error(run.malformed.why) }
-    case 'unknown-job':
-      // During a rolling deploy another worker may know it: it has until its deliveries are used up.
-      if (deliveries < maxDeliveries) return { kind: 'left' }
-      return {
-        kind: 'dead',
-        reason: 'unknown-job',
-        error: new Error('no worker that received it has a handler for it'),
-      }
+    case 'unrun':
+      return run.outcome
     case 'failed':
       if (ended === 'stopping') return { kind: 'handed-back' }
       if (ended === 'lost') return { kind: 'left' }
@@ -114,6 +117,18 @@ export function provenanceOf(
 export function failureText(error: unknown): string {
   return clipped(`${classOf(error)}: ${messageOf(error)}`, 300)
 }
+
+/** What a job that waits says beside its time, where a retry tells of its failure. */
+export function waitText(why: string): string {
+  return clipped(`${WAITS}${why}`, 300)
+}
+
+/** What it waits for, of such a text; undefined of one that tells of a failure. */
+export function waitedFor(text: string): string | undefined {
+  return text.startsWith(WAITS) ? text.slice(WAITS.length) : undefined
+}
+
+const WAITS = 'waits: '
 
 /** Handlers can throw what throws when it is asked what it is. */
 function classOf(error: unknown): string {

@@ -1,9 +1,10 @@
 import { monotonicMs } from './clock.ts'
+import { NO_HEADERS, type Headers } from './headers.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
 import type { ContainedRun, RunToTrace } from './tracing.ts'
-import { traceOf, type Earlier, type EntryTrace } from './wire.ts'
+import { traceOf, type Earlier, type EntryTrace, type Extra } from './wire.ts'
 
 /**
  * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
@@ -22,6 +23,8 @@ export class Delivery implements Job, RunToTrace {
   attempt = 1
   /** What became of the job before this entry, if this is not its first one. */
   earlier: Earlier | undefined
+  /** What few jobs have. */
+  extra: Extra | undefined
   handler: Handler | undefined
   /** When this worker took it, by the monotonic clock. */
   heldAtMs = 0
@@ -37,7 +40,7 @@ export class Delivery implements Job, RunToTrace {
   #isCounted = false
   #ending: Ending | undefined
   readonly #member: Member
-  #controller: AbortController | undefined
+  #asked: Asked | undefined
 
   constructor(
     member: Member,
@@ -99,11 +102,21 @@ export class Delivery implements Job, RunToTrace {
   }
 
   get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController()
-      if (this.#ending !== undefined) this.#controller.abort(this.#ending.reason)
+    const asked = (this.#asked ??= {})
+    if (asked.controller === undefined) {
+      asked.controller = new AbortController()
+      if (this.#ending !== undefined) asked.controller.abort(this.#ending.reason)
     }
-    return this.#controller.signal
+    return asked.controller.signal
+  }
+
+  get headers(): Headers {
+    return this.extra?.headers ?? NO_HEADERS
+  }
+
+  get state(): object {
+    const asked = (this.#asked ??= {})
+    return (asked.state ??= {})
   }
 
   /** Counts what ended this run; only the first one counts. */
@@ -117,7 +130,7 @@ export class Delivery implements Job, RunToTrace {
   end(reason: Error): void {
     if (this.#ending !== undefined) return
     this.#ending = { reason, atMs: monotonicMs(), isSaid: false }
-    this.#controller?.abort(reason)
+    this.#asked?.controller?.abort(reason)
   }
 
   /** The first attempt has failed now, unless one had before. */
@@ -134,6 +147,12 @@ export class Delivery implements Job, RunToTrace {
     ending.isSaid = true
     return true
   }
+}
+
+/** What few handlers ask for, made when they do. */
+interface Asked {
+  controller?: AbortController
+  state?: object
 }
 
 /** That a run no longer counts. */

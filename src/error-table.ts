@@ -89,6 +89,15 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'Not touched: the file is left as it is. What `close()` could not spill is in its `unpublished`.',
     todo: 'Give a path that nothing else uses; make room on the disk, and store what `unpublished` holds.',
   },
+  ERR_MIDDLEWARE: {
+    thrownBy:
+      '`publish` and `publishMany`: a middleware of the producer threw, which is the `cause`, or ended without calling `next`. A ' +
+      'run fails with it where a middleware of the worker did not call `next`, or did so twice.',
+    inRedis:
+      '`published` says it: `no` if `next` was not called, `yes` if the job was published before the middleware threw. A job ' +
+      'whose run fails so is retried like any other.',
+    todo: 'Repair the middleware. After a `yes` do not publish again.',
+  },
   ERR_FEED_LOST: {
     thrownBy:
       '`feed.open()` and `feed.publish()`, and so `millrace publish --resume`: Redis no longer knows how far the feed was ' +

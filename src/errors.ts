@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_STREAM_FULL'
   | 'ERR_MEMORY_FULL'
   | 'ERR_SPILL'
+  | 'ERR_MIDDLEWARE'
   | 'ERR_FEED_LOST'
   | 'ERR_FEED_BEHIND'
   | 'ERR_FEED_TAKEN'
@@ -62,9 +63,9 @@ export class OptionError extends MillraceError {
 
 /**
  * Whether a job of a failed publish is in Redis. `unknown` only for a batch that was on its way and got no answer: its time
- * was up, the producer was closed, or Redis no longer knows.
+ * was up, the producer was closed, or Redis no longer knows. `yes` only where it was published and a middleware failed then.
  */
-export type Published = 'no' | 'unknown'
+export type Published = 'no' | 'unknown' | 'yes'
 
 /** A publish did not succeed. `published` says whether the job may be in Redis all the same. */
 export class PublishError extends MillraceError {

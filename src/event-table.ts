@@ -31,6 +31,7 @@ export interface EventPayloads {
   'job:completed': JobEvent
   'job:failed': JobEvent & { readonly error: unknown }
   'job:retried': JobEvent & { readonly error: unknown; readonly delayMs: number; readonly dueMs: number }
+  'job:waiting': JobEvent & { readonly why: string; readonly delayMs: number; readonly dueMs: number }
   'job:dead': JobEvent & { readonly reason: DeadReason; readonly error: unknown }
   'job:cancelled': JobEvent
   'job:late': GroupEvent & { readonly count: number }
@@ -83,6 +84,11 @@ export const EVENTS: Readonly<Record<EventName, EventNote>> = {
     fields:
       '`error`: what was thrown; `delayMs`: how long it waits; `dueMs`: when it is due, in ms since the epoch by the clock ' +
       'of Redis as this worker knows it; `attempt` is the run that failed',
+  },
+  'job:waiting': {
+    when: 'The job could not be run here or now, and Redis has confirmed that it comes back later, at no cost.',
+    not: 'That anything failed, or that its handler was called: no attempt and no delivery is spent.',
+    fields: '`why`: what it waits for; `delayMs` and `dueMs` as of `job:retried`',
   },
   'job:dead': {
     when: 'Redis has confirmed that the job is a dead letter of its group.',

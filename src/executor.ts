@@ -2,29 +2,29 @@ import { monotonicMs } from './clock.ts'
 import type { Cancelled } from './cancelled.ts'
 import { runChannel } from './channels.ts'
 import type { WorkerCounts } from './counts.ts'
-import { decide, type Ended, type Outcome, type Run } from './decide.ts'
+import { decide, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
 import { jobEventOf, type Events } from './events.ts'
-import { CancelledError, JobTimeoutError, messageOf, StoppingError, textOf } from './errors.ts'
+import { messageOf } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
+import { Overruns } from './overruns.ts'
+import { prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
+import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
 import type { ContainedTracing } from './tracing.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
- * One delivery from start to settled: decode, find its handler, run it under its timeout and signal, decide, settle. The
- * order of the steps is the specification. Not async: an await per step would cost more than most of the steps.
- *
- * A handler that is not done when its time is over has its signal aborted and its lease no longer renewed: the job runs on
- * another worker. Its slot stays taken until the handler ends, since it still uses what a running handler uses; one that
- * goes on for OVERDUE_MS more is reported.
+ * One delivery from start to settled: decode, find its handler, check (prepare.ts), run it under its timeout and signal
+ * (overruns.ts), decide, settle. The order of the steps is the specification. Not async: an await per step would cost more than
+ * most of the steps.
  */
 export interface ExecutorDeps {
   readonly handlers: ReadonlyMap<string, Handler>
@@ -40,7 +40,8 @@ export interface ExecutorDeps {
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
   readonly retry: RetryOptions
-  readonly maxDeliveries: () => number
+  /** How long a job may wait for a worker that knows it, in ms. */
+  readonly unknownJobMs: number
   /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
   readonly readRaw: (delivery: Delivery) => Promise<Buffer[] | undefined>
   /** The delivery needs its slot no more. */
@@ -55,17 +56,16 @@ interface JobKind {
   readonly retry: RetryOptions
 }
 
-/** How long a handler may go on after its signal was aborted before it is said not to heed it. */
-const OVERDUE_MS = 5000
-
 export class Executor {
   readonly #deps: ExecutorDeps
   /** While a run's end is being dealt with: when it was. */
   #endedAtMs = 0
   #lastKind: JobKind | undefined
+  readonly #overruns: Overruns
 
   constructor(deps: ExecutorDeps) {
     this.#deps = deps
+    this.#overruns = new Overruns(deps)
   }
 
   /** Runs a delivery that has its fields; returns at once, `onEnded` is called when the slot is free again. */
@@ -89,58 +89,39 @@ export class Executor {
 
   /** Ends the runs that are past their time. */
   endOverdue(): void {
-    const nowMs = monotonicMs()
-    for (const delivery of this.#deps.holdings.underWay()) {
-      if (delivery.ended !== undefined) this.#sayOverdue(delivery, nowMs)
-      else if (nowMs - delivery.startedAtMs >= delivery.timeoutMs) this.#timedOut(delivery)
-    }
+    this.#overruns.end()
   }
 
   /** Runs that go on though their signal was aborted: they hold slots, and nothing comes of it. */
   get overdue(): number {
-    return this.#deps.holdings.underWay().filter(({ ended }) => ended !== undefined).length
-  }
-
-  #timedOut(delivery: Delivery): void {
-    const { stream, id, timeoutMs } = delivery
-    this.#deps.counts.timedOut += 1
-    delivery.count('timed_out')
-    this.#deps.holdings.abandon(delivery)
-    delivery.end(new JobTimeoutError(stream, id, timeoutMs))
-    const about = { ...jobEventOf(delivery), timeoutMs }
-    this.#deps.logger.warn(about, 'job ran out of time: its signal is aborted and its lease no longer renewed')
-    this.#deps.events.emit('job:timed-out', about)
-  }
-
-  #sayOverdue(delivery: Delivery, nowMs: number): void {
-    if (!delivery.becomesOverdue(nowMs, OVERDUE_MS)) return
-    const about = { ...jobEventOf(delivery), ranMs: Math.round(nowMs - delivery.startedAtMs) }
-    this.#deps.logger.warn(
-      { ...about, why: delivery.ended?.message ?? '' },
-      'the handler does not heed its aborted signal: its slot stays taken until it ends',
-    )
-    this.#deps.events.emit('job:overdue', about)
-    // It may never end, and a span that does not is never seen.
-    delivery.traced?.end('overdue', delivery.ended)
+    return this.#overruns.overdue
   }
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
     delivery.startedAtMs = this.#endedAtMs === 0 ? monotonicMs() : this.#endedAtMs
-    if (decoded.kind !== 'job') {
-      this.#identify(delivery, jobIdOf(delivery.entryId, delivery.fields ?? []))
-      if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
-      return this.#ended(delivery, { kind: 'malformed', malformed: decoded })
-    }
-    const kind = this.#kindOf(decoded.name)
-    this.#identify(delivery, decoded.id, kind)
-    this.#know(delivery, decoded)
-    const { handler } = kind
-    const timeoutMs = handler?.job.timeoutMs ?? this.#deps.timeoutMs
+    const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
+    this.#identify(
+      delivery,
+      decoded.kind === 'job' ? decoded.id : jobIdOf(delivery.entryId, delivery.fields ?? []),
+      kind,
+    )
+    if (decoded.kind === 'job') this.#know(delivery, decoded)
+    const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
-    if (handler === undefined) return this.#ended(delivery, { kind: 'unknown-job' })
-    this.#run(delivery, handler, decoded.data)
+    const prepared = this.#prepared(delivery, decoded, kind?.handler)
+    if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
+    this.#run(delivery, prepared.handler, prepared.data)
+  }
+
+  /** Most jobs have nothing to be checked but that they have a handler. */
+  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, handler: Handler | undefined): Prepared {
+    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined) {
+      return { kind: 'run', handler, data: decoded.data }
+    }
+    const { clock, unknownJobMs } = this.#deps
+    return prepare({ decoded, handler, unknownJobMs }, { nowMs: clock.at(startedAtMs), chance: Math.random() })
   }
 
   /** The handler is called here. */
@@ -199,7 +180,8 @@ export class Executor {
     const { settler, holdings, onEnded } = this.#deps
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
-    if (delivery.traced !== undefined) delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
+    // What waits was not run, and so not traced.
+    if (delivery.traced !== undefined && outcome.kind !== 'wait') delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
@@ -211,6 +193,7 @@ export class Executor {
         // Still held as running: the stop, which waits for this end, hands it back.
         break
       case 'retry':
+      case 'wait':
       case 'dead':
       case 'cancelled':
         settler.fail(delivery, outcome)
@@ -231,14 +214,12 @@ export class Executor {
   }
 
   #decide(delivery: Delivery, run: Run): Outcome {
-    const { clock, maxDeliveries, logger } = this.#deps
-    const { id, name, attempt, publishedMs, firstFailedMs, deliveries } = delivery
+    const { clock, logger } = this.#deps
+    const { id, name, attempt, publishedMs, firstFailedMs } = delivery
     const nowMs = clock.at(monotonicMs())
     const outcome = decide(
       run.kind === 'failed' ? { kind: 'failed', error: causeOf(run.error, delivery.ended) } : run,
       {
-        deliveries,
-        maxDeliveries: maxDeliveries(),
         ended: endOf(delivery.ended),
         attempt: { id, name, attempt, publishedMs, firstFailedMs: firstFailedMs ?? nowMs },
         retry: run.kind === 'failed' ? this.#kindOf(name).retry : {},
@@ -255,12 +236,11 @@ export class Executor {
   }
 
   #count(delivery: Delivery, run: Run, outcome: Outcome): void {
-    if (outcome.kind === 'handed-back') return delivery.count('handed_back')
-    if (outcome.kind === 'cancelled') return delivery.count('cancelled')
-    if (run.kind === 'cancelled') return
-    delivery.count(OUTCOME_OF[run.kind])
-    if (run.kind === 'failed') this.#deps.counts.failed += 1
-    if (run.kind === 'unknown-job' && outcome.kind === 'left') this.#sayLeft(delivery)
+    const counted = countedAs(run, outcome)
+    if (counted !== undefined) delivery.count(counted)
+    if (run.kind === 'failed' && outcome.kind !== 'handed-back' && outcome.kind !== 'cancelled') {
+      this.#deps.counts.failed += 1
+    }
   }
 
   async #startRaw(delivery: Delivery): Promise<void> {
@@ -282,9 +262,10 @@ export class Executor {
     delivery.numbers = kind?.numbers ?? this.#deps.numbers.jobs.of(NO_JOB)
   }
 
-  #know(delivery: Delivery, { failed, earlier }: WireJob): void {
+  #know(delivery: Delivery, { failed, earlier, extra }: WireJob): void {
     delivery.attempt = failed + 1
     delivery.earlier = earlier
+    delivery.extra = extra
   }
 
   /** The next job has the same name more often than not. */
@@ -303,20 +284,6 @@ export class Executor {
     this.#deps.holdings.release(delivery)
     this.#deps.onEnded()
   }
-
-  #sayLeft(delivery: Delivery): void {
-    this.#deps.logger.warn(
-      jobEventOf(delivery),
-      'no handler for this job here: it stays pending and is delivered again when its lease is over',
-    )
-  }
-}
-
-function endOf(reason: Error | undefined): Ended | undefined {
-  if (reason === undefined) return undefined
-  if (reason instanceof StoppingError) return 'stopping'
-  if (reason instanceof CancelledError) return 'cancelled'
-  return reason instanceof JobTimeoutError ? 'timed-out' : 'lost'
 }
 
 /** In its span, and told to whoever subscribes to its channel. */
@@ -329,25 +296,7 @@ function runObserved(delivery: Delivery, handler: Handler, data: unknown): unkno
   return traced === undefined ? run() : traced.run(run)
 }
 
-function errorOf({ ended }: Delivery, run: Run, outcome: Outcome): unknown {
-  if ('error' in outcome) return outcome.error
-  return run.kind === 'failed' ? causeOf(run.error, ended) : undefined
-}
-
-/** What failed a run: where the handler only says that it was aborted, the reason for which it was. */
-function causeOf(error: unknown, ended: Error | undefined): unknown {
-  const isAbort = () => error instanceof Error && error.name === 'AbortError'
-  return ended !== undefined && textOf(isAbort) === 'true' ? ended : error
-}
-
 const COMPLETED = { kind: 'completed' } as const
-
-const OUTCOME_OF = {
-  completed: 'completed',
-  failed: 'failed',
-  malformed: 'malformed',
-  'unknown-job': 'unknown_job',
-} as const
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'

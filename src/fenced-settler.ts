@@ -1,6 +1,6 @@
 import { monotonicMs } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
-import { failureText, provenanceOf, type DeadReason } from './decide.ts'
+import { failureText, provenanceOf, waitText, type DeadReason, type Wait } from './decide.ts'
 import type { Delivery } from './delivery.ts'
 import { FatalError, messageOf } from './errors.ts'
 import { jobEventOf, type Events } from './events.ts'
@@ -15,7 +15,7 @@ import { settleOthers, type Fate, type FencedOutcome } from './redis/settling.ts
 import type { ServerClock } from './server-clock.ts'
 
 /**
- * Writes the outcomes that are no completions: scheduled for another attempt, dead, cancelled. In batches, several on their
+ * Writes the outcomes that are no completions: scheduled for another attempt or to wait at no cost, dead, cancelled. In batches, several on their
  * way at once, so that a batch which Redis refuses holds up nothing else. What Redis refuses for good is divided until the
  * one outcome that it refuses stands alone.
  */
@@ -28,6 +28,7 @@ const MOST_BATCHES = 50
 export type Failed =
   | { readonly kind: 'retry'; readonly error: unknown; readonly delayMs: number }
   | { readonly kind: 'dead'; readonly reason: DeadReason; readonly error: unknown }
+  | Wait
   | { readonly kind: 'cancelled' }
 
 interface Waiting {
@@ -58,6 +59,7 @@ export class FencedSettler {
   readonly #deps: FencedSettlerDeps
   readonly #waiting: [Waiting[], Waiting[]] = [[], []]
   readonly #warnings = new QuietWarnings()
+  readonly #waitWarnings = new QuietWarnings()
   #batches = 0
   #isGathering = false
 
@@ -134,6 +136,10 @@ export class FencedSettler {
         const failed = { attempt, firstFailedMs, error: failureText(error), trace: traced?.context?.traceparent }
         return { kind: 'retry', entryId, id, deliveries, delayMs, ...failed }
       }
+      case 'wait': {
+        const { delayMs, why, fields = [] } = outcome
+        return { kind: 'wait', entryId, id, deliveries, delayMs, why: waitText(why), fields }
+      }
       case 'dead': {
         const provenance = provenanceOf(outcome, delivery, this.#deps.member.consumer)
         return { kind: 'dead', entryId, id, deliveries, provenance }
@@ -169,6 +175,7 @@ export class FencedSettler {
         this.#cancelled(delivery)
         break
       case 'retried':
+      case 'waits':
       case 'dead':
       case 'done':
         this.#asIntended(waiting)
@@ -181,6 +188,8 @@ export class FencedSettler {
     switch (outcome.kind) {
       case 'retry':
         return this.#retried(delivery, outcome)
+      case 'wait':
+        return this.#waits(delivery, outcome)
       case 'dead':
         return this.#dead(delivery, outcome)
       case 'cancelled':
@@ -200,6 +209,20 @@ export class FencedSettler {
     const also = unsaid === 0 ? {} : { unsaid }
     const about = { ...jobEventOf(delivery), delayMs, error: messageOf(error), ...also }
     logger.warn(about, 'job failed; it is tried again')
+  }
+
+  #waits(delivery: Delivery, { delayMs, why, reason }: Wait): void {
+    const { counts, clock, logger, events } = this.#deps
+    counts.waited += 1
+    const dueMs = Math.round(clock.at(monotonicMs()) + delayMs)
+    this.#deps.onScheduled(dueMs)
+    if (events.has('job:waiting')) events.emit('job:waiting', { ...jobEventOf(delivery), why, delayMs, dueMs })
+    // One that keeps to a limit is as it should be; one that nobody knows may be a mistake.
+    const unsaid = reason === undefined ? undefined : this.#waitWarnings.due(delivery.name)
+    if (unsaid === undefined) return
+    const also = unsaid === 0 ? {} : { unsaid }
+    const about = { ...jobEventOf(delivery), delayMs, why, ...also }
+    logger.warn(about, 'job cannot be run here: it waits at no cost for a worker that can')
   }
 
   #dead(delivery: Delivery, { reason, error }: Failed & { kind: 'dead' }): void {
@@ -223,5 +246,5 @@ export class FencedSettler {
 }
 
 function errorOf(outcome: Failed): unknown {
-  return outcome.kind === 'cancelled' ? undefined : outcome.error
+  return 'error' in outcome ? outcome.error : undefined
 }

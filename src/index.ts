@@ -1,5 +1,5 @@
 export { Producer } from './producer.ts'
-export type { CloseResult, PublishedMany } from './producer.ts'
+export type { CloseResult, PublishedMany } from './publish/results.ts'
 export type { BufferedJob, PublishedJob, PublishResult, ReplicatedJob } from './publish/outcomes.ts'
 export type {
   BufferOptions,
@@ -108,6 +108,9 @@ export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
+export type { Headers } from './headers.ts'
+export type { PublishContext, PublishMiddleware } from './publish/middleware.ts'
+export type { RunContext, RunMiddleware } from './run-middleware.ts'
 export type { EventListener, ProducerEventListener } from './events.ts'
 export type { EventName, EventPayloads, GroupEvent, JobEvent } from './event-table.ts'
 export type {

@@ -1,4 +1,5 @@
 import { OptionError } from './errors.ts'
+import type { Headers } from './headers.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { checkRetry, type RetryOptions } from './retry.ts'
@@ -25,8 +26,8 @@ export interface JobOptions {
   retry?: RetryOptions
 }
 
-/** What a handler is told of the job that it runs. */
-export interface Job {
+/** What a handler is told of the job that it runs. `State` is what the worker's middleware puts there. */
+export interface Job<State = object> {
   /** The job's id: the same through every delivery, and so what makes an idempotency key. */
   readonly id: string
   readonly name: string
@@ -43,18 +44,23 @@ export interface Job {
    * reason says which.
    */
   readonly signal: AbortSignal
+  /** What the job was published with beside its payload, by lower-case name; frozen, and without a prototype. */
+  readonly headers: Headers
+  /** What the worker's middleware has put there for this run; every run begins with an empty one. */
+  readonly state: State
 }
 
-export type HandlerFunction<Data = unknown> = (data: Data, job: Job) => unknown
+export type HandlerFunction<Data = unknown, State = object> = (data: Data, job: Job<State>) => unknown
 
 /** One handler and the job that it is for. */
-export interface Handler {
+export interface Handler<State = object> {
   readonly job: JobDefinition
-  readonly run: HandlerFunction
+  readonly run: HandlerFunction<unknown, State>
 }
 
 /** What a worker takes: a list of `handle(…)`, or an object of functions by job name. */
-export type Handlers = readonly Handler[] | Readonly<Record<string, HandlerFunction>>
+export type Handlers<State = object> =
+  readonly Handler<State>[] | Readonly<Record<string, HandlerFunction<unknown, State>>>
 
 /**
  * Defines a job: the name that its entries carry and the type of its payload.
@@ -73,10 +79,13 @@ export function defineJob<Data = unknown>(name: string, options: JobOptions = {}
 }
 
 /** Ties a function to the job that it handles. */
-export function handle<Data>(job: JobDefinition<Data>, run: HandlerFunction<Data>): Handler {
+export function handle<Data, State = object>(
+  job: JobDefinition<Data>,
+  run: HandlerFunction<Data, State>,
+): Handler<State> {
   if (typeof run !== 'function')
     throw new OptionError(`expected the handler of ${job.name} to be a function, got ${shown(run)}`)
-  return { job, run: run as HandlerFunction }
+  return { job, run: run as HandlerFunction<unknown, State> }
 }
 
 /** Brings both forms of handlers into one map by job name. @throws OptionError ERR_HANDLERS when there is none. */

@@ -157,6 +157,7 @@ export class Lane {
   async #join(startAt: 'oldest' | 'now' | 'again' | undefined): Promise<void> {
     const { leaseMs, maxDeliveries, declared } = this.#options
     const joined = await join(this.parts.commands.client, this.member, { startAt, leaseMs, maxDeliveries })
+    this.parts.clock.sync(joined.nowMs, monotonicMs())
     if (joined.how === 'restored') {
       this.logger.warn({ floor: joined.floor }, 'the group had vanished; it was made again where it had settled all')
       this.#host.events.emit('group:restored', { ...this.where, floor: joined.floor })

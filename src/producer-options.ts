@@ -1,4 +1,5 @@
 import { OptionError } from './errors.ts'
+import type { Headers } from './headers.ts'
 import type { Logger } from './logger.ts'
 import type { MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
@@ -77,6 +78,11 @@ export interface PublishOptions {
   idempotencyToken?: string
   /** How long Redis remembers the token, in ms, 1000 to 90 days. @default 86400000 */
   tokenTtlMs?: number
+  /**
+   * What goes with the job beside its payload, as `job.headers`: texts by name (1 to 64 of a-z, 0-9, _ . and -), at most 32 and
+   * 8 KiB in all. @default none
+   */
+  headers?: Headers
 }
 
 /** The options of a publish that has a durability of its own. */
@@ -127,6 +133,7 @@ export const PUBLISH_KNOWN = [
   'signal',
   'idempotencyToken',
   'tokenTtlMs',
+  'headers',
 ]
 
 const DEFAULT_AGE_MS = 600_000

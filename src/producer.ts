@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { PRODUCER_EVENT_CHANNELS, publishChannel } from './channels.ts'
 import { monotonicMs } from './clock.ts'
-import { PublishError, type SpillError } from './errors.ts'
+import { PublishError } from './errors.ts'
 import { Events, type ProducerEventListener } from './events.ts'
 import type { JobDefinition } from './job.ts'
 import { resolveLogger, withFields, type Logger } from './logger.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import { checkRegistry } from './metrics/metric.ts'
+import { checkMiddleware } from './onion.ts'
 import { refuseUnknownKeys, oneOf, wholeNumber } from './options.ts'
 import type { ProducerEventName, ProducerEventPayloads } from './producer-events.ts'
 import {
@@ -26,16 +27,26 @@ import type { Durability } from './publish/durability.ts'
 import { settleLeft } from './publish/leftovers.ts'
 import { publishEach } from './publish/many.ts'
 import { MemoryGuard } from './publish/memory-guard.ts'
+import { publishThrough, type PublishMiddleware } from './publish/middleware.ts'
 import { OutageBuffer } from './publish/outage-buffer.ts'
 import { Outcomes, resultOf, type BufferedJob, type PublishedJob, type PublishResult } from './publish/outcomes.ts'
 import type { Outgoing, Settled } from './publish/outgoing.ts'
 import { pack, type Route } from './publish/packing.ts'
 import { Recovering } from './publish/recovering.ts'
+import { manyResult, type CloseResult, type PublishedMany } from './publish/results.ts'
 import { NO_OPTIONS, Router, type Named } from './publish/router.ts'
 import { checkSpill } from './publish/spill-files.ts'
 import { isOwed, spillLeft } from './publish/spilling.ts'
-import { abortedError, behind, carrying, checkIterable, closedError, toldOf, type Told } from './publish/telling.ts'
-import type { UnpublishedJob } from './publish/unpublished.ts'
+import {
+  abortedError,
+  behind,
+  carrying,
+  checkIterable,
+  closedError,
+  toldOf,
+  type Answer,
+  type Told,
+} from './publish/telling.ts'
 import { withSignal } from './publish/withdrawal.ts'
 import { Connection } from './redis/connection.ts'
 import { checkStreamName } from './redis/keys.ts'
@@ -43,26 +54,6 @@ import { fateOf } from './redis/publishing.ts'
 import { listStream } from './redis/stream.ts'
 import { resolveRedis } from './redis/target.ts'
 import { checkTracing, containedTracing, type ContainedTracing } from './tracing.ts'
-
-/** What became of the jobs that were waiting when a producer was closed. */
-export interface CloseResult {
-  /** Jobs that are not in Redis, or may not be, each with its payload. Publishes of them that were awaited were rejected. */
-  readonly unpublished: readonly UnpublishedJob[]
-  /** How many of them are in the spill file, and will be published by the next producer with it. */
-  readonly spilled: number
-  /** Where these are; undefined if there are none. */
-  readonly spillFile?: string
-  /** Why there are none, though there should be: nothing is in the hands of anybody but yours then. */
-  readonly spillError?: SpillError
-}
-
-/** Of a `publishMany`. */
-export interface PublishedMany {
-  /** All of its jobs, which are in Redis. */
-  readonly published: number
-  /** Of these, how many have as many replicas as was asked for; undefined if that was not. */
-  readonly replicated?: number
-}
 
 /**
  * Publishes jobs. A publish that resolved is in Redis, once (with `durability: 'buffered'`: in the buffer of this process); one
@@ -80,6 +71,8 @@ export class Producer<Default extends Durability = 'redis'> {
   readonly #rules: BufferRules
   readonly #whenStreamFull: 'wait' | 'reject'
   readonly #router: Router
+  /** Undefined while there is none: a publish without any takes no further turn. */
+  #middleware: readonly PublishMiddleware[] | undefined
   readonly #guard: MemoryGuard | undefined
   readonly #recovering: Recovering | undefined
   /** Streams that have something to send. */
@@ -166,6 +159,15 @@ export class Producer<Default extends Durability = 'redis'> {
     return publishChannel.tracePromise(() => this.#publishMany(job, items, options), toldOf(job, options, true))
   }
 
+  /**
+   * Puts a middleware around the publishes that begin from here on; of several the first one is outermost.
+   * @throws OptionError for what is no function.
+   */
+  use(middleware: PublishMiddleware): this {
+    this.#middleware = [...(this.#middleware ?? []), checkMiddleware(middleware)]
+    return this
+  }
+
   /** Calls the listener whenever the event occurs. @throws OptionError on an event that there is not. */
   on<Name extends ProducerEventName>(name: Name, listener: ProducerEventListener<Name>): this {
     this.#events.on(name, listener)
@@ -218,17 +220,27 @@ export class Producer<Default extends Durability = 'redis'> {
   }
 
   #publish(job: Named, data: unknown, options: AnyPublishOptions): Promise<PublishedJob | BufferedJob> {
+    const layers = this.#middleware
     return new Promise((resolve, reject) => {
       if (this.#closed) throw closedError()
       const route = this.#router.route(job, options)
-      const settled: Settled = (answer, error, item, replicas) =>
-        answer === undefined ? reject(error ?? closedError()) : resolve(resultOf(answer, item, replicas))
-      const admitted = route.isBuffered
-        ? ({ ref = '' }: Outgoing) => resolve({ ref, outcome: 'buffered' as const })
-        : undefined
-      if (this.#tracing === undefined) this.#push(route, data, { settled, admitted })
-      else this.#pushTraced(this.#tracing, route, data, { settled, admitted })
+      if (layers === undefined) return this.#send(route, data, { resolve, reject })
+      const send = (wanted: Route, sent: unknown) =>
+        new Promise<PublishedJob | BufferedJob>((done, failed) =>
+          this.#send(wanted, sent, { resolve: done, reject: failed }),
+        )
+      resolve(publishThrough({ layers, route, options, isMany: false, data }, send))
     })
+  }
+
+  #send(route: Route, data: unknown, { resolve, reject }: Answer): void {
+    const settled: Settled = (answer, error, item, replicas) =>
+      answer === undefined ? reject(error ?? closedError()) : resolve(resultOf(answer, item, replicas))
+    const admitted = route.isBuffered
+      ? ({ ref = '' }: Outgoing) => resolve({ ref, outcome: 'buffered' as const })
+      : undefined
+    if (this.#tracing === undefined) this.#push(route, data, { settled, admitted })
+    else this.#pushTraced(this.#tracing, route, data, { settled, admitted })
   }
 
   #push(route: Route, data: unknown, told: Told): void {
@@ -285,6 +297,13 @@ export class Producer<Default extends Durability = 'redis'> {
     if (this.#closed) throw closedError()
     const route = this.#router.routeMany(job, options)
     checkIterable(items)
+    const layers = this.#middleware
+    if (layers === undefined) return this.#sendMany(route, items)
+    const about = { layers, route, options, isMany: true, data: undefined }
+    return publishThrough(about, (wanted) => this.#sendMany(wanted, items))
+  }
+
+  async #sendMany<Data>(route: Route, items: Iterable<Data> | AsyncIterable<Data>): Promise<PublishedMany> {
     const traced = this.#tracing?.publish({ stream: route.batcher.numbers.stream, job: route.name, isMany: true })
     if (traced === undefined) return this.#publishEach(route, items)
     try {
@@ -298,23 +317,14 @@ export class Producer<Default extends Durability = 'redis'> {
   }
 
   async #publishEach<Data>(route: Route, items: Iterable<Data> | AsyncIterable<Data>): Promise<PublishedMany> {
-    const { confirmed, replicated, cut, ...ended } = await publishEach(items, {
+    const done = await publishEach(items, {
       batcher: route.batcher,
       pack: (data) => pack(route, data, this.#maxPayloadBytes),
       progressed: () => this.#progressed(),
       isClosed: () => this.#closed,
       signal: route.signal,
     })
-    const failure = ended.failure ?? (cut && (cut === 'close' ? closedError() : abortedError()))
-    if (failure === undefined) {
-      return route.replicas === undefined ? { published: confirmed } : { published: confirmed, replicated }
-    }
-    const { code, message, published, cause } = failure
-    throw new PublishError(code, `${message} (${confirmed} jobs were published before)`, {
-      published,
-      confirmed,
-      cause,
-    })
+    return manyResult(done, route)
   }
 
   #openStream(stream: string): { batcher: Batcher; outcomes: Outcomes } {

@@ -2,10 +2,10 @@ import { monotonicMs } from './clock.ts'
 
 /**
  * What time it is at the Redis server, without asking it: entry ids carry the server's time, and a wait measured against
- * this machine's clock would be off by the difference of the two. Each pulse brings the server's time along.
+ * this machine's clock would be off by the difference of the two. The join and each pulse bring the server's time along.
  */
 export class ServerClock {
-  /** The server's time at zero of our monotonic clock, in ms since the epoch. This machine's until the first pulse. */
+  /** The server's time at zero of our monotonic clock, in ms since the epoch. This machine's until the group was joined. */
   #atZeroMs = Date.now() - monotonicMs()
 
   /** The server answered `nowMs`, and we had that answer at `receivedAtMs` of the monotonic clock. */

@@ -1,6 +1,10 @@
 import { isUtf8 } from 'node:buffer'
+import { isHeader } from './headers.ts'
 import { isJobName } from './job.ts'
 import { isEntryId } from './redis/entry-id.ts'
+import { addHeader, countOf, extraOf, type Extra, type ExtraFields } from './wire-extra.ts'
+
+export type { Extra } from './wire-extra.ts'
 
 /**
  * The wire format: how a job is written into an entry's fields and read back. Any language with a Redis client is a
@@ -19,6 +23,8 @@ export interface WireJob {
   readonly failed: number
   /** What only an entry has that is not its job's first one; undefined in the common case. */
   readonly earlier: Earlier | undefined
+  /** What few jobs have; undefined in the common case. */
+  readonly extra: Extra | undefined
 }
 
 /** What became of a job before this entry. */
@@ -73,7 +79,7 @@ export function traceOf(fields: readonly string[]): EntryTrace {
 /** Reads an entry's fields. `checked`: its bytes were seen to be UTF-8, so a replacement character is what was written. */
 export function decodeJob(entryId: string, fields: readonly string[], checked = false): WireJob | Malformed {
   let name: string | undefined, json: string | undefined, id: string | undefined, attempt: string | undefined
-  let codec: string | undefined, earlier: EarlierFields | undefined
+  let codec: string | undefined, earlier: EarlierFields | undefined, rare: ExtraFields | undefined
   for (let index = 0; index + 1 < fields.length; index += 2) {
     const value = fields[index + 1]
     switch (fields[index] ?? '') {
@@ -99,7 +105,17 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
         earlier ??= {}
         earlier[fields[index] as keyof EarlierFields] ??= value ?? ''
         break
+      case 'expires':
+      case 'unique':
+      case 'unique-until':
+      case 'version':
+      case 'waited-since':
+      case 'granted':
+        rare ??= {}
+        rare[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''
+        break
       default:
+        if (isHeader(fields[index] ?? '')) addHeader((rare ??= {}), fields[index] ?? '', value ?? '')
         break
     }
   }
@@ -111,12 +127,14 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
   if (id !== undefined && !isEntryId(id)) return malformed('its field id is not an entry id')
   if (attempt !== undefined && !/^\d{1,9}$/.test(attempt)) return malformed('its field attempt is not a count')
   if (earlier?.at !== undefined && !/^\d{1,15}$/.test(earlier.at)) return malformed('its field at is not a time in ms')
+  const extra = rare && extraOf(rare)
+  if (extra !== undefined && 'why' in extra) return malformed(extra.why)
   if (!checked && json !== undefined && json.includes('\uFFFD'))
     return { kind: 'suspect', why: 'its data may not be UTF-8' }
   const data = json === undefined ? null : parsed(json)
   if (data === NOT_JSON) return malformed('its data is not JSON')
   const failed = attempt === undefined ? 0 : Number(attempt)
-  return { kind: 'job', name, data, id: id ?? entryId, failed, earlier: earlier && earlierOf(earlier) }
+  return { kind: 'job', name, data, id: id ?? entryId, failed, earlier: earlier && earlierOf(earlier), extra }
 }
 
 /** Reads an entry whose text had replacement characters from its bytes. */
@@ -172,11 +190,6 @@ export function originalOf(text: string | undefined): Earlier['replayOf'] {
   const space = text.lastIndexOf(' ')
   const [stream, id] = [space < 0 ? undefined : text.slice(0, space), text.slice(space + 1)]
   return isEntryId(id) && stream !== '' ? { stream, id } : undefined
-}
-
-/** What we have written ourselves; what is no count was written by somebody else, and is not worth a job. */
-function countOf(text: string | undefined): number | undefined {
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined
 }
 
 const DATA = Buffer.from('data')

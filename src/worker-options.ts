@@ -5,12 +5,13 @@ import { resolveLogger, type Logger } from './logger.ts'
 import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { resolveRedis, type RedisOption, type RedisTarget } from './redis/target.ts'
-import { checkRetry, type RetryOptions } from './retry.ts'
+import { checkRetry, LONGEST_DELAY_MS, type RetryOptions } from './retry.ts'
 import { checkGroupName } from './redis/keys.ts'
 import { checkTracing, type Tracing } from './tracing.ts'
 import { resolveStreams, type ResolvedStream, type StreamPriority, type WorkerStream } from './worker-streams.ts'
 
-export interface WorkerOptions {
+/** `State`: what the worker's middleware gives its handlers as `job.state`. */
+export interface WorkerOptions<State = object> {
   /** Where Redis is: a URL, ioredis options, or an ioredis instance, which is only read for its options. @default localhost:6379 */
   redis?: RedisOption
   /** The stream to work on; or `streams`. */
@@ -22,7 +23,7 @@ export interface WorkerOptions {
   /** The group to be a member of. @default 'main' */
   group?: string
   /** What to run: a list of `handle(job, function)`, or an object of functions by job name. */
-  handlers: Handlers
+  handlers: Handlers<State>
   /** How many handlers run at once. @default 32 */
   concurrency?: number
   /** Where a further group of the stream starts; a stream's first group starts at its oldest entry. @default none */
@@ -35,6 +36,11 @@ export interface WorkerOptions {
   timeoutMs?: number | false
   /** When a failed run is tried again, and how often; a job's own definition counts before it. @default 25 attempts, 1 s doubling to 6 h */
   retry?: RetryOptions
+  /**
+   * How long a job whose name or version no worker knows yet waits for one that does, in ms, before it is dead; 0 is not at
+   * all. @default 3600000
+   */
+  unknownJobMs?: number
   /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
@@ -57,7 +63,8 @@ export interface ResolvedWorkerOptions {
   readonly streams: readonly [ResolvedStream, ...ResolvedStream[]]
   readonly priority: StreamPriority
   readonly group: string
-  readonly handlers: ReadonlyMap<string, Handler>
+  /** The worker's own, which it puts its middleware around. */
+  readonly handlers: Map<string, Handler>
   readonly concurrency: number
   readonly startAt: 'oldest' | 'now' | undefined
   readonly leaseMs: number
@@ -66,6 +73,7 @@ export interface ResolvedWorkerOptions {
   readonly declared: { readonly leaseMs: boolean; readonly maxDeliveries: boolean }
   readonly timeoutMs: number | false
   readonly retry: RetryOptions
+  readonly unknownJobMs: number
   readonly drainMs: number
   readonly stallMs: number
   /** Where health checks are answered; undefined is nowhere. */
@@ -81,7 +89,7 @@ export function pulseMsFor(leaseMs: number): number {
 }
 
 /** @throws OptionError before anything is opened. */
-export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOptions {
+export function resolveWorkerOptions<State>(given: WorkerOptions<State>): ResolvedWorkerOptions {
   refuseUnknownKeys('Worker', given, KNOWN)
   const leaseMs = wholeNumber('leaseMs', given.leaseMs, { or: 10_000, min: 500, max: 24 * 3_600_000 })
   const stallMs = wholeNumber('stallMs', given.stallMs, { or: Math.max(300_000, leaseMs), max: 2 ** 31 - 1 })
@@ -101,6 +109,7 @@ export function resolveWorkerOptions(given: WorkerOptions): ResolvedWorkerOption
     declared: { leaseMs: given.leaseMs !== undefined, maxDeliveries: given.maxDeliveries !== undefined },
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
     retry: checkRetry('retry', given.retry) ?? {},
+    unknownJobMs: wholeNumber('unknownJobMs', given.unknownJobMs, { or: 3_600_000, min: 0, max: LONGEST_DELAY_MS }),
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
     healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
@@ -133,6 +142,7 @@ const KNOWN = [
   'maxDeliveries',
   'timeoutMs',
   'retry',
+  'unknownJobMs',
   'drainMs',
   'stallMs',
   'healthPort',

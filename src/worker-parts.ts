@@ -78,7 +78,7 @@ export function assembleParts(
     wake,
   }: { shared: SharedParts; events: Events; group: () => GroupSettings; wake: () => void },
 ): WorkerParts {
-  const { concurrency, handlers, logger, timeoutMs, retry } = options
+  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs } = options
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
@@ -95,8 +95,7 @@ export function assembleParts(
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry },
-    maxDeliveries: () => group().maxDeliveries,
+    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
   })

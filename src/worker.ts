@@ -16,8 +16,10 @@ import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
 import { withFields, type Logger } from './logger.ts'
 import type { WorkerState } from './metrics/worker-numbers.ts'
+import { checkMiddleware } from './onion.ts'
 import { shown } from './options.ts'
 import { faultOf, faultText } from './redis/faults.ts'
+import { wrapHandlers, type RunMiddleware } from './run-middleware.ts'
 import { StreamIntake } from './stream-intake.ts'
 import { versionOfPackage } from './version.ts'
 import { resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from './worker-options.ts'
@@ -40,7 +42,7 @@ import type { ResolvedStream } from './worker-streams.ts'
 /** A read waits this long for entries; short enough for a connection that died in silence to be found soon. */
 const BLOCK_MS = 5000
 
-export class Worker {
+export class Worker<State = object> {
   readonly #options: ResolvedWorkerOptions
   readonly #consumer: string
   /** Of what concerns all its streams. */
@@ -56,11 +58,12 @@ export class Worker {
   #state: WorkerState = 'new'
   #started: Promise<void> | undefined
   #stopped: Promise<StopResult> | undefined
+  readonly #middleware: RunMiddleware<State>[] = []
   /** Tells run(), whoever stopped the worker. */
   #onStopped: (result: Promise<StopResult>) => void = () => {}
 
   /** @throws OptionError on an unknown, wrong or impossible option; nothing was opened then. */
-  constructor(options: WorkerOptions) {
+  constructor(options: WorkerOptions<State>) {
     const resolved = resolveWorkerOptions(options)
     const { streams, group } = resolved
     const host = hostname().replace(/[^A-Za-z0-9_.-]/g, '_')
@@ -135,15 +138,24 @@ export class Worker {
   }
 
   /**
+   * Puts a middleware around every run of a handler; of several the first one is outermost.
+   * @throws OptionError for what is no function; MillraceError ERR_WORKER_STATE after `start`.
+   */
+  use(middleware: RunMiddleware<State>): this {
+    if (this.#state !== 'new') throw wrongState(this.#state, 'give it its middleware before it is started')
+    this.#middleware.push(checkMiddleware(middleware))
+    return this
+  }
+
+  /**
    * Connects, joins the group and begins to work.
    * @throws RedisError if Redis cannot be reached within 10 s or refuses us; UnknownGroupError for a further group without
    * `startAt`; MillraceError ERR_WORKER_STATE if it was started before, ERR_LISTEN if `healthPort` cannot be had.
    */
   async start(): Promise<void> {
-    if (this.#state !== 'new') {
-      throw new MillraceError('ERR_WORKER_STATE', `this worker is ${this.#state}; make a new one to start again`)
-    }
+    if (this.#state !== 'new') throw wrongState(this.#state, 'make a new one to start again')
     this.#state = 'starting'
+    if (this.#middleware.length > 0) wrapHandlers(this.#options.handlers, this.#middleware)
     for (const { parts, live } of this.#lanes) parts.numbers.live.add(live)
     this.#started = this.#begin()
     await this.#started
@@ -297,6 +309,9 @@ export class Worker {
     this.#lanes[0].parts.holdings.table.vitals.report({ state, hasRoom: this.#intake.room > 0 })
   }
 }
+
+const wrongState = (state: WorkerState, todo: string): MillraceError =>
+  new MillraceError('ERR_WORKER_STATE', `this worker is ${state}; ${todo}`)
 
 /** What passes, such as a Redis that is read-only until its failover is over: whoever started the worker may try again. */
 function refusedForNow(error: unknown): unknown {

@@ -151,8 +151,8 @@ describe('a list', () => {
   test('of a group or a stream that is not there is an error that says what may have been meant', async () => {
     await makeGroup(redis.client)
     const dead = inspect()
-    for (const ask of [dead.list('orders', 'mian'), dead.redrive('orders', 'mian', { execute: true })]) {
-      await expect(ask).rejects.toMatchObject({ code: 'ERR_UNKNOWN_GROUP' })
+    for (const ask of [() => dead.list('orders', 'mian'), () => dead.redrive('orders', 'mian', { execute: true })]) {
+      await expect(ask()).rejects.toMatchObject({ code: 'ERR_UNKNOWN_GROUP' })
     }
     await expect(dead.list('order', 'main')).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' })
   })

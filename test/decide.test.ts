@@ -2,64 +2,61 @@ import { describe, expect, test } from 'vitest'
 import { decide, provenanceOf, type Ended, type Run } from '../src/decide.ts'
 
 const failed: Run = { kind: 'failed', error: new Error('no such order') }
-const malformed: Run = { kind: 'malformed', malformed: { kind: 'malformed', why: 'its data is not JSON' } }
+const malformed: Run = {
+  kind: 'unrun',
+  outcome: { kind: 'dead', reason: 'malformed', error: new Error('its data is not JSON') },
+}
 
 const NOW = { nowMs: 1000, chance: 0 }
 const attempt = { id: '1-2', name: 'a', attempt: 1, publishedMs: 0, firstFailedMs: 1000 }
-const delivered = { deliveries: 1, maxDeliveries: 3, ended: undefined, attempt, retry: { attempts: 3 } }
+const delivered = { ended: undefined, attempt, retry: { attempts: 3 } }
 
 /** What becomes of a run, as one word or as `dead:<reason>`. */
-function fate(run: Run, deliveries: number, ended?: Ended): string {
-  const outcome = decide(run, { ...delivered, deliveries, ended }, NOW)
+function fate(run: Run, ended?: Ended): string {
+  const outcome = decide(run, { ...delivered, ended }, NOW)
   return outcome.kind === 'dead' ? `dead:${outcome.reason}` : outcome.kind
 }
 
 describe('decide', () => {
-  test.each([1, 3, 4])('a completed run is completed, whatever its deliveries: %i', (deliveries) => {
-    expect(fate({ kind: 'completed' }, deliveries)).toBe('completed')
+  test('a completed run is completed', () => {
+    expect(fate({ kind: 'completed' })).toBe('completed')
   })
 
   test.each<Ended>(['lost', 'timed-out', 'stopping', 'cancelled'])(
     'a completion counts also when its run was %s: the work is done',
     (ended) => {
-      expect(fate({ kind: 'completed' }, 1, ended)).toBe('completed')
+      expect(fate({ kind: 'completed' }, ended)).toBe('completed')
     },
   )
 
-  test('a failed run is tried again until its attempts are used up, however often it was delivered', () => {
+  test('a failed run is tried again until its attempts are used up', () => {
     const outcomes = [1, 2, 3, 4].map((failures) =>
-      decide(failed, { ...delivered, deliveries: 3, attempt: { ...attempt, attempt: failures } }, NOW),
+      decide(failed, { ...delivered, attempt: { ...attempt, attempt: failures } }, NOW),
     )
     expect(outcomes.map(({ kind }) => kind)).toEqual(['retry', 'retry', 'dead', 'dead'])
     expect(outcomes.at(-1)).toMatchObject({ reason: 'attempts', error: new Error('no such order') })
   })
 
   test('a failure of a run whose lease was lost settles nothing: the delivery is not ours', () => {
-    expect(fate(failed, 3, 'lost')).toBe('left')
+    expect(fate(failed, 'lost')).toBe('left')
   })
 
   test('a failure after the timeout is a failed attempt', () => {
-    expect(fate(failed, 1, 'timed-out')).toBe('retry')
+    expect(fate(failed, 'timed-out')).toBe('retry')
   })
 
   test('a cancelled job that fails, or was not begun, is not tried again', () => {
-    expect([fate(failed, 1, 'cancelled'), fate({ kind: 'cancelled' }, 1)]).toEqual(['cancelled', 'cancelled'])
+    expect([fate(failed, 'cancelled'), fate({ kind: 'cancelled' })]).toEqual(['cancelled', 'cancelled'])
   })
 
   test('a failure of a run that its worker cut short costs nothing: the job is handed back', () => {
-    expect([1, 3].map((deliveries) => fate(failed, deliveries, 'stopping'))).toEqual(['handed-back', 'handed-back'])
+    expect(fate(failed, 'stopping')).toBe('handed-back')
   })
 
-  test('a malformed entry is dead at its first delivery', () => {
-    expect(fate(malformed, 1)).toBe('dead:malformed')
-  })
-
-  test('a job that this worker does not know is left to others until its deliveries are used up', () => {
-    expect([1, 2, 3].map((deliveries) => fate({ kind: 'unknown-job' }, deliveries))).toEqual([
-      'left',
-      'left',
-      'dead:unknown-job',
-    ])
+  test('what was not run becomes what was found before', () => {
+    expect(fate(malformed)).toBe('dead:malformed')
+    const wait = { kind: 'wait', delayMs: 5, why: 'x' } as const
+    expect(decide({ kind: 'unrun', outcome: wait }, delivered, NOW)).toBe(wait)
   })
 
   test('a dead job keeps the error of its last run', () => {

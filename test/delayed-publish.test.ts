@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { openMonitor } from '../bench/measures/monitor.ts'
 import { PublishError, type PublishOptions } from '../src/index.ts'
 import { resolveDue } from '../src/publish/due.ts'
 import { producerKey, scheduledJobsKey, scheduledKey, settingsKey } from '../src/redis/keys.ts'
@@ -145,14 +146,13 @@ describe('a publish for later', () => {
   })
 
   test('leaves jobs for now alone: their batches name no key but the stream and the producer, but to look at settings once a second', async () => {
-    const monitor = await redis.connect().monitor()
     const seen: string[][] = []
-    monitor.on('monitor', (_time: string, args: string[]) => seen.push(args))
+    const monitor = await openMonitor(redis.url, ({ words }) => seen.push([...words]))
     const producer = newProducer({ redis: redis.url })
     for (let n = 1; n <= 20; n++) await producer.publish('x', n, { stream: 'orders' })
     await producer.publishMany('x', [21, 22], { stream: 'orders' })
     await eventually(() => expect(seen.filter(isBatch)).toHaveLength(21))
-    monitor.disconnect()
+    monitor.close()
 
     const looks = seen.filter(isBatch).filter(([, , keys]) => keys === '5')
     expect(looks.length).toBeGreaterThan(0)

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { openMonitor } from '../bench/measures/monitor.ts'
+import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
 import { buryByHand, delayedId } from './helpers/scheduled.ts'
@@ -27,15 +29,14 @@ async function calls(): Promise<Record<string, number>> {
 
 /** What the client itself sent, by command. */
 async function sentBy(ask: () => Promise<unknown>): Promise<string[]> {
-  const monitor = await redis.connect().monitor()
   const sent: string[] = []
-  monitor.on('monitor', (_time: string, args: string[], source: string) => {
-    if (source !== 'lua') sent.push(args[0]?.toLowerCase() ?? '')
+  const monitor = await openMonitor(redis.url, ({ name, isOfScript }) => {
+    if (!isOfScript) sent.push(name)
   })
   await ask()
   await redis.client.ping('the end')
-  await expect.poll(() => sent.at(-1)).toBe('ping')
-  monitor.disconnect()
+  await eventually(() => expect(sent.at(-1)).toBe('ping'))
+  monitor.close()
   return sent.filter((name) => !['ping', 'info', 'client', 'hello', 'select'].includes(name))
 }
 

@@ -22,7 +22,7 @@ async function start() {
   const seen: { data: unknown; job: Pick<Job, 'id' | 'attempt' | 'deliveries'> }[] = []
   const x = (data: unknown, { id, attempt, deliveries }: Job) =>
     void seen.push({ data, job: { id, attempt, deliveries } })
-  const worker = await startWorker({ redis: redis.url, maxDeliveries: 1, handlers: { x } })
+  const worker = await startWorker({ redis: redis.url, maxDeliveries: 1, unknownJobMs: 0, handlers: { x } })
   return { worker, seen }
 }
 

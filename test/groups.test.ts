@@ -259,7 +259,7 @@ describe('a group that is removed', () => {
     await groupsOf().remove('orders', 'main', { force: true })
     const after = await add(redis.client, 'x')
 
-    await eventually(() => expect(seen).toEqual([...before, after]), { timeoutMs: 15_000 })
+    await eventually(() => expect(seen).toEqual([...before, after]))
     expect(await redis.client.hget(settingsKey('orders'), 'removed:main')).toBeNull()
   })
 

@@ -630,7 +630,7 @@ async function explore(parameters: { seed?: number; numRuns: number }): Promise<
   await fc.assert(property, {
     endOnFailure: true,
     ...parameters,
-    interruptAfterTimeLimit: 60_000,
+    interruptAfterTimeLimit: 200_000,
     markInterruptAsFailure: true,
   })
   return reached
@@ -672,6 +672,6 @@ test('an audit after any sequence of steps tells a fault that was planted, and n
     const kind = await expectFaultTold({ client: redis.client, asking }, run.model, { group, at })
     if (kind !== undefined) told.set(kind, (told.get(kind) ?? 0) + 1)
   })
-  await fc.assert(property, { numRuns: 60, endOnFailure: true, interruptAfterTimeLimit: 60_000 })
+  await fc.assert(property, { numRuns: 60, endOnFailure: true, interruptAfterTimeLimit: 100_000 })
   expect(told.size).toBeGreaterThan(3)
 }, 120_000)

@@ -74,14 +74,14 @@ describe('a worker', () => {
     worker.on('job:completed', () => expect.fail('a listener that throws'))
     for (const name of ['good', 'bad', 'fatal', 'nobody-knows']) await add(client, name)
     await client.xadd('orders', '*', 'data', '{}')
-    await said('no handler for this job here: it stays pending and is delivered again when its lease is over')
+    await said('job cannot be run here: it waits at no cost for a worker that can')
     const [late, lost, cancelled] = [
       await add(client, 'late'),
       await add(client, 'lost'),
       await add(client, 'cancelled'),
     ]
     const running = async () => (await client.xpending('orders', 'main', '-', '+', 10)).length
-    await eventually(async () => expect(await running()).toBeGreaterThanOrEqual(4))
+    await eventually(async () => expect(await running()).toBeGreaterThanOrEqual(3))
     await client.xack('orders', 'main', late)
     held[0]?.open()
     await said('completions came late: these jobs were settled already, they ran twice')

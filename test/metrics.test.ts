@@ -99,7 +99,7 @@ describe('names', () => {
     const registry = new Registry()
     const logger = warnings()
     const producer = newProducer({ registry, logger })
-    await startWorker({ redis: redis.url, registry, logger, leaseMs: 5000, concurrency: 1100 })
+    await startWorker({ redis: redis.url, registry, logger, unknownJobMs: 0, concurrency: 1100 })
     const hostile = ['__proto__', 'constructor', '__other__', '__malformed__', 'a'.repeat(100)]
     const names = [...hostile, ...Array.from({ length: 1000 }, (_, n) => `made-up-${n}`)]
     await Promise.all(names.map((name) => producer.publish(name, {}, { stream: 'orders' })))

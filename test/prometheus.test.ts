@@ -43,18 +43,17 @@ test('Prometheus tells the history of a deployment as it was, by rules and dashb
   const ends = all.reduce((sum, count) => sum + count, 0)
   // But for those that are not published yet, one of which ends its process, and the one that runs.
   await eventually(async () => expect(await ended()).toBe(ends - 2 - LATECOMERS), {
-    timeoutMs: 40_000,
     intervalMs: 200,
   })
   // The deaf run ends long after its job has.
   const late = 'sum(millrace_acked_jobs_total{result="lost"})'
   await eventually(async () => expect(await prometheus.value(late)).toBe(1), { intervalMs: 200 })
   await deployment.finish()
-  await eventually(async () => expect(await ended()).toBe(ends), { timeoutMs: 30_000, intervalMs: 200 })
+  await eventually(async () => expect(await ended()).toBe(ends), { intervalMs: 200 })
 
   await agreesWithHistory()
   await isHealthy()
-  await eventually(hasMoved, { timeoutMs: 30_000, intervalMs: 1000 })
+  await eventually(hasMoved, { intervalMs: 1000 })
   await fillsDashboards()
 }, 180_000)
 

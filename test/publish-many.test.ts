@@ -82,7 +82,7 @@ describe('memory', () => {
       }
     }
     const failure = failureOf(publishMany(producer, endless()))
-    await eventually(() => expect(pulled).toBeGreaterThan(20_000), { timeoutMs: 30_000 })
+    await eventually(() => expect(pulled).toBeGreaterThan(20_000))
     await producer.close()
 
     expect(await failure).toMatchObject({ code: 'ERR_PRODUCER_CLOSED', published: 'no' })

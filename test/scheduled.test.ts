@@ -271,12 +271,12 @@ describe('a job that is not scheduled', () => {
     await redeliverByHand(redis.client, '1-0', 'redelivery')
     const before = await snapshot(redis.client)
     const { scheduled } = inspect()
-    for (const asked of [
-      scheduled.show('orders', '1-0'),
-      scheduled.promote('orders', '1-0'),
-      scheduled.reschedule('orders', '1-0', { delayMs: 0 }),
+    for (const ask of [
+      () => scheduled.show('orders', '1-0'),
+      () => scheduled.promote('orders', '1-0'),
+      () => scheduled.reschedule('orders', '1-0', { delayMs: 0 }),
     ]) {
-      await expect(asked).rejects.toMatchObject({
+      await expect(ask()).rejects.toMatchObject({
         code: 'ERR_NOT_FOUND',
         message:
           'job 1-0 is not scheduled on orders; in group dead: it is a dead letter; in group redelivery: it waits to be ' +

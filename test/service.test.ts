@@ -26,7 +26,7 @@ async function startService(redis: string, env: NodeJS.ProcessEnv = {}): Promise
   const child = startChild(new URL('../examples/service.ts', import.meta.url), {
     env: { REDIS_URL: redis, PORT: '0', SPILL_FILE: join(tmpdir(), `none-${process.pid}.spill`), ...env },
   })
-  const [, port = ''] = await child.line(/^listening on port (\d+)$/, { timeoutMs: 30_000 })
+  const [, port = ''] = await child.line(/^listening on port (\d+)$/)
   const get = (path: string, init?: RequestInit) => fetch(`http://127.0.0.1:${port}${path}`, init)
   return {
     child,

@@ -143,6 +143,68 @@ describe('the fields id and attempt', () => {
   )
 })
 
+describe('the fields that few jobs have', () => {
+  const extraOf = (...fields: string[]) => {
+    const decoded = decodeJob(ENTRY, withFields(...fields))
+    return decoded.kind === 'job' ? decoded.extra : decoded
+  }
+
+  test('are not there in the common case, whatever else there is', () => {
+    expect(extraOf()).toBeUndefined()
+    expect(extraOf('traceparent', 'a', 'note', 'b', 'h', 'c')).toBeUndefined()
+  })
+
+  test('are read', () => {
+    const fields = ['expires', '1700000000000', 'unique', 'order:42', 'unique-until', 'started', 'version', '3']
+    expect(extraOf(...fields, 'waited-since', '5', 'granted', 'a b', 'h-Request-Id', 'r1')).toEqual({
+      expiresMs: 1_700_000_000_000,
+      unique: { key: 'order:42', until: 'started' },
+      version: 3,
+      waitedSinceMs: 5,
+      granted: 'a b',
+      headers: { 'request-id': 'r1' },
+    })
+    expect(extraOf('unique', 'k')).toEqual({ unique: { key: 'k', until: 'settled' } })
+    expect(extraOf('unique', 'k', 'unique-until', 'ttl')).toEqual({ unique: { key: 'k', until: 'ttl' } })
+  })
+
+  test('count once: the first of duplicates', () => {
+    expect(extraOf('expires', '7', 'expires', 'x', 'h-a', '1', 'h-a', '2')).toEqual({
+      expiresMs: 7,
+      headers: { a: '1' },
+    })
+  })
+
+  test.each(['', '-1', '1.5', 'soon', '1e3', '1'.repeat(16), ' 1', '1\n'])(
+    'expires %j is malformed: nobody knows whether the job may still run',
+    (expires) =>
+      expect(extraOf('expires', expires)).toMatchObject({
+        kind: 'malformed',
+        why: 'its field expires is not a time in ms',
+      }),
+  )
+
+  test.each([
+    ['waited-since', 'x', {}],
+    ['unique-until', 'x', {}],
+    ['unique', '', { unique: { key: '', until: 'settled' } }],
+    ['version', '0', { version: NaN }],
+    ['version', '1.2.3', { version: NaN }],
+    ['version', '9'.repeat(10), { version: NaN }],
+  ])('%s %j does not keep the job from running', (name, value, expected) => {
+    expect(extraOf(name, value)).toEqual(expected)
+  })
+
+  test('headers named like what objects have are headers, and leave prototypes clean', () => {
+    const extra = extraOf('h-__proto__', 'a', 'h-constructor', 'b') as { headers: object }
+    expect(Object.entries(extra.headers)).toEqual([
+      ['__proto__', 'a'],
+      ['constructor', 'b'],
+    ])
+    expect('a' in {}).toBe(false)
+  })
+})
+
 describe('text that may not be what was written', () => {
   test('is suspect where a replacement character is in the data, and in nothing else', () => {
     expect(decodeJob(ENTRY, ['job', 'x', 'data', `"${REPLACEMENT}"`])).toMatchObject({ kind: 'suspect' })
@@ -175,6 +237,7 @@ test('no fields of any kind make decode throw', () => {
   const text = fc.oneof(
     fc.string({ unit: 'binary' }),
     fc.constantFrom('job', 'data', 'id', 'attempt', 'codec', 'x', '1-1', '1', '{}', '__proto__', REPLACEMENT),
+    fc.constantFrom('expires', 'unique', 'unique-until', 'version', 'waited-since', 'granted', 'h-', 'h-__proto__'),
   )
   fc.assert(
     fc.property(fc.array(text, { maxLength: 12 }), (fields) => {

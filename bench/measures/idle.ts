@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { connect } from '../contenders/stream.ts'
 import { CONTENDERS } from '../contenders/contender.ts'
 import type { Group } from './measure.ts'
+import { openMonitor } from './monitor.ts'
 import type { Scale } from './scale.ts'
 
 /**
@@ -37,17 +37,14 @@ export function idle(scale: Scale): Group {
 }
 
 async function countCommands(url: string, forMs: number, signal: AbortSignal): Promise<number> {
-  const redis = connect(url)
-  const monitor = await redis.monitor()
+  let commands = 0
+  const monitor = await openMonitor(url, ({ isOfScript }) => {
+    if (!isOfScript) commands += 1
+  })
   try {
-    let commands = 0
-    monitor.on('monitor', (_time: string, _args: string[], source: string) => {
-      if (source !== 'lua') commands += 1
-    })
     await sleep(forMs, undefined, { signal })
     return commands
   } finally {
-    monitor.disconnect()
-    redis.disconnect()
+    monitor.close()
   }
 }

@@ -13,7 +13,8 @@ const MODES = [
 export function persistence(scale: Scale): Group {
   const jobs = scale.persistedJobs
   const warmUpJobs = Math.ceil(jobs * scale.warmUpShare)
-  const measures = MODES.map(({ name, title, redisArgs }): Measure => {
+  const modes = MODES.filter(({ name }) => scale.persistenceModes.includes(name))
+  const measures = modes.map(({ name, title, redisArgs }): Measure => {
     return {
       name: `persistence-${name}`,
       title,

@@ -49,17 +49,20 @@ export function slots(scale: Scale): Group {
     name: 'slots',
     note: 'one worker of millrace, async handlers that do nothing',
     rounds: scale.fewRounds,
-    measures: ([1, 10, 100] as const).map((concurrency) => {
+    measures: ([1, 10, 100] as const).flatMap((concurrency): Measure[] => {
       const title = concurrency === 1 ? '1 slot' : `${concurrency} slots`
       const jobs = scale.slotJobs[concurrency]
-      return {
-        name: `slots-${concurrency}`,
-        title: `process, ${title}`,
-        contenders: ['millrace'],
-        rows: [{ ...JOBS_PER_SECOND, title: `process, ${title}` }],
-        measure: (bench) =>
-          processBacklog(bench, { jobs, warmUpJobs: Math.ceil(jobs * scale.warmUpShare), concurrency }),
-      }
+      if (jobs === undefined) return []
+      const warmUpJobs = Math.ceil(jobs * scale.warmUpShare)
+      return [
+        {
+          name: `slots-${concurrency}`,
+          title: `process, ${title}`,
+          contenders: ['millrace'],
+          rows: [{ ...JOBS_PER_SECOND, title: `process, ${title}` }],
+          measure: (bench) => processBacklog(bench, { jobs, warmUpJobs, concurrency }),
+        },
+      ]
     }),
   }
 }

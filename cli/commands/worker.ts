@@ -21,6 +21,7 @@ interface WorkerFlags extends LogFlags {
   readonly lease?: number
   readonly maxDeliveries?: number
   readonly timeout: number | false
+  readonly unknownJobs?: number
   readonly drain: number
   readonly retryAttempts?: number
   readonly retryDelay?: number
@@ -95,6 +96,11 @@ export function registerWorker(program: Command, context: CliContext): void {
     )
     .option('--retry-max-delay <duration>', 'the longest wait (default: 6h)', wait('--retry-max-delay'))
     .option('--retry-for <duration>', 'no attempt later than this after the first failure', wait('--retry-for'))
+    .option(
+      '--unknown-jobs <duration>',
+      'how long a job without a handler waits for one (default: 1h)',
+      wait('--unknown-jobs'),
+    )
     .addOption(
       new Option('--drain <duration>', 'how long running jobs may go on at a stop')
         .argParser(parseDrain)
@@ -170,7 +176,7 @@ async function startServer(log: Log, pool: Pool, redis: string, flags: WorkerFla
 
 function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOrders {
   const { stream, group, start, concurrency, lease, maxDeliveries, timeout, drain: drainMs } = flags
-  const { metricsPort } = flags
+  const { metricsPort, unknownJobs } = flags
   return {
     handlers,
     isMeasured: metricsPort !== undefined,
@@ -187,6 +193,7 @@ function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOr
       ...retryOf(flags),
       ...(lease === undefined ? {} : { leaseMs: lease }),
       ...(maxDeliveries === undefined ? {} : { maxDeliveries }),
+      ...(unknownJobs === undefined ? {} : { unknownJobMs: unknownJobs }),
     },
   }
 }

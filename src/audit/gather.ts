@@ -73,6 +73,7 @@ const TALLIES = {
   replayed: 'replayed',
   redriven: 'redriven',
   retried: 'retried',
+  waited: 'waited',
   dead: 'died',
 } as const
 

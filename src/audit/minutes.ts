@@ -29,6 +29,7 @@ export interface MinuteSums extends AuditCounts {
   readonly died: number
   readonly redriven: number
   readonly retried: number
+  readonly waited: number
 }
 
 /** A minute of publishing, as it adds up. */
@@ -58,7 +59,7 @@ export const COUNT_NAMES = [
   'waiting',
 ] as const satisfies readonly (keyof AuditCounts)[]
 
-const SUM_NAMES = [...COUNT_NAMES, 'settlings', 'replayed', 'died', 'redriven', 'retried'] as const
+const SUM_NAMES = [...COUNT_NAMES, 'settlings', 'replayed', 'died', 'redriven', 'retried', 'waited'] as const
 type SumName = (typeof SUM_NAMES)[number]
 
 const NOTHING = Object.fromEntries(SUM_NAMES.map((name) => [name, 0])) as unknown as MinuteSums

@@ -1,3 +1,4 @@
+import { waitedFor } from '../decide.ts'
 import { say, type GroupSubject } from './subject.ts'
 import { countedText, numberText, quoted, spanText, whenText } from './words.ts'
 import type { Drain, NotDelivered, Pending, Scheduled, Sentence } from './explanation.ts'
@@ -85,8 +86,9 @@ export function pending({ nowMs, stream }: GroupSubject, state: Pending): Senten
   return sentences
 }
 
-export function scheduled({ stream, id, group, nowMs }: GroupSubject, state: Scheduled): Sentence[] {
-  const { dueMs, attempt, problem, workers } = state
+export function scheduled(subject: GroupSubject, state: Scheduled): Sentence[] {
+  const { stream, id, group, nowMs } = subject
+  const { dueMs, attempt, problem } = state
   const promote = ['scheduled', 'promote', stream, id, '--group', group]
   const after = problem === '' ? '' : ` after the error ${quoted(problem)}`
   if (dueMs === null) {
@@ -98,10 +100,19 @@ export function scheduled({ stream, id, group, nowMs }: GroupSubject, state: Sch
     ]
   }
   const isDue = dueMs <= nowMs
+  const cause = waitedFor(problem)
+  if (cause !== undefined) {
+    const text = isDue
+      ? `Waited until ${whenText(dueMs, nowMs)} at no cost (${quoted(cause)}), and is moved by the next worker that looks.`
+      : `Waits until ${whenText(dueMs, nowMs)}, at no cost: ${quoted(cause)}.`
+    return [{ text, command: promote }, ...unmoved(subject, state)]
+  }
   const first = isDue
     ? `Attempt ${attempt + 1} was due ${whenText(dueMs, nowMs)}${after}, and is moved by the next worker that looks.`
     : `Scheduled for attempt ${attempt + 1}, ${whenText(dueMs, nowMs)},${after || ' after a failure'}.`
-  const sentences: Sentence[] = [{ text: first, command: promote }]
-  if (workers === 0) sentences.push(say(nobody(state, nowMs, 'nobody moves it when it is due until one starts')))
-  return sentences
+  return [{ text: first, command: promote }, ...unmoved(subject, state)]
+}
+
+function unmoved({ nowMs }: GroupSubject, state: Scheduled): Sentence[] {
+  return state.workers === 0 ? [say(nobody(state, nowMs, 'nobody moves it when it is due until one starts'))] : []
 }

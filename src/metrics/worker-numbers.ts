@@ -10,21 +10,21 @@ import { JobNames } from './job-names.ts'
  */
 
 /** How a run of a handler ended, or why none began. */
-export type Outcome =
-  'completed' | 'failed' | 'timed_out' | 'lease_lost' | 'cancelled' | 'handed_back' | 'malformed' | 'unknown_job'
+export const OUTCOMES = [
+  'completed',
+  'failed',
+  'timed_out',
+  'lease_lost',
+  'cancelled',
+  'handed_back',
+  'malformed',
+  'unknown_job',
+  'expired',
+  'invalid',
+  'waited',
+] as const
 
-export const OUTCOMES: readonly Outcome[] = [
-  ...([
-    'completed',
-    'failed',
-    'timed_out',
-    'lease_lost',
-    'cancelled',
-    'handed_back',
-    'malformed',
-    'unknown_job',
-  ] as const),
-]
+export type Outcome = (typeof OUTCOMES)[number]
 
 /** Upper bounds in seconds: of a handler's time, of waiting times, of round trips to Redis. */
 export const DURATION_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
@@ -44,6 +44,9 @@ export class JobNumbers {
     handed_back: 0,
     malformed: 0,
     unknown_job: 0,
+    expired: 0,
+    invalid: 0,
+    waited: 0,
   }
   completed = 0
   dead = 0

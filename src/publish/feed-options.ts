@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.ts'
+import type { Headers } from '../headers.ts'
 import type { JobDefinition } from '../job.ts'
 import type { Logger } from '../logger.ts'
 import { flag, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
@@ -48,6 +49,8 @@ export interface FeedJob<Data = unknown> {
   readonly idempotencyToken?: string
   /** How long Redis remembers the token, in ms, 1000 to 90 days. @default 86400000 */
   readonly tokenTtlMs?: number
+  /** What goes with the job beside its payload, as of `publish`. @default none */
+  readonly headers?: Headers
 }
 
 /** A job of a feed that is in Redis. */

@@ -1,4 +1,5 @@
 import { messageOf, OptionError, PublishError } from '../errors.ts'
+import { packHeaders } from '../headers.ts'
 import { checkJobName } from '../job.ts'
 import { refuseUnknownKeys, shown } from '../options.ts'
 import { checkToken } from '../producer-options.ts'
@@ -21,8 +22,10 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const position = checkPosition(given.position)
     const due = resolveDue(given, Date.now())
     const token = checkToken(given)
+    const headers = packHeaders(given.headers)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
-    return { fields: encodeJob(name, json), due, token, bytes: bytes + name.length, position }
+    const fields = headers === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...headers.fields]
+    return { fields, due, token, bytes: bytes + name.length + (headers?.bytes ?? 0), position }
   } catch (error) {
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
   }
@@ -51,4 +54,4 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
   )
 }
 
-const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs']
+const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs', 'headers']

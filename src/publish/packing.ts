@@ -1,5 +1,6 @@
 import { monotonicMs } from '../clock.ts'
 import { messageOf, PublishError, type ErrorCode } from '../errors.ts'
+import type { PackedHeaders } from '../headers.ts'
 import { shown } from '../options.ts'
 import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
@@ -28,12 +29,13 @@ export interface Route {
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
   readonly traceBytes: number
+  readonly headers: PackedHeaders | undefined
   readonly numbers: PublishNumbers
 }
 
 /** @throws PublishError ERR_PAYLOAD: the data has no JSON, or too much of it. It is counted. */
 export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outgoing {
-  const { name, due, token, trace, traceBytes, numbers, priority, replicas } = route
+  const { name, due, token, trace, headers, numbers, priority, replicas } = route
   const publishedAtMs = monotonicMs()
   let json: string | undefined
   try {
@@ -53,10 +55,13 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     )
   }
   return {
-    fields: trace === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...trace],
+    fields:
+      trace === undefined && headers === undefined
+        ? encodeJob(name, json)
+        : [...encodeJob(name, json), ...(headers?.fields ?? []), ...(trace ?? [])],
     due,
     token,
-    bytes: bytes + name.length + traceBytes,
+    bytes: bytes + name.length + route.traceBytes + (headers?.bytes ?? 0),
     numbers,
     priority,
     ref: undefined,

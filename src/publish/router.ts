@@ -1,4 +1,5 @@
 import { OptionError, PublishError } from '../errors.ts'
+import { packHeaders } from '../headers.ts'
 import { checkJobName, type JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, wholeNumber } from '../options.ts'
 import {
@@ -48,7 +49,7 @@ export class Router {
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
       return this.#routeOf(name, stream, options)
     } catch (error) {
-      throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+      throw refusal(error)
     }
   }
 
@@ -89,6 +90,7 @@ export class Router {
       signal,
       trace: undefined,
       traceBytes: 0,
+      headers: options.headers === undefined ? undefined : packHeaders(options.headers),
       numbers: batcher.numbers.jobs.of(name),
     }
   }
@@ -98,6 +100,11 @@ export class Router {
     if (this.#names.size >= 1000) this.#names.clear()
     this.#names.add(name)
   }
+}
+
+/** What is wrong with an option of a publish is a PublishError, whose job is not in Redis. */
+export function refusal(error: unknown): unknown {
+  return error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
 }
 
 function refused(why: string): PublishError {

@@ -4,9 +4,16 @@ import { shown } from '../options.ts'
 import type { AnyPublishOptions } from '../producer-options.ts'
 import type { ContainedPublish } from '../tracing.ts'
 import { traceFields } from '../wire.ts'
+import type { BufferedJob, PublishedJob } from './outcomes.ts'
 import type { Outgoing, Settled } from './outgoing.ts'
 import type { Route } from './packing.ts'
 import type { Named } from './router.ts'
+
+/** The promise of a publish. */
+export interface Answer {
+  readonly resolve: (result: PublishedJob | BufferedJob) => void
+  readonly reject: (error: unknown) => void
+}
 
 /** Who is told of a publish. */
 export interface Told {

@@ -1,4 +1,5 @@
 import type { PublishError } from '../errors.ts'
+import { headersOf, type Headers } from '../headers.ts'
 import type { Outgoing } from './outgoing.ts'
 import { DEFAULT_PRIORITY, type BufferPriority } from './priority.ts'
 
@@ -27,6 +28,7 @@ export interface UnpublishedOptions {
   readonly bufferPriority?: BufferPriority
   readonly idempotencyToken?: string
   readonly tokenTtlMs?: number
+  readonly headers?: Headers
 }
 
 /** A job that gave way to others in a full buffer. */
@@ -38,7 +40,7 @@ export function toUnpublished(
   left: { stream: string; error: PublishError; spilled: boolean },
 ): UnpublishedJob {
   const { stream, error, spilled } = left
-  const { published } = error
+  const published = error.published === 'no' ? 'no' : 'unknown'
   return { ...told(item, stream), published, error, spilled }
 }
 
@@ -51,12 +53,14 @@ function told(item: Outgoing, stream: string): Pick<UnpublishedJob, 'stream' | '
   // Nobody was told the ref of one that was never let in.
   const ref = item.admitted === undefined ? item.ref : undefined
   const [, job = '', , json = 'null'] = fields
+  const headers = headersOf(fields)
   const options = {
     stream,
     ...(due?.startsWith('+') === true && { delayMs: Number(due.slice(1)) }),
     ...(due?.startsWith('+') === false && { runAt: Number(due) }),
     ...(priority !== DEFAULT_PRIORITY && { bufferPriority: priority }),
     ...(token !== undefined && { idempotencyToken: token.text, tokenTtlMs: token.ttlMs }),
+    ...(headers !== undefined && { headers }),
   }
   return { stream, job, data: JSON.parse(json), options, ref }
 }

@@ -81,12 +81,19 @@ export type FencedOutcome = { readonly entryId: string; readonly id: string; rea
       /** The failed run as a `traceparent`, if it was traced. */
       readonly trace?: string | undefined
     }
+  | {
+      readonly kind: 'wait'
+      readonly delayMs: number
+      readonly why: string
+      /** Names and values that replace those of the entry. */
+      readonly fields: readonly string[]
+    }
   | { readonly kind: 'dead'; readonly provenance: readonly string[] }
   | { readonly kind: 'cancelled' }
 )
 
 /** What became of it; see the script. */
-export type Fate = 'retried' | 'dead' | 'cancelled' | 'gone' | 'stale' | 'done' | 'twin' | 'wide'
+export type Fate = 'retried' | 'waits' | 'dead' | 'cancelled' | 'gone' | 'stale' | 'done' | 'twin' | 'wide'
 
 /** Writes outcomes of one source, at most 100 a call. The answer may be shorter than what was given. */
 export async function settleOthers(
@@ -119,6 +126,8 @@ function ownArguments(outcome: FencedOutcome): readonly Argument[] {
   switch (outcome.kind) {
     case 'retry':
       return [outcome.delayMs, outcome.attempt, outcome.firstFailedMs ?? '', outcome.error, ...traceOf(outcome)]
+    case 'wait':
+      return [outcome.delayMs, outcome.why, ...outcome.fields]
     case 'dead':
       return outcome.provenance
     case 'cancelled':

@@ -22,6 +22,8 @@ export interface Joined {
   readonly leaseMs: number
   readonly maxDeliveries: number
   readonly floor: string
+  /** The server's time. */
+  readonly nowMs: number
 }
 
 /**
@@ -40,8 +42,9 @@ export async function join(
   if (how === 'unknown') {
     throw new UnknownGroupError({ stream, group, groups: rest }, didYouMean(group, rest), 'to join')
   }
-  const [leaseMs = '', maxDeliveries = '', floor = ''] = rest
-  return { how: how as Joined['how'], leaseMs: Number(leaseMs), maxDeliveries: Number(maxDeliveries), floor }
+  const [leaseMs = '', maxDeliveries = '', floor = '', nowMs = ''] = rest
+  const settings = { leaseMs: Number(leaseMs), maxDeliveries: Number(maxDeliveries) }
+  return { how: how as Joined['how'], ...settings, floor, nowMs: Number(nowMs) }
 }
 
 /** Writes the stream into the list of streams in use. The list lives in another slot and is a convenience: failing is fine. */

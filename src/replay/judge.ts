@@ -37,6 +37,9 @@ const DROPPED = new Set([
   'replay-of',
   'expires',
   'unique',
+  'unique-until',
+  'granted',
+  'waited-since',
   'reply',
 ])
 const LONGEST_DROPPED = Math.max(...[...DROPPED].map((name) => name.length))

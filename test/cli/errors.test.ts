@@ -156,6 +156,7 @@ describe('exit codes', () => {
     ERR_STREAM_FULL: 3,
     ERR_MEMORY_FULL: 3,
     ERR_SPILL: 1,
+    ERR_MIDDLEWARE: 1,
     ERR_FEED_BEHIND: 1,
     ERR_FEED_LOST: 1,
     ERR_FEED_TAKEN: 1,

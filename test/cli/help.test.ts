@@ -6,13 +6,13 @@ import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { onEnd } from '../helpers/cleanup.ts'
+import { cliMain } from '../helpers/cli-main.ts'
 import { withRedis } from '../helpers/redis.ts'
 import { millrace } from './run.ts'
 
 /** What every command says of itself: found by asking the help, as a new user would. */
 
 const redis = withRedis()
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 /** Those that go on until they are told to end are told so after this long; by then they would have refused their words. */
 const PATIENCE_MS = 3000
 
@@ -34,7 +34,7 @@ beforeAll(async () => {
   await writeFile(join(folder, 'nightly.ndjson.gz'), gzipSync('{"job":"send-receipt","data":{"order":43}}\n'))
   await writeFile(join(folder, 'failed.txt'), '1795245552380-0\n')
   await writeFile(join(folder, 'ids.txt'), '1795245552380-0\n')
-}, 60_000)
+})
 
 test('every command is found by asking for help, down to the last one', () => {
   const names = pages.map(({ words }) => words.join(' '))
@@ -101,7 +101,7 @@ function examplesIn(text: string): string[] {
 
 /** Why an example is refused: undefined if it is not. Run by a shell, as it would be. */
 function outcomeOf(line: string): Promise<string | undefined> {
-  const shell = `millrace() { "${process.execPath}" "${MAIN}" "$@"; }; ${line}`
+  const shell = `millrace() { "${process.execPath}" "${cliMain(line.split(' '))}" "$@"; }; ${line}`
   const env = { PATH: process.env['PATH'], NO_COLOR: '1', MILLRACE_REDIS_URL: redis.url }
   const child = spawn('bash', ['-c', shell], { cwd: folder, env, stdio: ['ignore', 'ignore', 'pipe'], detached: true })
   let said = ''

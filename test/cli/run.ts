@@ -1,8 +1,8 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { text } from 'node:stream/consumers'
 import type { Readable, Writable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import { onEnd } from '../helpers/cleanup.ts'
+import { cliMain } from '../helpers/cli-main.ts'
 
 /** What the built command line printed, and how it ended. */
 export interface Outcome {
@@ -15,8 +15,6 @@ export interface RunningCli {
   readonly process: ChildProcessByStdio<Writable, Readable, Readable>
   readonly ended: Promise<Outcome>
 }
-
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 export interface CliOptions {
   /** Redis, as the environment names it. */
@@ -33,7 +31,8 @@ export function millrace(args: readonly string[], options: CliOptions = {}): Pro
 
 /** Starts the built command line; it is killed at the end of the test. */
 export function startMillrace(args: readonly string[], options: CliOptions = {}): RunningCli {
-  const child = spawn(process.execPath, [MAIN, ...args], { env: environment(options), stdio: ['pipe', 'pipe', 'pipe'] })
+  const env = environment(options)
+  const child = spawn(process.execPath, [cliMain(args), ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
   child.stdin.on('error', () => {}) // it may end before it has read everything
   if (options.stdin !== undefined) child.stdin.end(options.stdin)
   const closed = new Promise<number | null>((resolve) => child.once('close', resolve))

@@ -44,12 +44,12 @@ test('all 50 jobs of a killed worker are taken by one claim while 100 000 others
       expect(rows.length).toBeLessThan(50)
       return rows.length
     },
-    { timeoutMs: 30_000, intervalMs: 5 },
+    { intervalMs: 5 },
   )
   const waitingAtClaim = 100_000 + 50 - ran.size
   expect(left).toBe(0)
   expect(waitingAtClaim).toBeGreaterThan(1000)
-  await waitFor(() => ran.size === 100_050, { timeoutMs: 50_000, what: 'all ran' })
+  await waitFor(() => ran.size === 100_050, { what: 'all ran' })
   await eventually(async () => expect(await pending(redis.client)).toEqual([]))
   expect(lostIds.map((id) => ran.get(id))).toEqual(new Array(50).fill(1))
   expect([...ran.values()].every((times) => times === 1)).toBe(true)
@@ -64,7 +64,7 @@ test('a worker stopped past its lease and continued completes late: counted, and
   stopped.signal('SIGSTOP')
   const ranElsewhere: number[] = []
   await startWorker({ redis: redis.url, handlers: { deaf: (_data, job) => void ranElsewhere.push(job.deliveries) } })
-  await waitFor(() => ranElsewhere.length === 1, { timeoutMs: 20_000, what: 'ran elsewhere' })
+  await waitFor(() => ranElsewhere.length === 1, { what: 'ran elsewhere' })
   await eventually(async () => expect(await pending(redis.client)).toEqual([]))
   const before = await redis.client.xrange('orders', '-', '+')
   stopped.signal('SIGCONT')
@@ -96,7 +96,7 @@ test('a worker stopped past its lease and continued fails late: the new run is n
         }),
     },
   })
-  await waitFor(() => running.length === 1, { timeoutMs: 20_000, what: 'runs elsewhere' })
+  await waitFor(() => running.length === 1, { what: 'runs elsewhere' })
   stopped.signal('SIGCONT')
   await stopped.line(/^failed/)
   await eventually(async () => expect((await countsOf(stopped))['failed']).toBe(1))
@@ -118,11 +118,11 @@ test('one poison job among 32 slow ones kills its worker again and again: it alo
   while (!(await isOver())) {
     const worker = await startWorkerProcess({ redis: redis.url, concurrency: 40 })
     workers.push(worker)
-    await Promise.race([worker.exited, waitFor(isOver, { timeoutMs: 50_000 })])
+    await Promise.race([worker.exited, waitFor(isOver)])
     expect(workers.length).toBeLessThan(6)
   }
 
-  await eventually(async () => expect(await pending(redis.client)).toEqual([]), { timeoutMs: 40_000 })
+  await eventually(async () => expect(await pending(redis.client)).toEqual([]))
   const log = workers.flatMap((worker) => worker.log())
   expect(log.filter((line) => line.startsWith('poisoned'))).toEqual([1, 2, 3].map((n) => `poisoned ${poison} ${n}`))
   const dead = await redis.client.xrange('{orders}:group:main:dead', '-', '+')

@@ -31,7 +31,7 @@ test('a handler that blocks its event loop for three leases is not stolen', asyn
   await blocked.line(/^started/)
   const stolen: string[] = []
   const other = await startWorker({ redis: redis.url, handlers: { block: (_data, job) => void stolen.push(job.id) } })
-  await blocked.line(/^ended/, { timeoutMs: 30_000 })
+  await blocked.line(/^ended/)
 
   await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1 }))
   expect(stolen).toEqual([])
@@ -47,9 +47,9 @@ test('jobs prefetched behind a blocked event loop are handed back and run elsewh
   const ran: string[] = []
   await startWorker({ redis: redis.url, handlers: { quick: (_data, job) => void ran.push(job.id), block() {} } })
 
-  await waitFor(() => ran.length === 1 || blocked.log().some((line) => line.startsWith('ran')), { timeoutMs: 30_000 })
+  await waitFor(() => ran.length === 1 || blocked.log().some((line) => line.startsWith('ran')))
   expect([...ran, ...blocked.log().filter((line) => line.startsWith('ran'))]).toHaveLength(1)
-  await blocked.line(/^ended/, { timeoutMs: 30_000 })
+  await blocked.line(/^ended/)
   await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: ids.length }))
 })
 
@@ -78,7 +78,7 @@ test('leases hold while the thread that keeps them is killed again and again', a
     await waitFor(() => threads.length > known, { what: 'another thread is started' })
     own.push(threads.at(-1))
   }
-  await waitFor(() => other.counts.claimPasses + keeping.counts.claimPasses > passes + 3, { timeoutMs: 30_000 })
+  await waitFor(() => other.counts.claimPasses + keeping.counts.claimPasses > passes + 3)
   open()
 
   await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1 }))

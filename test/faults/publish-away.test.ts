@@ -79,7 +79,7 @@ test('a job that a replica was said to have is there once after its promotion, a
   const last = open('a producer after it', {})
   onEnd(() => last.close(0))
   expect(await last.publish()).toBe('in')
-  await eventually(() => expect(ledger.open).toBe(0), { timeoutMs: 40_000 })
+  await eventually(() => expect(ledger.open).toBe(0))
   await readStream(after, ledger)
   ledger.checkMissing()
 

@@ -39,10 +39,10 @@ test('jobs that run while Redis is stopped for 15 s are not stolen when it goes 
   await new Promise((resolve) => setTimeout(resolve, 15_000))
   const before = passes()
   server.continueProcess()
-  await waitFor(() => passes() >= before + 3, { timeoutMs: 30_000, what: 'claim passes go on' })
+  await waitFor(() => passes() >= before + 3, { what: 'claim passes go on' })
   open()
 
-  await eventually(async () => expect(await tally(client)).toEqual({ completed: 20 }), { timeoutMs: 20_000 })
+  await eventually(async () => expect(await tally(client)).toEqual({ completed: 20 }))
   expect([...starts.values()]).toEqual(new Array(20).fill(1))
   expect(workers.map(({ counts }) => counts.leaseLost + counts.late + counts.claimed)).toEqual([0, 0])
 })
@@ -54,10 +54,10 @@ test('jobs that run through a restart of Redis with AOF are not stolen: none run
   await new Promise((resolve) => setTimeout(resolve, AWAY_LEASE_MS * 1.5))
   const before = passes()
   await server.restart()
-  await waitFor(() => passes() >= before + 3, { timeoutMs: 30_000, what: 'claim passes go on' })
+  await waitFor(() => passes() >= before + 3, { what: 'claim passes go on' })
   open()
 
-  await eventually(async () => expect(await tally(client)).toEqual({ completed: 20 }), { timeoutMs: 20_000 })
+  await eventually(async () => expect(await tally(client)).toEqual({ completed: 20 }))
   expect([...starts.values()]).toEqual(new Array(20).fill(1))
   expect(workers.map(({ counts }) => counts.leaseLost + counts.late + counts.claimed)).toEqual([0, 0])
 })
@@ -70,7 +70,7 @@ test('outcomes that Redis would not take while it was away are settled when it i
   await new Promise((resolve) => setTimeout(resolve, AWAY_LEASE_MS * 1.5))
   await server.restart()
 
-  await eventually(async () => expect(await tally(client)).toEqual({ completed: 20 }), { timeoutMs: 20_000 })
+  await eventually(async () => expect(await tally(client)).toEqual({ completed: 20 }))
   expect([...starts.values()]).toEqual(new Array(20).fill(1))
   expect(await pending(client)).toEqual([])
 })
@@ -90,7 +90,7 @@ test('entries whose read reply was lost are run all the same', async () => {
   await eventually(async () => expect(await pending(redis.client)).toMatchObject([{ id: lost, deliveries: 1 }]))
   expect(ran).toEqual([first])
 
-  await eventually(() => expect(ran).toEqual([first, lost]), { timeoutMs: 20_000 })
+  await eventually(() => expect(ran).toEqual([first, lost]))
   await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 2 }))
 })
 
@@ -116,7 +116,7 @@ test('three claims whose replies were lost cost a job no delivery', async () => 
     await expire()
   }
 
-  await eventually(() => expect(ran).toEqual([2]), { timeoutMs: 20_000 })
+  await eventually(() => expect(ran).toEqual([2]))
 })
 
 test('a group destroyed while its stream stays is made again at its floor: finished jobs do not run again', async () => {
@@ -130,7 +130,7 @@ test('a group destroyed while its stream stays is made again at its floor: finis
   expect(await redis.client.call('XGROUP', 'DESTROY', 'orders', 'main')).toBe(1)
   for (let n = 0; n < 10; n++) await add(redis.client, 'x')
 
-  await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1010 }), { timeoutMs: 20_000 })
+  await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1010 }))
   expect([...ran.values()].filter((times) => times > 1)).toEqual([])
   expect(ran.size).toBe(1010)
 })

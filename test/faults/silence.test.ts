@@ -42,8 +42,6 @@ async function noting(proxy: FaultProxy) {
   return { ran, worker: await startWorker({ redis: proxy.url, leaseMs: 3000, handlers }) }
 }
 
-const LONG = { timeoutMs: 40_000 }
-
 test.concurrent(
   'the connection of the reads: what comes later is read on another one',
   beside(async () => {
@@ -54,7 +52,7 @@ test.concurrent(
     await swallowed
     const later = await add(client, 'x')
 
-    await eventually(() => expect([...ran].sort()).toEqual([lost, later]), LONG)
+    await eventually(() => expect([...ran].sort()).toEqual([lost, later]))
   }),
 )
 
@@ -67,7 +65,7 @@ test.concurrent(
     await swallowed
     const id = await add(client, 'x')
 
-    await eventually(() => expect(ran).toEqual([id]), LONG)
+    await eventually(() => expect(ran).toEqual([id]))
   }),
 )
 
@@ -85,7 +83,7 @@ test.concurrent.each([5000, 3_600_000])(
       await proxy.swallowReplyKeepOpen(calls(pulse))
       const at = async () => Number(await client.zscore('{orders}:group:main:workers', worker.consumer))
       const silentAt = await at()
-      await waitFor(async () => (await at()) > silentAt + 2000, { ...LONG, what: 'pulses go on' })
+      await waitFor(async () => (await at()) > silentAt + 2000, { what: 'pulses go on' })
       open()
 
       await eventually(async () => expect(await tally(client)).toEqual({ completed: 1 }))
@@ -108,7 +106,7 @@ test.concurrent(
     await proxy.swallowReplyKeepOpen(calls(renewLeases))
     const passes = () => other.counts.claimPasses + worker.counts.claimPasses
     const before = passes()
-    await waitFor(() => passes() >= before + 3, { ...LONG, what: 'three passes' })
+    await waitFor(() => passes() >= before + 3, { what: 'three passes' })
     const [row] = (await client.call('XPENDING', 'orders', 'main', '-', '+', '10')) as [
       string,
       string,
@@ -133,7 +131,7 @@ test.concurrent(
     await swallowed
     const second = await add(client, 'x')
 
-    await eventually(() => expect(worker.counts.completed).toBe(2), LONG)
+    await eventually(() => expect(worker.counts.completed).toBe(2))
     expect(ran).toEqual([first, second])
     expect(await tally(client)).toEqual({ completed: 2 })
   }),
@@ -148,7 +146,7 @@ test.concurrent(
     await client.xadd('orders', '*', 'no', 'job')
     await swallowed
 
-    await eventually(() => expect(worker.counts.dead + worker.counts.gone + worker.counts.late).toBe(1), LONG)
+    await eventually(() => expect(worker.counts.dead + worker.counts.gone + worker.counts.late).toBe(1))
     expect(await client.xlen('{orders}:group:main:dead')).toBe(1)
   }),
 )
@@ -165,7 +163,7 @@ test.concurrent(
     const { ran } = await noting(proxy)
     await Promise.all(swallowed)
 
-    await eventually(() => expect(ran).toEqual([id]), LONG)
+    await eventually(() => expect(ran).toEqual([id]))
     await eventually(async () => expect(await tally(client)).toEqual({ completed: 1 }))
   }),
 )
@@ -180,7 +178,7 @@ test.concurrent(
     await swallowed
     const id = await add(client, 'x')
 
-    await eventually(() => expect(ran).toEqual([id]), LONG)
+    await eventually(() => expect(ran).toEqual([id]))
   }),
 )
 
@@ -229,7 +227,7 @@ test.concurrent(
     proxy.blackhole(false)
     open()
 
-    await eventually(async () => expect(await tally(client)).toEqual({ completed: 2 }), LONG)
+    await eventually(async () => expect(await tally(client)).toEqual({ completed: 2 }))
     await eventually(() => expect(worker.health()).toMatchObject({ live: true, ready: true }))
     expect(ran).toEqual([first, second])
   }),

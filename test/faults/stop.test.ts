@@ -8,11 +8,11 @@ import { add, LEASE_MS, pending, startWorker, tally } from '../helpers/workers.t
 
 const redis = withRedis()
 
-test('200 stops that race with reads leave no entry behind: all jobs run, each once', async () => {
+test('60 stops that race with reads leave no entry behind: all jobs run, each once', async () => {
   const ran = new Map<string, number>()
   const handlers = { x: (_data: unknown, job: { id: string }) => void ran.set(job.id, (ran.get(job.id) ?? 0) + 1) }
   const orphans: unknown[] = []
-  for (let round = 0; round < 200; round++) {
+  for (let round = 0; round < 60; round++) {
     const worker = new Worker({ redis: redis.url, stream: 'orders', handlers, concurrency: 4, logger: false })
     await worker.start()
     const published = (async () => {
@@ -25,7 +25,7 @@ test('200 stops that race with reads leave no entry behind: all jobs run, each o
   }
   await startWorker({ redis: redis.url, handlers })
 
-  await waitFor(() => ran.size === 1000, { timeoutMs: 30_000, what: 'all 1000 ran' })
+  await waitFor(() => ran.size === 300, { what: 'all 300 ran' })
   await eventually(async () => expect(await pending(redis.client)).toEqual([]))
   expect(orphans).toEqual([])
   expect([...ran.values()].filter((times) => times !== 1)).toEqual([])

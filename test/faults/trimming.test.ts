@@ -92,11 +92,11 @@ async function arrange(): Promise<{ stopped: Ran; kept: string }> {
     handlers: { mail: (data) => tick().then(() => slow.run(data)) },
   })
   const published = publishAll()
-  await eventually(() => expect(hold.counts.completed).toBe(SETTLED), { timeoutMs: 40_000 })
+  await eventually(() => expect(hold.counts.completed).toBe(SETTLED))
   await hold.stop({ drainMs: 0 })
   const [oldest] = await pending(redis.client, 'orders', 'stopped')
   await published
-  await eventually(() => expect([fast.missing, slow.missing]).toEqual([[], []]), { timeoutMs: 40_000 })
+  await eventually(() => expect([fast.missing, slow.missing]).toEqual([[], []]))
   await eventually(async () => {
     expect(await pending(redis.client, 'orders', 'fast')).toEqual([])
     expect(await pending(redis.client, 'orders', 'slow')).toEqual([])
@@ -125,7 +125,7 @@ describe('a stream with three groups, one of them stopped', () => {
       concurrency: 100,
       handlers: { mail: stopped.run },
     })
-    await eventually(() => expect(stopped.missing).toEqual([]), { timeoutMs: 40_000 })
+    await eventually(() => expect(stopped.missing).toEqual([]))
     await eventually(async () => expect(await pending(redis.client, 'orders', 'stopped')).toEqual([]))
     expect(worker.counts.dead).toBe(0)
     await trim()

@@ -55,7 +55,7 @@ export function startChild(script: string | URL, options: ChildOptions = {}): Ch
     stderr,
     exited,
     signal: (name) => void child.kill(name),
-    line: (pattern, { timeoutMs = 10_000 } = {}) => awaitLine(pattern, timeoutMs),
+    line: (pattern, { timeoutMs = 60_000 } = {}) => awaitLine(pattern, timeoutMs),
   }
 
   async function awaitLine(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface EventuallyOptions {
-  /** @default 20_000 */
+  /** Long: on a busy machine a test is late and not wrong. @default 60_000 */
   timeoutMs?: number
   /** @default 20 */
   intervalMs?: number
@@ -9,7 +9,7 @@ export interface EventuallyOptions {
 
 /** Waits until the assertion passes and gives what it returns; when the time is up, fails with the last error. */
 export async function eventually<T>(assertion: () => T | Promise<T>, options: EventuallyOptions = {}): Promise<T> {
-  const { timeoutMs = 20_000, intervalMs = 20 } = options
+  const { timeoutMs = 60_000, intervalMs = 20 } = options
   const deadline = performance.now() + timeoutMs
   for (;;) {
     try {

@@ -20,13 +20,13 @@ export interface HealthBody {
 /** One request, on a connection of its own. */
 export function ask(port: number, path: string, method = 'GET'): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const asked = request({ host: '127.0.0.1', port, path, method, agent: false, timeout: 5000 }, (response) => {
+    const asked = request({ host: '127.0.0.1', port, path, method, agent: false, timeout: 30_000 }, (response) => {
       let text = ''
       response.setEncoding('utf8').on('data', (part: string) => (text += part))
       response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }))
       response.on('error', reject)
     })
-    asked.on('timeout', () => asked.destroy(new Error(`no answer to ${method} ${path} within 5 s`)))
+    asked.on('timeout', () => asked.destroy(new Error(`no answer to ${method} ${path} within 30 s`)))
     asked.on('error', reject)
     asked.end()
   })

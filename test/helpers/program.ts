@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { onEnd } from './cleanup.ts'
+import { cliMain } from './cli-main.ts'
 import { eventually } from './eventually.ts'
 
 /** The built command line while it runs: without a loader, so that what it loads it loads by itself. */
@@ -33,15 +33,13 @@ export interface LogLine {
   readonly [field: string]: unknown
 }
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-
 /** Starts it in a process group of its own, all of which is killed at the end of the test. */
 export function startProgram(
   args: readonly string[],
   { env = {}, cwd }: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
 ): Program {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_|MILLRACE_|REDIS_)/.test(name))
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const child = spawn(process.execPath, [cliMain(args), ...args], {
     cwd,
     env: { ...Object.fromEntries(inherited), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -83,7 +81,7 @@ export function startProgram(
     closed,
     signal: (name) => void child.kill(name),
     signalGroup,
-    said: (pattern, { skip = 0, timeoutMs = 15_000 } = {}) =>
+    said: (pattern, { skip = 0, timeoutMs = 60_000 } = {}) =>
       eventually(
         () => {
           const match = stderr.map((line) => pattern.exec(line)).filter((found) => found !== null)[skip]

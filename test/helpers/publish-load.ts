@@ -91,9 +91,10 @@ export class Load {
       return 'in'
     } catch (error) {
       if (!(error instanceof PublishError)) throw error
-      ledger.told(number, error.published)
+      const published = error.published === 'no' ? 'no' : 'unknown'
+      ledger.told(number, published)
       if (shed.delete(number) !== (error.code === 'ERR_PUBLISH_SHED')) ledger.violate(number, 'was shed in silence')
-      return error.published
+      return published
     }
   }
 

@@ -182,7 +182,8 @@ const REFUSAL = `
  * sent again after a lost reply, it finds the letters gone and moves nothing twice.
  *
  * Letters with more fields than unpack takes are left as they are, one by one ('wide'), and so are those that are not what
- * we wrote ('unreadable'). What an earlier round left in the fields (attempt, at …) is replaced. Fields are copied inside
+ * we wrote ('unreadable'). What an earlier round left in the fields (attempt, at …) is replaced; a deadline and the time that it
+ * has waited for a worker are dropped, or it would die of them again: whoever redrives it wants it to run now. Fields are copied inside
  * Redis: a client would bend bytes that are not UTF-8. Under OOM it is refused, before anything is written.
  *
  * At most 200 letters; stops after 1 MiB, so the answer may be shorter than the question.
@@ -201,7 +202,10 @@ export const redriveDeadLetters = script(
   local refusal = refusalOf(kinds)
   if refusal then return refusal end
 
-  local replaced = {id = true, attempt = true, at = true, ['first-failed'] = true, ['past-attempts'] = true}
+  local replaced = {
+    id = true, attempt = true, at = true, ['first-failed'] = true, ['past-attempts'] = true,
+    expires = true, ['waited-since'] = true
+  }
   local at = string.format('%.0f', now())
   local function redriven(jobId, named, raw, from)
     local values = {}

@@ -7,7 +7,7 @@ import { script } from './script.ts'
  *
  * A stream's first group starts at its oldest entry; a further one needs startAt; one that is recorded but gone is made
  * again at its floor. 'again' is a worker that has lost its group: without a floor it goes on where the group was removed,
- * else with all that there is, since what was published while the group was gone is not to be missed. Returns {how, leaseMs, maxDeliveries, floor} with how = 'joined' | 'created' | 'restored', or
+ * else with all that there is, since what was published while the group was gone is not to be missed. Returns {how, leaseMs, maxDeliveries, floor, the server's time} with how = 'joined' | 'created' | 'restored', or
  * {'unknown', name, …}; nothing is written in that case.
  */
 export const joinGroup = script(
@@ -57,7 +57,8 @@ export const joinGroup = script(
       kept[name] = value
     end
   end
-  return {how, kept.leaseMs, kept.maxDeliveries, redis.call('HGET', settings, floorField) or ''}`,
+  local floor, time = redis.call('HGET', settings, floorField) or '', string.format('%.0f', now())
+  return {how, kept.leaseMs, kept.maxDeliveries, floor, time}`,
 )
 
 /**

@@ -2,7 +2,7 @@ import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 
 /**
- * Writes the outcomes of deliveries that did not complete: tried again later, dead, or cancelled. For each of them the fence,
+ * Writes the outcomes of deliveries that did not complete: tried again later, put off, dead, or cancelled. For each of them the fence,
  * the move, the index, the tally and the ack are one step, so that the job is at every instant in exactly one place: pending,
  * scheduled, dead or settled. The fence is (consumer, delivery count): the owner alone is none, for a worker whose
  * timed-out handler still runs owns the entry again after its own claim.
@@ -11,13 +11,15 @@ import { script } from './script.ts'
  *
  * If somebody has cancelled the job meanwhile, it is settled as cancelled, whatever its last run came to.
  *
- * - retry: fields without id, attempt, first-failed, at and trace-last, then those anew, go packed beside the due time; a
- *   trace-last only if there is one. An id that is
+ * - retry: fields without id, attempt, first-failed, at, trace-last and waited-since, then those anew, go packed beside the due
+ *   time; a trace-last only if there is one, and no waited-since: a job that has run waits for nobody. An id that is
  *   scheduled already is of a job that is there twice: a rewind had it delivered again beside its retry, or two entries claim
  *   to be one job. The record then holds both, and both come back at the later of the two times, so that neither is lost
  *   and neither runs before its own. Only where that would make a record of more than a MiB beyond one entry, or the other
  *   one was set aside, the delivery stays pending, and what it was charged is taken off: 'twin'. It is claimed when its
  *   lease is over. An entry too wide to be appended again by unpack changes nothing: 'wide'.
+ * - wait: the same without a failure: all fields but id and at stay, but for those that the caller has anew. The job has not
+ *   run, and what it has of attempts and of its first failure is as it was.
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
@@ -25,7 +27,7 @@ import { script } from './script.ts'
  * Stops after 1 MiB of fields, so the answer may be shorter than the question; the rest is asked again. XACK comes first:
  * under OOM a first harmless write lets the rest of a script pass, and settling must get through.
  *
- * Returns a word per entry: 'retried' | 'dead' | 'cancelled' | 'gone' (deleted from the stream) | 'stale' | 'done' | 'twin' |
+ * Returns a word per entry: 'retried' | 'waits' | 'dead' | 'cancelled' | 'gone' (deleted from the stream) | 'stale' | 'done' | 'twin' |
  * 'wide'.
  */
 export const settleFenced = script(
@@ -46,7 +48,9 @@ export const settleFenced = script(
   local at, bytes, words = now(), 0, {}
   local ms = string.format('%.0f', at)
   local hours, recording = (#KEYS - 7) / 2, isRecording(settings, group)
-  local renamed = {id = true, attempt = true, ['first-failed'] = true, at = true, ['trace-last'] = true}
+  local renamed = {
+    id = true, attempt = true, ['first-failed'] = true, at = true, ['trace-last'] = true, ['waited-since'] = true
+  }
 
   local function settled(entry, outcome)
     local tally = KEYS[7 + tonumber(entry.tally)]
@@ -54,7 +58,7 @@ export const settleFenced = script(
     local counted = redis.pcall('HINCRBY', tally, entry.minute .. ':' .. outcome, 1)
     if counted == 1 then redis.call('PEXPIRE', tally, ttlMs) end
     redis.call('XACK', source, group, entry.id)
-    if recording and outcome ~= 'retried' then
+    if recording and outcome ~= 'retried' and outcome ~= 'waited' then
       record(KEYS[7 + hours + tonumber(entry.tally)], entry.jobId, outcome, at, ttlMs)
     end
     return outcome
@@ -75,22 +79,20 @@ export const settleFenced = script(
     record[#record + 1] = fields
     return record
   end
-  local function retry(entry, raw, args)
-    if #raw > 7000 then return 'wide' end
+  -- The fields of an entry without those that are named, and own behind them.
+  local function replaced(raw, names, own)
     local fields = {}
     for i = 1, #raw, 2 do
-      if not renamed[raw[i]] then
+      if not names[raw[i]] then
         fields[#fields + 1] = raw[i]
         fields[#fields + 1] = raw[i + 1]
       end
     end
-    local own = {'id', entry.jobId, 'attempt', args[2], 'first-failed', args[3] == '' and ms or args[3]}
     for i = 1, #own do fields[#fields + 1] = own[i] end
-    if args[5] then
-      fields[#fields + 1] = 'trace-last'
-      fields[#fields + 1] = args[5]
-    end
-    local due, record = at + tonumber(args[1]), {args[4], fields}
+    return fields
+  end
+  local function schedule(entry, delayMs, text, fields)
+    local due, record = at + delayMs, {text, fields}
     local other = redis.call('ZSCORE', retries, entry.jobId)
     local kept = other and redis.call('HGET', retryJobs, entry.jobId)
     if kept then
@@ -103,7 +105,27 @@ export const settleFenced = script(
     redis.call('ZADD', retries, string.format('%.0f', due), entry.jobId)
     redis.call('HSET', retryJobs, entry.jobId, cmsgpack.pack(record))
     redis.call('HSET', index, entry.jobId, 'scheduled')
-    return settled(entry, 'retried')
+  end
+  local function retry(entry, raw, args)
+    if #raw > 7000 then return 'wide' end
+    local own = {'id', entry.jobId, 'attempt', args[2], 'first-failed', args[3] == '' and ms or args[3]}
+    if args[5] then
+      own[#own + 1] = 'trace-last'
+      own[#own + 1] = args[5]
+    end
+    return schedule(entry, tonumber(args[1]), args[4], replaced(raw, renamed, own)) or settled(entry, 'retried')
+  end
+  local function wait(entry, raw, args)
+    if #raw + #args > 7000 then return 'wide' end
+    local names, own = {id = true, at = true}, {'id', entry.jobId}
+    for i = 3, #args do
+      own[#own + 1] = args[i]
+      if i % 2 == 1 then names[args[i]] = true end
+    end
+    local refusal = schedule(entry, tonumber(args[1]), args[2], replaced(raw, names, own))
+    if refusal then return refusal end
+    settled(entry, 'waited')
+    return 'waits'
   end
   local function bury(entry, raw, args)
     local values = args
@@ -129,6 +151,7 @@ export const settleFenced = script(
     for i = 1, #found[2] do bytes = bytes + #found[2][i] end
     if kind == 'cancelled' or isCancelled(entry.jobId) then return forgotten(entry, 'cancelled') end
     if kind == 'retry' then return retry(entry, found[2], args) end
+    if kind == 'wait' then return wait(entry, found[2], args) end
     return bury(entry, found[2], args)
   end
 

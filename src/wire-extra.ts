@@ -1,0 +1,66 @@
+import { noteHeader, type Headers } from './headers.ts'
+
+/**
+ * The fields that few jobs have, as every part of a worker reads them. They hang on one optional object, so that a job without
+ * them costs nothing. Taken for hostile like all fields: what cannot be read is left out where the job may run without it.
+ */
+
+export interface Extra {
+  /** Until when the job is to be started, in ms since the epoch by the time of Redis. */
+  readonly expiresMs?: number
+  /** What holds its uniqueness key, and for how long. */
+  readonly unique?: { readonly key: string; readonly until: 'settled' | 'started' | 'ttl' }
+  /** The version of its payload; NaN where the field is no version. */
+  readonly version?: number
+  /** When it first had to wait for what is no failure of its own, in ms since the epoch. */
+  readonly waitedSinceMs?: number
+  /** What limits have granted it, in their own words. */
+  readonly granted?: string
+  /** What its publisher sent along, by lower-case name; an object without a prototype. */
+  readonly headers?: Headers
+}
+
+/** The fields as they stand in the entry, the first of each name. */
+export interface ExtraFields {
+  expires?: string
+  unique?: string
+  'unique-until'?: string
+  version?: string
+  'waited-since'?: string
+  granted?: string
+  headers?: Record<string, string>
+}
+
+/** Notes a header; what cannot be the name of one is left out. */
+export function addHeader(to: ExtraFields, field: string, value: string): void {
+  const headers = noteHeader(to.headers, field, value)
+  if (headers !== undefined) to.headers = headers
+}
+
+/** The text of `why` tells that the job must not run: what it was published with cannot be kept. */
+export function extraOf(given: ExtraFields): Extra | { readonly why: string } {
+  const expiresMs = countOf(given.expires)
+  if (given.expires !== undefined && expiresMs === undefined) return { why: 'its field expires is not a time in ms' }
+  const waitedSinceMs = countOf(given['waited-since'])
+  return {
+    ...(expiresMs !== undefined && { expiresMs }),
+    ...(given.unique !== undefined && { unique: { key: given.unique, until: untilOf(given['unique-until']) } }),
+    ...(given.version !== undefined && { version: versionOf(given.version) }),
+    ...(waitedSinceMs !== undefined && { waitedSinceMs }),
+    ...(given.granted !== undefined && { granted: given.granted }),
+    ...(given.headers !== undefined && { headers: Object.freeze(given.headers) }),
+  }
+}
+
+/** A count or a time; undefined for what is none. */
+export function countOf(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined
+}
+
+function versionOf(text: string): number {
+  return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : NaN
+}
+
+function untilOf(text: string | undefined): 'settled' | 'started' | 'ttl' {
+  return text === 'started' || text === 'ttl' ? text : 'settled'
+}
