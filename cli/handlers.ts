@@ -23,6 +23,8 @@ export interface LoadedHandlers {
   readonly retry: millrace.RetryOptions | undefined
   /** Its export `tracing`: what openTelemetry() of millrace/otel returns. */
   readonly tracing: millrace.Tracing | undefined
+  /** Its export `limits`: how many jobs may begin in a time, and run at once. */
+  readonly limits: readonly millrace.LimitOptions[] | undefined
 }
 
 /**
@@ -43,6 +45,7 @@ export async function loadHandlers(file: string): Promise<LoadedHandlers> {
       handlers: handlers as millrace.Handlers,
       retry: loaded['retry'] as millrace.RetryOptions | undefined,
       tracing: loaded['tracing'] as millrace.Tracing | undefined,
+      limits: loaded['limits'] as readonly millrace.LimitOptions[] | undefined,
     }
   }
   const names = Object.keys(loaded).filter((name) => name !== 'default' && name !== '__esModule')
