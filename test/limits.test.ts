@@ -23,6 +23,7 @@ async function startLimited(limits: LimitOptions[], options: object = {}): Promi
     limits,
     handlers: {
       x: (data, { id, attempt, deliveries }) => void begun.push({ data, id, attempt, deliveries }),
+      other() {},
     },
     ...options,
   })
@@ -72,8 +73,19 @@ test('a busy key does not hold up the jobs of others', async () => {
   expect(worker.counts).toMatchObject({ failed: 0, retried: 0, dead: 0 })
 })
 
+test('a backlog behind a limit for all jobs is left in the stream, and not moved', async () => {
+  for (let n = 0; n < 300; n++) await add(redis.client, 'x', n)
+  const limits = [{ rate: { jobs: 1, perMs: 60_000 } }]
+  const handlers = { x() {} }
+  const worker = await startWorker({ redis: redis.url, handlers, limits })
+  await eventually(() => expect(worker.counts.completed).toBe(1))
+  await eventually(() => expect(worker.counts.waited).toBeGreaterThan(0))
+
+  expect(worker.counts.delivered).toBeLessThan(10)
+})
+
 test('what waits for a limit says for which, and when it comes back', async () => {
-  const limits = [{ name: 'hourly', rate: { jobs: 1, perMs: 3_600_000 } }]
+  const limits = [{ name: 'hourly', jobs: ['x'], rate: { jobs: 1, perMs: 3_600_000 } }]
   for (let n = 0; n < 3; n++) await add(redis.client, 'x', n)
   const { worker, begun } = await startLimited(limits)
   await eventually(() => expect(worker.counts.waited).toBe(2))
@@ -126,10 +138,10 @@ test('a key whose permits are taken does not hold up the jobs of others, and its
 
 test('a named limiter holds for two streams together', async () => {
   const begun: string[] = []
-  const limits = [{ name: 'shared', rate: { jobs: 2, perMs: 3_600_000, burst: 2 } }]
+  const limits = [{ name: 'shared', jobs: ['x'], rate: { jobs: 2, perMs: 3_600_000, burst: 2 } }]
   const workers: Worker[] = []
   for (const stream of ['orders', 'mails']) {
-    const handlers = { x: () => void begun.push(stream) }
+    const handlers = { x: () => void begun.push(stream), other() {} }
     workers.push(await startWorker({ redis: redis.url, stream, handlers, limits }))
     for (let n = 0; n < 3; n++) await add(redis.client, 'x', n, stream)
   }

@@ -87,13 +87,14 @@ function resolveLimit(where: string, given: LimitOptions, handled: readonly stri
     throw new OptionError(`expected \`${where}.cost\` beside a \`rate\`: without one nothing is counted`)
   }
   const rate = given.rate === undefined ? undefined : resolveRate(`${where}.rate`, given.rate, given.cost)
+  const key = given.key === undefined ? undefined : keyOf(`${where}.key`, given.key)
   return {
     label: name ?? labelOf(jobs, given.key),
     name,
     id: idOf(name, jobs, given.key),
     covers: jobs === undefined ? () => true : (job) => jobs.includes(job),
-    holdsAll: given.key === undefined && handled.every((job) => jobs?.includes(job) ?? true),
-    keyOf: given.key === undefined ? undefined : keyOf(`${where}.key`, given.key),
+    holdsAll: key === undefined && handled.every((job) => jobs?.includes(job) ?? true),
+    keyOf: key,
     rate,
     costOf: costOf(`${where}.cost`, given.cost ?? 1, rate?.burst ?? Infinity),
     concurrency:

@@ -96,7 +96,8 @@ export class Limiter {
   /** How many jobs may be read now, as far as limits know. */
   get room(): number {
     let room = this.#isFull ? 0 : Infinity
-    for (const gate of this.#gates.values()) room = Math.min(room, gate.room)
+    // What was read and waits counts against what may be read: who asks knows of it before Redis has answered.
+    for (const gate of this.#gates.values()) room = Math.min(room, gate.room - this.#deps.waiting())
     return room
   }
 
