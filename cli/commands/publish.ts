@@ -13,6 +13,8 @@ interface PublishFlags extends FileFlags, UniqueFlags {
   readonly delay?: number
   readonly at?: Instant
   readonly header?: Readonly<Record<string, string>>
+  readonly expiresAt?: Instant
+  readonly ttl?: number
 }
 
 /** How long one job may take to be in Redis: somebody waits for it. */
@@ -23,6 +25,7 @@ A job that is reported as published is in Redis, once. Without data its payload 
 A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; blank lines are skipped. It may be packed by gzip.
 A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that
 do not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
+A job may have a deadline, "expiresAt" or "ttlMs" of its line: if no run has begun by then, it is dead as expired.
 A line may have an "idempotencyToken": a job with the same one of the last 24 hours is not published again.
 It may also have "headers":{"tenant":"acme"}, as \`--header\` gives them to one job.
 
@@ -43,6 +46,7 @@ Examples:
   $ millrace publish orders send-receipt '{"order":42}' --header tenant=acme
   $ millrace publish orders sync '{"user":7}' --unique-key user:7
   $ millrace publish orders sync --unique-key a --unique-mode debounce --delay 5s
+  $ millrace publish orders send-receipt '{"order":42}' --ttl 15m
   $ millrace publish orders --file jobs.ndjson
   $ millrace publish orders --file jobs.ndjson --resume
   $ millrace publish orders --file nightly.ndjson.gz --state nightly.state
@@ -69,6 +73,10 @@ export function registerPublish(program: Command, context: CliContext): void {
       parseDueInstant('--at', text),
     )
     .option('--header <name=text>', "goes with the job, as the handler's `job.headers`; may be repeated", parseHeader)
+    .option('--expires-at <time>', 'when the job is to be started at the latest; then it is dead', (text) =>
+      parseDueInstant('--expires-at', text),
+    )
+    .option('--ttl <duration>', 'the same as a time from now: 30s, 5m, 2h, 7d', (text) => parseDuration('--ttl', text))
 
   addUniqueFlags(command)
   command
@@ -78,15 +86,20 @@ export function registerPublish(program: Command, context: CliContext): void {
       if (flags.delay !== undefined && flags.at !== undefined) {
         throw usageError('expected either `--delay` or `--at`, got both')
       }
+      if (flags.expiresAt !== undefined && flags.ttl !== undefined) {
+        throw usageError('expected either `--expires-at` or `--ttl`, got both')
+      }
       if (flags.at !== undefined) echoInstant(context, '--at', flags.at)
+      if (flags.expiresAt !== undefined) echoInstant(context, '--expires-at', flags.expiresAt)
       if (flags.file !== undefined) {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
         if (flags.header !== undefined) throw usageError('expected no `--header` with `--file`: lines have "headers"')
         if (uniqueOf(flags) !== undefined)
           throw usageError('expected no `--unique-key` with `--file`: each line says its own')
         const { publishFile } = await import('../publish-file.ts')
-        const when = flags.delay === undefined && flags.at === undefined ? undefined : whenOf(flags)
-        await publishFile(context, { stream, path: flags.file, when }, flags)
+        const when = whenOf(flags)
+        const isSaid = Object.keys(when).length > 0
+        await publishFile(context, { stream, path: flags.file, when: isSaid ? when : undefined }, flags)
       } else if (flags.resume === true || flags.state !== undefined) {
         throw usageError(`expected a \`--file\` with \`${flags.resume ? '--resume' : '--state'}\``)
       } else if (job !== undefined) {
@@ -132,9 +145,13 @@ function replacedText(id: string, replacedId: string | undefined): string {
     : `job ${replacedId} gave way, and is not run`
 }
 
-function whenOf({ delay, at }: PublishFlags): When {
-  if (delay !== undefined) return { delayMs: delay }
-  return at === undefined ? {} : { runAt: at.ms }
+function whenOf({ delay, at, expiresAt, ttl }: PublishFlags): When {
+  return {
+    ...(delay !== undefined && { delayMs: delay }),
+    ...(at !== undefined && { runAt: at.ms }),
+    ...(expiresAt !== undefined && { expiresAt: expiresAt.ms }),
+    ...(ttl !== undefined && { ttlMs: ttl }),
+  }
 }
 
 function headersOf({ header }: PublishFlags): { headers?: Readonly<Record<string, string>> } {
