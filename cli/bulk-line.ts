@@ -11,7 +11,7 @@ export interface When {
 /** A job as its line tells it. What is wrong with its values is left for the feed to say, in its words. */
 export type LineJob = Omit<FeedJob, 'position'>
 
-const KNOWN = ['job', 'data', 'delayMs', 'runAt', 'idempotencyToken']
+const KNOWN = ['job', 'data', 'delayMs', 'runAt', 'idempotencyToken', 'headers']
 
 /** The job of a line. `when` is for a line that does not say. @throws LineError for what is no job at all. */
 export function parseLine({ number, text }: Line, when: When): LineJob {
@@ -31,11 +31,11 @@ export function parseLine({ number, text }: Line, when: When): LineJob {
     if (KNOWN.includes(key)) continue
     throw new LineError(number, `unknown key ${JSON.stringify(key.slice(0, 60))} (known: ${KNOWN.join(', ')})`)
   }
-  const { job, data = null, delayMs, runAt, idempotencyToken } = parsed as Partial<Record<string, unknown>>
+  const { job, data = null, delayMs, runAt, idempotencyToken, headers } = parsed as Partial<Record<string, unknown>>
   if (job === undefined) throw new LineError(number, `${wanted}, got no job`)
   const due = delayMs === undefined && runAt === undefined ? when : whenOf(number, delayMs, runAt)
   const token = idempotencyToken === undefined ? undefined : { idempotencyToken }
-  return { job, data, ...due, ...token } as LineJob
+  return { job, data, ...due, ...token, ...(headers !== undefined && { headers }) } as LineJob
 }
 
 function whenOf(number: number, delayMs: unknown, runAt: unknown): When {

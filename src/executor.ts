@@ -14,13 +14,15 @@ import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Overruns } from './overruns.ts'
-import { prepare, type Prepared } from './prepare.ts'
+import { isChecked, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
+import { isThenable } from './thenable.ts'
 import type { ContainedTracing } from './tracing.ts'
+import type { UniqueStarts } from './unique-starts.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
@@ -38,6 +40,7 @@ export interface ExecutorDeps {
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
+  readonly uniqueStarts: UniqueStarts
   readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
   /** What a job's own definition leaves open. */
@@ -61,6 +64,8 @@ interface JobKind {
   readonly name: string
   readonly numbers: JobNumbers
   readonly handler: Handler | undefined
+  /** Whether its payloads are checked or brought to a newer version. */
+  readonly isChecked: boolean
   readonly retry: RetryOptions
   /** Those that it is under; undefined if there are none. */
   readonly limits: readonly Limit[] | undefined
@@ -126,16 +131,36 @@ export class Executor {
   #begin(delivery: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): void {
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
-    const prepared = this.#prepared(delivery, decoded, kind?.handler)
+    const prepared = this.#prepared(delivery, decoded, kind)
     if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
-    this.#run(delivery, prepared.handler, prepared.data)
+    this.#letGo(delivery, prepared.handler, prepared.data)
+  }
+
+  /** A key that it holds until it is started is let go of first; its time begins only then. */
+  #letGo(delivery: Delivery, handler: Handler, data: unknown): void {
+    const { extra, timeoutMs, attempt } = delivery
+    if (extra?.unique?.until !== 'started' || attempt > 1) return this.#run(delivery, handler, data)
+    delivery.timeoutMs = Infinity
+    this.#deps.uniqueStarts.push(delivery, extra.unique.key, () => {
+      if (delivery.ended !== undefined) return this.#unbegun(delivery, delivery.ended)
+      delivery.startedAtMs = monotonicMs()
+      delivery.timeoutMs = timeoutMs
+      this.#deps.holdings.timed(delivery)
+      this.#run(delivery, handler, data)
+    })
+  }
+
+  /** Ended before its handler was called: lost, cancelled, or left to the stop, which hands it back. */
+  #unbegun(delivery: Delivery, reason: Error): void {
+    if (endOf(reason) === 'lost') this.#dropped(delivery)
+    else this.#ended(delivery, { kind: 'failed', error: reason })
   }
 
   /** What is not to run anyway asks for no limit. */
   #askLimits(delivery: Delivery, limits: readonly Limit[], decoded: WireJob | Malformed): void {
     const { limiter, cancelled } = this.#deps
     const kind = this.#kindOf(delivery.name)
-    const prepared = this.#prepared(delivery, decoded, kind.handler)
+    const prepared = this.#prepared(delivery, decoded, kind)
     if (limiter === undefined || prepared.kind !== 'run' || cancelled.has(delivery.id)) {
       return this.#begin(delivery, decoded, kind)
     }
@@ -170,8 +195,9 @@ export class Executor {
   }
 
   /** Most jobs have nothing to be checked but that they have a handler. */
-  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, handler: Handler | undefined): Prepared {
-    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined) {
+  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): Prepared {
+    const handler = kind?.handler
+    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined && kind?.isChecked === false) {
       return { kind: 'run', handler, data: decoded.data }
     }
     const { clock, unknownJobMs } = this.#deps
@@ -331,9 +357,14 @@ export class Executor {
     const { numbers, handlers, retry, limits } = this.#deps
     const handler = handlers.get(name)
     const own = handler === undefined ? [] : limits.filter(({ covers }) => covers(name))
-    const merged = mergeRetry(handler?.job.retry, retry)
-    const known = { name, numbers: numbers.jobs.of(name), handler, retry: merged }
-    const kind = { ...known, limits: own.length === 0 ? undefined : own }
+    const kind = {
+      name,
+      numbers: numbers.jobs.of(name),
+      handler,
+      isChecked: handler !== undefined && isChecked(handler),
+      retry: mergeRetry(handler?.job.retry, retry),
+      limits: own.length === 0 ? undefined : own,
+    }
     this.#lastKind = kind
     return kind
   }
@@ -357,7 +388,3 @@ function runObserved(delivery: Delivery, handler: Handler, data: unknown): unkno
 }
 
 const COMPLETED = { kind: 'completed' } as const
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
-}

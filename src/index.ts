@@ -1,5 +1,6 @@
 export { Producer } from './producer.ts'
 export type { CloseResult, PublishedMany } from './publish/results.ts'
+export type { JobUniqueOptions, UniqueOptions } from './publish/unique.ts'
 export type { BufferedJob, PublishedJob, PublishResult, ReplicatedJob } from './publish/outcomes.ts'
 export type {
   BufferOptions,
@@ -107,7 +108,11 @@ export type { AuditRepair } from './audit/repair.ts'
 export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
-export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
+export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions, SchemaJobOptions } from './job.ts'
+export { handleAll } from './handle-all.ts'
+export type { HandlersOf, OutputOf, ResultOf } from './handle-all.ts'
+export type { Schema } from './schema.ts'
+export type { Upcast, Upcasts } from './versions.ts'
 export type { Headers } from './headers.ts'
 export type { PublishContext, PublishMiddleware } from './publish/middleware.ts'
 export type { RunContext, RunMiddleware } from './run-middleware.ts'
@@ -134,6 +139,7 @@ export {
   CancelledError,
   FatalError,
   FeedError,
+  InvalidDataError,
   JobTimeoutError,
   LeaseLostError,
   MillraceError,
@@ -145,4 +151,4 @@ export {
   StoppingError,
   UnknownGroupError,
 } from './errors.ts'
-export type { ErrorCode, Published } from './errors.ts'
+export type { ErrorCode, Published, SchemaIssue } from './errors.ts'

@@ -19,6 +19,8 @@ import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
 import { containedTracing } from './tracing.ts'
+import { releaseKeys } from './redis/unique.ts'
+import { UniqueStarts } from './unique-starts.ts'
 import type { ResolvedWorkerOptions } from './worker-options.ts'
 
 /** What all workers of a group follow. */
@@ -93,6 +95,7 @@ export function assembleParts(
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
+  const uniqueStarts = new UniqueStarts((started) => releaseKeys(commands.client, member, started))
   const limiting = assembleLimits(
     limits,
     { connection: commands, member, logger, leaseMs: () => group().leaseMs },
@@ -100,7 +103,7 @@ export function assembleParts(
     () => ({ dispatcher, executor }),
   )
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, timeoutMs, retry, unknownJobMs, ...limiting },
+    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, ...limiting },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
     onDeferred: (delivery) => dispatcher.deferred(delivery),

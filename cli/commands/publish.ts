@@ -11,6 +11,7 @@ interface PublishFlags extends FileFlags {
   readonly file?: string
   readonly delay?: number
   readonly at?: Instant
+  readonly header?: Readonly<Record<string, string>>
 }
 
 /** How long one job may take to be in Redis: somebody waits for it. */
@@ -22,6 +23,7 @@ A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; bla
 A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that
 do not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
 A line may have an "idempotencyToken": a job with the same one of the last 24 hours is not published again.
+It may also have "headers":{"tenant":"acme"}, as \`--header\` gives them to one job.
 
 A file that was interrupted, by Ctrl-C, a kill, a crash or an outage of Redis, goes on with \`--resume\`: each line is published
 once, in its order. That it was begun is kept beside it, in .<name>.millrace-publish (elsewhere with \`--state\`), until
@@ -33,6 +35,7 @@ Examples:
   $ millrace publish orders send-receipt '{"order":42}' --delay 5m
   $ millrace publish orders send-receipt '{"order":42}' --at 2026-11-21T15:30:00Z
   $ millrace publish orders send-receipt '{"order":42}' --at 10:00
+  $ millrace publish orders send-receipt '{"order":42}' --header tenant=acme
   $ millrace publish orders --file jobs.ndjson
   $ millrace publish orders --file jobs.ndjson --resume
   $ millrace publish orders --file nightly.ndjson.gz --state nightly.state
@@ -58,6 +61,7 @@ export function registerPublish(program: Command, context: CliContext): void {
     .option('--at <time>', 'when the job is delivered: 10:00 is local, 2026-11-21T10:00Z is UTC', (text) =>
       parseDueInstant('--at', text),
     )
+    .option('--header <name=text>', "goes with the job, as the handler's `job.headers`; may be repeated", parseHeader)
     .option('--json', 'print what became of the jobs as JSON')
     .addHelpText('after', EXAMPLES)
     .action(async (stream: string, job: string | undefined, data: string | undefined, flags: PublishFlags) => {
@@ -67,6 +71,7 @@ export function registerPublish(program: Command, context: CliContext): void {
       if (flags.at !== undefined) echoInstant(context, '--at', flags.at)
       if (flags.file !== undefined) {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
+        if (flags.header !== undefined) throw usageError('expected no `--header` with `--file`: lines have "headers"')
         const { publishFile } = await import('../publish-file.ts')
         const when = flags.delay === undefined && flags.at === undefined ? undefined : whenOf(flags)
         await publishFile(context, { stream, path: flags.file, when }, flags)
@@ -90,7 +95,7 @@ async function publishOne(
   const { Producer } = await import('../../src/index.ts')
   const producer = new Producer({ redis, timeoutMs })
   try {
-    const { id } = await producer.publish(job, payload, { stream, ...whenOf(flags) })
+    const { id } = await producer.publish(job, payload, { stream, ...whenOf(flags), ...headersOf(flags) })
     const counts = { published: 1, failed: 0, unknown: 0, firstId: id, lastId: id }
     context.stdout.write(json ? jsonLine({ stream, ...counts }) : `${id}\n`)
   } catch (error) {
@@ -106,6 +111,19 @@ async function publishOne(
 function whenOf({ delay, at }: PublishFlags): When {
   if (delay !== undefined) return { delayMs: delay }
   return at === undefined ? {} : { runAt: at.ms }
+}
+
+function headersOf({ header }: PublishFlags): { headers?: Readonly<Record<string, string>> } {
+  return header === undefined ? {} : { headers: header }
+}
+
+/** Whether it is a header that can be is for the producer to say. */
+function parseHeader(text: string, others: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  const at = text.indexOf('=')
+  if (at < 1) throw usageError('expected `--header` to be a name, = and a text, such as tenant=acme')
+  const name = text.slice(0, at)
+  if (Object.hasOwn(others, name)) throw usageError(`expected \`--header\` with ${name} once, got it twice`)
+  return { ...others, [name]: text.slice(at + 1) }
 }
 
 function parseData(text: string): unknown {

@@ -27,6 +27,11 @@ export function tokenKey(stream: string, token: string): string {
   return `${prefix(stream)}:token:${token}`
 }
 
+/** String: which job holds this uniqueness key; see scripts/holder.ts. */
+export function uniqueKey(stream: string, key: string): string {
+  return `${prefix(stream)}:unique:${key}`
+}
+
 /** Sorted set: ids of jobs that were published with a delay, by when they are due. They go to the stream. */
 export function scheduledKey(stream: string): string {
   return `${prefix(stream)}:scheduled`

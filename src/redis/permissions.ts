@@ -14,11 +14,13 @@ const RUNNING = 'EVALSHA EVAL'
 
 /**
  * Commands by role, with those that its scripts call: a script may do no more than the user who runs it. Without INFO a
- * producer goes on, and only its look at Redis's memory is missing.
+ * producer goes on, and only its look at Redis's memory is missing; without XRANGE it does not see that the entry of a job which
+ * holds a uniqueness key was deleted by hand.
  */
 export const NEEDED: Readonly<Record<Role, readonly string[]>> = {
-  producer: words(`${RUNNING} EXISTS GET HGET HINCRBY HSET PEXPIRE SET TIME TYPE WAIT XADD XINFO|GROUPS XLEN
-    ZADD SADD`),
+  producer:
+    words(`${RUNNING} EXISTS GET HDEL HEXISTS HGET HINCRBY HSET PEXPIRE SET TIME TYPE WAIT XADD XINFO|GROUPS XLEN XPENDING
+    ZADD ZCARD ZRANGEBYSCORE ZREM ZREVRANGE ZSCORE SADD`),
   worker:
     words(`${RUNNING} EXISTS GET HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX MEMORY|USAGE PEXPIRE TIME TYPE XACK XADD
     XAUTOCLAIM XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING XRANGE

@@ -146,6 +146,8 @@ describe('exit codes', () => {
   const codes: Record<ErrorCode, number> = {
     ERR_OPTION: 2,
     ERR_NAME: 2,
+    ERR_INVALID_DATA: 2,
+    ERR_SCHEMA: 2,
     ERR_PAYLOAD: 2,
     ERR_HANDLERS: 2,
     ERR_PUBLISH_TIMEOUT: 3,
@@ -154,6 +156,7 @@ describe('exit codes', () => {
     ERR_PUBLISH_SHED: 1,
     ERR_BUFFER_FULL: 1,
     ERR_STREAM_FULL: 3,
+    ERR_UNIQUE_GROUP: 2,
     ERR_MEMORY_FULL: 3,
     ERR_SPILL: 1,
     ERR_MIDDLEWARE: 1,
