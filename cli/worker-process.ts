@@ -150,9 +150,10 @@ async function makeWorker(
   registry: Registry | undefined,
   logger: Logger | undefined,
 ): Promise<Made> {
-  const { handlers, retry, tracing, middleware } = await loadHandlers(file)
+  const { handlers, retry, tracing, limits, middleware } = await loadHandlers(file)
   try {
-    const own = { ...(registry && { registry }), ...(logger && { logger }), ...(tracing !== undefined && { tracing }) }
+    const told = { ...(tracing !== undefined && { tracing }), ...(limits !== undefined && { limits }) }
+    const own = { ...(registry && { registry }), ...(logger && { logger }), ...told }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
     const worker = new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
@@ -160,11 +161,14 @@ async function makeWorker(
     return { worker, tracing }
   } catch (error) {
     const { message } = error as Error
-    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || /^expected (`tracing`|a middleware)/.test(message)
+    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || OF_FILE.test(message)
     if (!isOfFile) throw error
     throw usageError(`${file}: ${message}`)
   }
 }
+
+/** What the file says, and no flag. */
+const OF_FILE = /^expected (`tracing`|a middleware)|`limits|limits\[/
 
 function isPlain(retry: unknown): retry is RetryOptions {
   return typeof retry === 'object' && retry !== null && !Array.isArray(retry)
