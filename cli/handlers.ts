@@ -25,6 +25,8 @@ export interface LoadedHandlers {
   readonly tracing: millrace.Tracing | undefined
   /** Its export `middleware`: what goes around every run, the first one outermost. */
   readonly middleware: readonly millrace.RunMiddleware[]
+  /** Its export `limits`: how many jobs may begin in a time, and run at once. */
+  readonly limits: readonly millrace.LimitOptions[] | undefined
 }
 
 /**
@@ -46,6 +48,7 @@ export async function loadHandlers(file: string): Promise<LoadedHandlers> {
       retry: loaded['retry'] as millrace.RetryOptions | undefined,
       tracing: loaded['tracing'] as millrace.Tracing | undefined,
       middleware: middlewareOf(file, loaded['middleware']),
+      limits: loaded['limits'] as readonly millrace.LimitOptions[] | undefined,
     }
   }
   const names = Object.keys(loaded).filter((name) => name !== 'default' && name !== '__esModule')
