@@ -2,6 +2,7 @@ import { Bell } from './bell.ts'
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import type { Delivery } from './delivery.ts'
+import { EndRate } from './end-rate.ts'
 import type { Executor } from './executor.ts'
 import type { Holdings } from './holdings.ts'
 import type { Deferrals } from './limits/deferrals.ts'
@@ -59,9 +60,7 @@ export class Dispatcher implements SlotUser {
   #halted = false
   /** Whose begin was on its way when it was closed. */
   #unstarted: Delivery[] = []
-  #ended = 0
-  #measuredAtMs = monotonicMs()
-  #endedPerMs = 0
+  readonly #rate = new EndRate()
   readonly #room = new Bell()
 
   constructor(deps: DispatcherDeps) {
@@ -82,15 +81,14 @@ export class Dispatcher implements SlotUser {
 
   get ready(): number {
     if (this.#halted) return 0
-    const own = this.#deps.concurrency - this.#running - this.#beginning
     const quarantined = this.#quarantined.length > 0 && this.#isQuarantineFree ? 1 : 0
-    const passed = this.#deps.deferrals?.passed ?? 0
-    return Math.min(own, this.#fetched.length - this.#head + this.#claimed.length + quarantined + passed)
+    const passed = (this.#deps.deferrals?.passed ?? 0) + this.#fetched.length - this.#head
+    return Math.min(this.#deps.concurrency - this.taken, passed + this.#claimed.length + quarantined)
   }
 
   get pace(): number {
-    this.#measure()
-    return this.#endedPerMs * PREFETCH_MS
+    this.#rate.measure()
+    return this.#rate.perMs * PREFETCH_MS
   }
 
   /** How many of what is fetched now would not wait for a slot. */
@@ -113,7 +111,7 @@ export class Dispatcher implements SlotUser {
   }
 
   #roomWith(coming: number): number {
-    const ahead = Math.min(PREFETCH_MOST, Math.max(this.leastAhead, Math.floor(this.#endedPerMs * PREFETCH_MS)))
+    const ahead = Math.min(PREFETCH_MOST, Math.max(this.leastAhead, Math.floor(this.#rate.perMs * PREFETCH_MS)))
     const queued = this.#fetched.length - this.#head + coming
     const slots = this.#free - this.#claimed.length
     // Where slots are free, what comes does not stay in the queue.
@@ -126,8 +124,7 @@ export class Dispatcher implements SlotUser {
   /** How many entries a claim may bring. */
   get claimRoom(): number {
     if (this.#halted) return 0
-    // As many as there are slots may wait, also while all slots are taken: a backlog must not keep claims out. Those that
-    // wait too long move on, see takeOverdue.
+    // As many as there are slots, also while all are taken: a backlog must not keep claims out. Those that wait too long move on.
     const { concurrency, holdings, slots } = this.#deps
     const waiting = this.#claimed.length + this.#quarantined.length
     const shared = slots === undefined ? Infinity : slots.claimRoomBeside(waiting)
@@ -148,7 +145,7 @@ export class Dispatcher implements SlotUser {
 
   /** The same, and begins none of them. */
   enqueue(entries: readonly [RawEntry[], RawEntry[]]): void {
-    this.#measure()
+    this.#rate.measure()
     const heldAtMs = monotonicMs()
     const [stream, redelivery] = entries
     const most = Math.max(stream.length, redelivery.length)
@@ -206,7 +203,7 @@ export class Dispatcher implements SlotUser {
     try {
       if (this.#deps.deferrals !== undefined) this.#enterPassed(this.#deps.deferrals, Infinity)
       if (this.#claimed.length + this.#quarantined.length > 0) this.#beginClaimed(Infinity)
-      while (this.#running + this.#beginning < this.#deps.concurrency && this.#startNext());
+      while (this.taken < this.#deps.concurrency && this.#startNext());
     } finally {
       this.#dispatching = false
     }
@@ -214,8 +211,7 @@ export class Dispatcher implements SlotUser {
   }
 
   beginOne(): void {
-    const { deferrals } = this.#deps
-    if (deferrals !== undefined && this.#enterPassed(deferrals, 1) > 0) return
+    if (this.#deps.deferrals !== undefined && this.#enterPassed(this.#deps.deferrals, 1) > 0) return
     if (this.#claimed.length + this.#quarantined.length > 0 && this.#beginClaimed(1) > 0) return
     this.#startNext()
   }
@@ -254,7 +250,7 @@ export class Dispatcher implements SlotUser {
   /** The executor is done with a delivery's slot. */
   ended(): void {
     this.#running -= 1
-    this.#ended += 1
+    this.#rate.ended += 1
     if (!this.#dispatching) this.dispatch()
   }
 
@@ -313,7 +309,7 @@ export class Dispatcher implements SlotUser {
   /** Those that have passed their limits, up to `most`: before all others, for they may be too late soon. @returns how many. */
   #enterPassed(deferrals: Deferrals, most: number): number {
     let entered = 0
-    while (entered < most && this.#running + this.#beginning < this.#deps.concurrency) {
+    while (entered < most && this.taken < this.#deps.concurrency) {
       const delivery = deferrals.next()
       if (delivery === undefined) break
       this.#running += 1
@@ -332,8 +328,7 @@ export class Dispatcher implements SlotUser {
   /** Begins what was claimed, up to `most`. @returns how many. */
   #beginClaimed(most: number): number {
     const before = this.#beginning
-    const free = () =>
-      Math.min(most - (this.#beginning - before), this.#deps.concurrency - this.#running - this.#beginning)
+    const free = () => Math.min(most - (this.#beginning - before), this.#deps.concurrency - this.taken)
     if (free() > 0 && this.#quarantined.length > 0 && this.#isQuarantineFree) {
       const delivery = this.#quarantined.shift()
       if (delivery !== undefined) {
@@ -396,16 +391,6 @@ export class Dispatcher implements SlotUser {
     this.#deps.holdings.releaseReturned()
     const again = this.#deps.holdings.adopt(source, { entryId, deliveries, fields })
     if (again !== undefined) this.#start(again)
-  }
-
-  #measure(): void {
-    const nowMs = monotonicMs()
-    const elapsedMs = nowMs - this.#measuredAtMs
-    if (elapsedMs < 1) return
-    const weight = Math.min(1, elapsedMs / 20)
-    this.#endedPerMs += (this.#ended / elapsedMs - this.#endedPerMs) * weight
-    this.#ended = 0
-    this.#measuredAtMs = nowMs
   }
 
   #tellRoom(): void {
