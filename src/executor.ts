@@ -181,7 +181,8 @@ export class Executor {
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
     // What waits was not run, and so not traced.
-    if (delivery.traced !== undefined && outcome.kind !== 'wait') delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
+    if (delivery.traced !== undefined && outcome.kind !== 'wait')
+      delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
         settler.complete(delivery)
