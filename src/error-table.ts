@@ -30,6 +30,21 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
     todo: 'Publish what JSON can hold; store large data elsewhere and publish where it is.',
   },
+  ERR_INVALID_DATA: {
+    thrownBy:
+      '`publish`, `publishMany` and a feed, as an `InvalidDataError`: the data, as JSON carries it, does not fit the schema of its ' +
+      'job. The text says where; `issues` says what the schema does, which may quote the data. A delivery that does not fit is ' +
+      'dead as `invalid` instead.',
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Publish what the schema accepts, also after JSON: a Date becomes a text, which a schema has to coerce.',
+  },
+  ERR_SCHEMA: {
+    thrownBy:
+      '`publish`, `publishMany` and a feed: the schema of the job threw, is async, or answered neither a value nor issues. At a ' +
+      'delivery such a job is dead as `invalid`.',
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Use a schema that answers at once; what takes a look elsewhere belongs into the handler. `cause` is what it threw.',
+  },
   ERR_HANDLERS: {
     thrownBy:
       '`new Worker` and `millrace worker`: there are no handlers, two for one job, or something that is no function.',
@@ -73,6 +88,13 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
       "`whenStreamFull: 'wait'` still had when its time was up.",
     inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
     todo: 'Publish later; add workers, or raise `backlog.max` (`millrace settings`) if Redis has the memory.',
+  },
+  ERR_UNIQUE_GROUP: {
+    thrownBy:
+      '`publish`, `publishMany` and a feed: the job has a uniqueness key, several groups read the stream, and it does not say which ' +
+      'of them settles it.',
+    inRedis: 'No. Jobs of the same batch are.',
+    todo: 'Name the group: `unique: { group }`, `--unique-group`.',
   },
   ERR_MEMORY_FULL: {
     thrownBy:
@@ -204,8 +226,10 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     todo: 'Let a worker finish them, or stop reading with `millrace pause` until they are done; then rewind.',
   },
   ERR_CANCELLED_FULL: {
-    thrownBy: '`inspector.cancel` and `millrace cancel`: 100 000 jobs of the stream are noted as cancelled already.',
-    inRedis: 'Yes, as before, but for the groups that the text names.',
+    thrownBy:
+      '`inspector.cancel`, `millrace cancel`, and a `publish` that is to replace a job: 100 000 jobs of the stream are noted as ' +
+      'cancelled already.',
+    inRedis: 'Yes, as before, but for the groups that the text names. The job of a publish is not.',
     todo: 'Notes last seven days. To be rid of very many jobs, remove the group, or let the handler end them.',
   },
   ERR_HISTORY: {

@@ -39,6 +39,11 @@ export class Holdings {
     return this.table.start(delivery.slot, delivery.deliveries, deadlineMs)
   }
 
+  /** The time of a running delivery has begun only now. */
+  timed(delivery: Delivery): void {
+    this.table.setDeadline(delivery.slot, delivery.startedAtMs + delivery.timeoutMs)
+  }
+
   /** The handler is done; the lease is kept until Redis has confirmed the outcome. */
   finish(delivery: Delivery): void {
     this.table.mark(delivery.slot, UNSETTLED)

@@ -11,7 +11,8 @@ export interface ProducerEventPayloads {
     /** The ref that its publish resolved with. */
     readonly ref: string
     readonly id: string
-    readonly outcome: 'added' | 'scheduled' | 'duplicate'
+    readonly outcome: 'added' | 'scheduled' | 'duplicate' | 'replaced'
+    readonly replacedId?: string
   }
   'job:unpublished': UnpublishedJob
   'buffer:high': BufferLevel
@@ -26,8 +27,9 @@ export const PRODUCER_EVENTS: Readonly<Record<ProducerEventName, EventNote>> = {
     when: "Redis has confirmed that it has a job that was published with `durability: 'buffered'`.",
     not: 'That it was run, or that a group waits for it. A publish that is awaited is told by its promise, and not here.',
     fields:
-      '`ref`: what its publish resolved with; `id`: the id of the job; `outcome`: `added`, `scheduled`, or `duplicate` where ' +
-      'its idempotency token had a job already, whose id it is',
+      '`ref`: what its publish resolved with; `id`: the id of the job; `outcome`: `added`, `scheduled`, `duplicate` where ' +
+      'its idempotency token had a job already or another holds its uniqueness key, whose id it is, or `replaced` where it is there ' +
+      'in the place of a job that held that key; `replacedId`: that job, where it is another one',
   },
   'job:unpublished': {
     when:

@@ -5,6 +5,7 @@ import type { MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import type { Durability, ReplicaDurability } from './publish/durability.ts'
 import { DEFAULT_PRIORITY, type BufferPriority } from './publish/priority.ts'
+import type { UniqueOptions } from './publish/unique.ts'
 import type { ShedJob } from './publish/unpublished.ts'
 import type { RedisOption } from './redis/target.ts'
 import type { Tracing } from './tracing.ts'
@@ -67,6 +68,13 @@ export interface PublishOptions {
   delayMs?: number
   /** From when on the job is delivered: a Date or ms since the epoch, at most 10 years ahead; past is now. @default now */
   runAt?: Date | number
+  /**
+   * Until when the job is to be started: a Date or ms since the epoch, in the future and behind its own delay, at most 10 years
+   * ahead. One that has not been started by then, a retry of it too, is dead as `expired`. @default none
+   */
+  expiresAt?: Date | number
+  /** The same as a time from when Redis has the job, in ms, by the server's clock. Either this or `expiresAt`. @default none */
+  ttlMs?: number
   /** Which jobs a full buffer keeps, 0 (goes first) to 9. @default 5 */
   bufferPriority?: BufferPriority
   /** Takes the publish back while the job is not on its way yet; it then fails with `published: 'no'`. @default none */
@@ -78,6 +86,13 @@ export interface PublishOptions {
   idempotencyToken?: string
   /** How long Redis remembers the token, in ms, 1000 to 90 days. @default 86400000 */
   tokenTtlMs?: number
+  /**
+   * What the job is about, 1 to 256 characters: while another job of the stream holds the same key, nothing is appended, or what
+   * `unique` says. @default what the job's definition makes of the payload
+   */
+  uniqueKey?: string
+  /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
+  unique?: UniqueOptions
   /**
    * What goes with the job beside its payload, as `job.headers`: texts by name (1 to 64 of a-z, 0-9, _ . and -), at most 32 and
    * 8 KiB in all. @default none
@@ -92,7 +107,7 @@ export interface DurablePublishOptions<Own extends Durability> extends PublishOp
 }
 
 /** Of a `publishMany`, which always waits for Redis: what each of its jobs is given. */
-export interface PublishManyOptions extends Omit<PublishOptions, 'idempotencyToken' | 'tokenTtlMs'> {
+export interface PublishManyOptions extends Omit<PublishOptions, 'idempotencyToken' | 'tokenTtlMs' | 'uniqueKey'> {
   /** When Redis has a job, or replicas too. @default the producer's durability, or 'redis' where that is 'buffered' */
   durability?: Exclude<Durability, 'buffered'>
 }
@@ -128,11 +143,15 @@ export const PUBLISH_KNOWN = [
   'timeoutMs',
   'delayMs',
   'runAt',
+  'expiresAt',
+  'ttlMs',
   'durability',
   'bufferPriority',
   'signal',
   'idempotencyToken',
   'tokenTtlMs',
+  'uniqueKey',
+  'unique',
   'headers',
 ]
 

@@ -112,9 +112,13 @@ export class LeaseTable {
   start(slot: number, deliveries: number, deadlineMs: number): boolean {
     const row = HEADER + slot * WORDS
     // Before the exchange, which orders them: a row that is seen running has them.
-    this.#words[row + DEADLINE] = deadlineMs === Infinity ? NEVER : Math.ceil(deadlineMs / 1000)
+    this.setDeadline(slot, deadlineMs)
     this.#words[row + DELIVERIES] = deliveries
     return Atomics.compareExchange(this.#words, row + STATE, PREFETCHED, RUNNING) === PREFETCHED
+  }
+
+  setDeadline(slot: number, deadlineMs: number): void {
+    this.#words[HEADER + slot * WORDS + DEADLINE] = deadlineMs === Infinity ? NEVER : Math.ceil(deadlineMs / 1000)
   }
 
   /** Prefetched → returned; false if the main thread was faster. */

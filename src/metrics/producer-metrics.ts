@@ -6,13 +6,14 @@ export const PRODUCER_METRICS: readonly Metric<ProducerNumbers>[] = [
   {
     name: 'millrace_published_jobs_total',
     type: 'counter',
-    help: 'Publishes by what became of them: ok, in Redis; duplicate, their idempotency token had a job already; rejected, certainly not in Redis; unknown, failed and perhaps in Redis.',
+    help: 'Publishes by what became of them: ok, in Redis; duplicate, their idempotency token had a job already or another job holds their uniqueness key; replaced, in Redis in the place of the job that held it; rejected, certainly not in Redis; unknown, failed and perhaps in Redis.',
     labels: ['stream', 'job_name', 'result'],
     aggregator: 'sum',
     *read({ stream, jobs }) {
-      for (const [job_name, { ok, duplicate, rejected, unknown }] of jobs) {
+      for (const [job_name, { ok, duplicate, replaced, rejected, unknown }] of jobs) {
         yield [{ stream, job_name, result: 'ok' }, ok]
         yield [{ stream, job_name, result: 'duplicate' }, duplicate]
+        yield [{ stream, job_name, result: 'replaced' }, replaced]
         yield [{ stream, job_name, result: 'rejected' }, rejected]
         yield [{ stream, job_name, result: 'unknown' }, unknown]
       }

@@ -9,8 +9,10 @@ export class PublishNumbers {
   rejected = 0
   /** Failed, and the job may be in Redis. */
   unknown = 0
-  /** An idempotency token was there: the job of an earlier publish stands for it. */
+  /** The job of an earlier publish stands for it: it has the same idempotency token, or holds the same uniqueness key. */
   duplicate = 0
+  /** In Redis in the place of a job that had its uniqueness key. */
+  replaced = 0
   /** Gave way to others in a full buffer; they count as rejected too. */
   shed = 0
 }

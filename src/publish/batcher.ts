@@ -5,9 +5,10 @@ import type { Logger } from '../logger.ts'
 import type { ProducerNumbers } from '../metrics/producer-numbers.ts'
 import type { Connection } from '../redis/connection.ts'
 import { faultText } from '../redis/faults.ts'
-import { append, open, type Appended } from '../redis/publishing.ts'
+import { append, isRefused, open, type Appended } from '../redis/publishing.ts'
 import type { OutageBuffer } from './outage-buffer.ts'
 import { isAwaited, isSettled, type Outgoing } from './outgoing.ts'
+import { refusalOf } from './refusals.ts'
 import { awaitReplicas, type Confirmed } from './replicas.ts'
 import { Trouble } from './trouble.ts'
 
@@ -380,9 +381,9 @@ export class Batcher {
 
   #resolve(item: Outgoing, answer: string | undefined, replicated: number, nowMs: number): void {
     if (item.settled === undefined) return
-    if (answer === undefined) {
-      const cause = new Error('XADD failed')
-      return this.#reject(item, this.#trouble.error('no', 'Redis refused to append it', { cause }))
+    if (isRefused(answer)) {
+      const { why, ...more } = refusalOf(answer)
+      return this.#reject(item, this.#trouble.error('no', why, more))
     }
     this.#deps.resolve(item, answer, replicated, nowMs)
     this.buffer.release(item)

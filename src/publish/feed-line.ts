@@ -3,10 +3,11 @@ import { RedisError, type ErrorCode } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import { faultOf, faultText } from '../redis/faults.ts'
-import { append, type Appended } from '../redis/publishing.ts'
+import { append, isRefused, type Appended } from '../redis/publishing.ts'
 import type { PackedFeedJob } from './feed-packing.ts'
 import { inTime } from './in-time.ts'
 import type { MemoryGuard } from './memory-guard.ts'
+import { refusalOf } from './refusals.ts'
 import { Trouble } from './trouble.ts'
 
 /**
@@ -252,17 +253,20 @@ export class FeedLine {
 
   #settle({ jobs }: Batch, answers: readonly (string | undefined)[]): void {
     this.#onAppended()
-    const refused = jobs.findIndex((_, at) => answers[at] === undefined)
+    const refused = jobs.findIndex((_, at) => isRefused(answers[at]))
     const told = refused < 0 ? jobs : jobs.slice(0, refused)
     told.forEach(({ waiter }, at) => waiter.answered(answers[at] ?? ''))
     const job = jobs[refused]
     if (job === undefined) return
     // Whoever waits for those behind it in the batch has no other way to hear of them.
     this.#batch = { jobs: jobs.slice(refused), isUncertain: refused + 1 < jobs.length }
+    const answer = answers[refused]
+    const { code, why, cause } = refusalOf(isRefused(answer) ? answer : undefined)
+    const refusal = code === undefined ? 'Redis refused to append' : `${why}; so Redis did not append`
     this.end({
-      code: 'ERR_PUBLISH_REFUSED',
-      why: `Redis refused to append the job before position ${job.packed.position}, and has appended those behind it up to ${jobs.at(-1)?.packed.position ?? ''}, from where the feed goes on when it is opened again`,
-      cause: new Error('XADD failed'),
+      code: code ?? 'ERR_PUBLISH_REFUSED',
+      why: `${refusal} the job before position ${job.packed.position}, and has appended those behind it up to ${jobs.at(-1)?.packed.position ?? ''}, from where the feed goes on when it is opened again`,
+      ...(cause !== undefined && { cause }),
     })
   }
 

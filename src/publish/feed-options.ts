@@ -5,6 +5,7 @@ import type { Logger } from '../logger.ts'
 import { flag, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { checkShare } from '../producer-options.ts'
 import { checkStreamName } from '../redis/keys.ts'
+import type { UniqueOptions } from './unique.ts'
 import type { RedisOption } from '../redis/target.ts'
 
 export interface FeedOptions {
@@ -34,7 +35,7 @@ export interface FeedOptions {
 
 /** One job of a feed. */
 export interface FeedJob<Data = unknown> {
-  readonly job: JobDefinition<Data> | string
+  readonly job: JobDefinition<Data, unknown> | string
   readonly data: Data
   /** The place behind this job, where the feed goes on once it is published: 1 to 1000 printable ASCII characters. */
   readonly position: string
@@ -42,6 +43,10 @@ export interface FeedJob<Data = unknown> {
   readonly delayMs?: number
   /** From when on the job is delivered: a Date or ms since the epoch, at most 10 years ahead; past is now. @default now */
   readonly runAt?: Date | number
+  /** Until when the job is to be started: a Date or ms since the epoch, in the future and behind its own delay. @default none */
+  readonly expiresAt?: Date | number
+  /** The same as a time from when Redis has the job, in ms, by the server's clock. @default none */
+  readonly ttlMs?: number
   /**
    * A name for this job, 1 to 200 characters: another publish to the stream with the same one within `tokenTtlMs` appends nothing
    * and answers with the id of the first. A feed does without: it is for jobs that others may publish too. @default none
@@ -49,6 +54,10 @@ export interface FeedJob<Data = unknown> {
   readonly idempotencyToken?: string
   /** How long Redis remembers the token, in ms, 1000 to 90 days. @default 86400000 */
   readonly tokenTtlMs?: number
+  /** What the job is about, as of a `publish`. @default what the job's definition makes of the payload */
+  readonly uniqueKey?: string
+  /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
+  readonly unique?: UniqueOptions
   /** What goes with the job beside its payload, as of `publish`. @default none */
   readonly headers?: Headers
 }
@@ -56,8 +65,10 @@ export interface FeedJob<Data = unknown> {
 /** A job of a feed that is in Redis. */
 export interface FedJob {
   readonly id: string
-  /** `duplicate`: another job had its idempotency token, and `id` is that one's. */
-  readonly outcome: 'added' | 'scheduled' | 'duplicate'
+  /** As of a `publish`: of a `duplicate`, `id` is that of the job which had its token or holds its uniqueness key. */
+  readonly outcome: 'added' | 'scheduled' | 'duplicate' | 'replaced'
+  /** The job that is cancelled in favour of this one. */
+  readonly replacedId?: string
 }
 
 /** What a feed is and may, checked. */

@@ -5,8 +5,11 @@ import { refuseUnknownKeys, shown } from '../options.ts'
 import { checkToken } from '../producer-options.ts'
 import type { Item } from '../redis/publishing.ts'
 import { encodeJob } from '../wire.ts'
+import { resolveDeadline } from './deadline.ts'
+import { checkFits, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
+import { ruleOf, uniqueFields, uniqueOf } from './unique.ts'
 
 /** A job of a feed as a batch carries it. */
 export interface PackedFeedJob extends Item {
@@ -24,11 +27,28 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const token = checkToken(given)
     const headers = packHeaders(given.headers)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
-    const fields = headers === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...headers.fields]
-    return { fields, due, token, bytes: bytes + name.length + (headers?.bytes ?? 0), position }
+    const definition: Kind = typeof given.job === 'object' ? given.job : {}
+    if (definition.schema !== undefined) checkFits(name, definition.schema, json)
+    const expires = resolveDeadline(given, Date.now())
+    const unique = uniqueIn(given, due !== undefined)
+    const extra = [
+      ...versionFields(definition),
+      ...(expires === undefined ? [] : ['expires', expires]),
+      ...(unique === undefined ? [] : uniqueFields(unique)),
+      ...(headers?.fields ?? []),
+    ]
+    const fields = [...encodeJob(name, json), ...extra]
+    const own = bytes + name.length + (headers?.bytes ?? 0) + (unique?.key.length ?? 0)
+    return { fields, due, token, unique, bytes: own, position }
   } catch (error) {
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
   }
+}
+
+function uniqueIn({ job, data, uniqueKey, unique }: FeedJob, isLater: boolean): Item['unique'] {
+  const definition = typeof job === 'object' ? job.unique : undefined
+  const rule = ruleOf({ uniqueKey, ...(unique !== undefined && { unique }), isLater }, definition)
+  return rule && uniqueOf(rule, data)
 }
 
 /** Printable, so that it comes back from Redis as it was given and can be told in a message. */
@@ -54,4 +74,7 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
   )
 }
 
-const KNOWN = ['job', 'data', 'position', 'delayMs', 'runAt', 'idempotencyToken', 'tokenTtlMs', 'headers']
+const KNOWN = [
+  ...['job', 'data', 'position', 'delayMs', 'runAt', 'expiresAt', 'ttlMs'],
+  ...['idempotencyToken', 'tokenTtlMs', 'uniqueKey', 'unique', 'headers'],
+]

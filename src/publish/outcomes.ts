@@ -15,10 +15,13 @@ export interface PublishedJob {
   /** The job's id; it stays the same through everything that happens to the job. */
   readonly id: string
   /**
-   * `added`: it is in the stream. `scheduled`: it waits for its time. `duplicate`: its idempotency token had a job already,
-   * whose id this is, and nothing was appended.
+   * `added`: it is in the stream. `scheduled`: it waits for its time. `duplicate`: its idempotency token had a job already, or
+   * another one holds its uniqueness key; this is the id of that one, and nothing was appended. `replaced`: it is there in the
+   * place of a job that had its uniqueness key: that one, with the new payload, or a new job, for which `replacedId` gave way.
    */
-  readonly outcome: 'added' | 'scheduled' | 'duplicate'
+  readonly outcome: 'added' | 'scheduled' | 'duplicate' | 'replaced'
+  /** The job that is cancelled in favour of this one. */
+  readonly replacedId?: string
 }
 
 /** The same, of a job that replicas shall have. */
@@ -71,6 +74,7 @@ export class Outcomes {
   resolve(item: Outgoing, answer: string, replicated: number, nowMs: number): void {
     const { numbers, settled, replicas } = item
     if (answer.startsWith('=')) numbers.duplicate += 1
+    else if (answer.startsWith('~')) numbers.replaced += 1
     else numbers.ok += 1
     if (replicas !== undefined && replicated < replicas.replicas) this.#numbers.unreplicated += 1
     this.#numbers.duration.observe((nowMs - item.publishedAtMs) / 1000)

@@ -12,13 +12,16 @@ import {
   type AnyPublishOptions,
 } from '../producer-options.ts'
 import type { Batcher } from './batcher.ts'
+import { resolveDeadline } from './deadline.ts'
+import { isSameKind, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { Durability } from './durability.ts'
 import type { Route } from './packing.ts'
 import { DEFAULT_PRIORITY } from './priority.ts'
+import { ruleOf } from './unique.ts'
 
 /** A job as a publish names it. */
-export type Named = Pick<JobDefinition, 'name' | 'stream'> | string
+export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'schema' | 'version' | 'unique'> | string
 
 export const NO_OPTIONS: AnyPublishOptions = {}
 
@@ -34,6 +37,8 @@ export interface RouterRules {
 export class Router {
   readonly #rules: RouterRules
   readonly #names = new Set<string>()
+  /** What was published by name, of jobs whose definition says more than the name. */
+  readonly #kinds = new Map<string, Kind>()
 
   constructor(rules: RouterRules) {
     this.#rules = rules
@@ -47,7 +52,7 @@ export class Router {
       if (!this.#names.has(name)) this.#rememberName(checkJobName(name))
       const stream = options.stream ?? (typeof job === 'string' ? undefined : job.stream)
       if (stream === undefined) throw new OptionError(`expected \`stream\`: job ${name} does not say where it goes`)
-      return this.#routeOf(name, stream, options)
+      return this.#routeOf(job, { name, stream, options })
     } catch (error) {
       throw refusal(error)
     }
@@ -55,19 +60,27 @@ export class Router {
 
   /** The same for a `publishMany`, which waits for Redis whatever the producer does. */
   routeMany(job: Named, options: AnyPublishOptions): Route {
-    const { durability, idempotencyToken, tokenTtlMs } = options ?? {}
+    const { durability, idempotencyToken, tokenTtlMs, uniqueKey } = options ?? {}
     if (durability === 'buffered') {
       throw refused("expected no `durability: 'buffered'` of publishMany, which waits until Redis has every job")
     }
     if (idempotencyToken !== undefined || tokenTtlMs !== undefined) {
       throw refused('expected no `idempotencyToken` of publishMany: all but the first of its jobs would be duplicates')
     }
+    if (uniqueKey !== undefined) {
+      throw refused(
+        'expected no `uniqueKey` of publishMany: give the definition of the job `unique`, with a key for each payload',
+      )
+    }
     const route = this.route(job, options)
     // Nobody waits for each single one of them.
     return route.isBuffered ? { ...route, isBuffered: false, timeoutMs: route.maxAgeMs } : route
   }
 
-  #routeOf(name: string, stream: string, options: AnyPublishOptions): Route {
+  #routeOf(job: Named, asked: { name: string; stream: string; options: AnyPublishOptions }): Route {
+    const { name, stream, options } = asked
+    const kind = typeof job === 'string' || (job.schema === undefined && job.version === undefined) ? undefined : job
+    if (kind !== undefined) this.#checkKind(name, kind)
     const { buffer } = this.#rules
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#rules.timeoutMs })
     const due = resolveDue(options, Date.now())
@@ -75,6 +88,7 @@ export class Router {
       options.durability === undefined ? this.#rules.durability : (checkDurability(options.durability) ?? 'redis')
     const priority = options.bufferPriority === undefined ? DEFAULT_PRIORITY : checkPriority(options.bufferPriority)
     const token = checkToken(options)
+    const unique = uniqueRule(job, options, due !== undefined)
     const signal = checkSignal(options.signal)
     const batcher = this.#rules.batcherOf(stream)
     return {
@@ -87,12 +101,28 @@ export class Router {
       priority,
       due,
       token,
+      unique,
       signal,
       trace: undefined,
       traceBytes: 0,
-      headers: options.headers === undefined ? undefined : packHeaders(options.headers),
+      schema: kind?.schema,
+      extra: extraFields(kind, options),
+      headers: options.headers === undefined ? undefined : packHeaders(options.headers)?.fields,
       numbers: batcher.numbers.jobs.of(name),
     }
+  }
+
+  /** Two of one name: the worker has one, and what the other publishes it cannot take. */
+  #checkKind(name: string, kind: Kind): void {
+    const known = this.#kinds.get(name)
+    if (known === kind) return
+    if (known !== undefined && !isSameKind(known, kind)) {
+      throw new OptionError(
+        `expected one definition of job ${name}, got two with another schema or version: define it once`,
+      )
+    }
+    if (this.#kinds.size >= 1000) this.#kinds.clear()
+    this.#kinds.set(name, kind)
   }
 
   /** Names that were checked need no second check; hostile callers must not make the set grow without end. */
@@ -102,9 +132,25 @@ export class Router {
   }
 }
 
+/** Most publishes know no uniqueness, and look at no more than this. */
+function uniqueRule(job: Named, options: AnyPublishOptions, isLater: boolean): Route['unique'] {
+  const definition = typeof job === 'string' ? undefined : job.unique
+  const { uniqueKey, unique } = options
+  if (definition === undefined && uniqueKey === undefined && unique === undefined) return undefined
+  return ruleOf({ uniqueKey, ...(unique !== undefined && { unique }), isLater }, definition)
+}
+
 /** What is wrong with an option of a publish is a PublishError, whose job is not in Redis. */
 export function refusal(error: unknown): unknown {
   return error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+}
+
+/** Undefined in the common case. */
+function extraFields(kind: Kind | undefined, options: AnyPublishOptions): readonly string[] | undefined {
+  if (kind === undefined && options.expiresAt === undefined && options.ttlMs === undefined) return undefined
+  const expires = resolveDeadline(options, Date.now())
+  const fields = [...versionFields(kind ?? {}), ...(expires === undefined ? [] : ['expires', expires])]
+  return fields.length === 0 ? undefined : fields
 }
 
 function refused(why: string): PublishError {

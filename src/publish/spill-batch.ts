@@ -1,5 +1,5 @@
 import type { Logger } from '../logger.ts'
-import { append, takeOver, type Item } from '../redis/publishing.ts'
+import { append, isRefused, takeOver, type Item } from '../redis/publishing.ts'
 import type { SpillAsking } from './spill-asking.ts'
 import type { PlannedBatch, SpillBook } from './spill-book.ts'
 import { lineOf } from './spill-format.ts'
@@ -48,7 +48,7 @@ export async function settleBatch(publishing: Publishing, planned: PlannedBatch)
     logger.warn({ stream: batch.stream, jobs: items.length }, 'Redis no longer knows whether it has a spilled batch')
     return 'done'
   }
-  const refused = offsets.filter((_, at) => at < ids.length && ids[at] === undefined)
+  const refused = offsets.filter((_, at) => at < ids.length && isRefused(ids[at]))
   await book.writeStates(refused, 'refused')
   // Of a batch that was cut in the file, the rest is in Redis only if the batch was executed before.
   const isWhole = items.length === batch.items || ids.length === batch.items

@@ -130,8 +130,11 @@ export function sequenceText(state: LineState, { stream, jobs, generation, from,
   return JSON.stringify({ state: STATES.indexOf(state), sequence })
 }
 
-export function jobText(stream: string, { fields, due, token, ref, priority, publishedAt }: SpilledItem): string {
-  return JSON.stringify({ state: 0, job: { stream, fields, due, token, ref, priority, publishedAt } })
+export function jobText(
+  stream: string,
+  { fields, due, token, unique, ref, priority, publishedAt }: SpilledItem,
+): string {
+  return JSON.stringify({ state: 0, job: { stream, fields, due, token, unique, ref, priority, publishedAt } })
 }
 
 export function endText(jobs: number): string {
@@ -176,13 +179,13 @@ function sequenceOf(state: LineState, given: unknown): SpillLine | undefined {
 
 function jobOf(state: LineState, given: unknown): SpillLine | undefined {
   if (!isObject(given)) return undefined
-  const { stream, fields, due, token, ref, priority, publishedAt } = given
+  const { stream, fields, due, token, unique, ref, priority, publishedAt } = given
   // What Redis would refuse for its shape would be refused for good, in the middle of a batch.
   if (!isText(stream) || !Array.isArray(fields) || fields.length < 2 || fields.length % 2 === 1) return undefined
   if (!fields.every(isText) || !isDue(due)) return undefined
-  if (!isToken(token) || !(isText(ref) || ref === undefined)) return undefined
+  if (!isToken(token) || !isUnique(unique) || !(isText(ref) || ref === undefined)) return undefined
   const notes = { priority: numberOf(priority), publishedAt: numberOf(publishedAt) }
-  return { kind: 'job', state, stream, item: { fields, due, token, ref, ...notes } }
+  return { kind: 'job', state, stream, item: { fields, due, token, unique, ref, ...notes } }
 }
 
 function isDue(given: unknown): given is Item['due'] {
@@ -192,6 +195,16 @@ function isDue(given: unknown): given is Item['due'] {
 function isToken(given: unknown): given is Item['token'] {
   return given === undefined || (isObject(given) && isText(given['text']) && isCount(given['ttlMs']))
 }
+
+function isUnique(given: unknown): given is Item['unique'] {
+  if (given === undefined) return true
+  if (!isObject(given) || !isText(given['key']) || !isText(given['group'])) return false
+  const { until, mode, ttlMs, maxWaitMs } = given
+  return UNTIL.has(until) && MODES.has(mode) && isCount(ttlMs) && isCount(maxWaitMs) && (until !== 'ttl' || ttlMs > 0)
+}
+
+const UNTIL = new Set<unknown>(['settled', 'started', 'ttl'])
+const MODES = new Set<unknown>(['reject', 'replace', 'debounce'])
 
 function parsed(text: string): Record<string, unknown> | undefined {
   try {

@@ -1,4 +1,4 @@
-import { append, takeOver, type Item } from '../redis/publishing.ts'
+import { append, isRefused, takeOver, type Item } from '../redis/publishing.ts'
 import type { Ending, Publishing } from './spill-batch.ts'
 import type { PlannedSequence } from './spill-book.ts'
 import { lineOf, type SpillSequence } from './spill-format.ts'
@@ -207,5 +207,5 @@ function idOf(id: string, { generation }: SpillSequence): string {
 }
 
 function refusedOf(batch: readonly Sendable[], ids: readonly (string | undefined)[]): number[] {
-  return batch.filter((_, at) => ids[at] === undefined).map(({ offset }) => offset)
+  return batch.filter((_, at) => isRefused(ids[at])).map(({ offset }) => offset)
 }

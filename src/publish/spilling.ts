@@ -47,7 +47,7 @@ export function isOwed({ ref, settled, isAtDoor }: Outgoing): boolean {
 }
 
 function spilledItem(item: Outgoing, epochMs: number): SpilledItem {
-  const { fields, due, token, priority, publishedAtMs } = item
+  const { fields, due, token, unique, priority, publishedAtMs } = item
   const ref = isOwed(item) ? item.ref : undefined
-  return { fields, due, token, ref, priority, publishedAt: Math.round(epochMs + publishedAtMs) }
+  return { fields, due, token, unique, ref, priority, publishedAt: Math.round(epochMs + publishedAtMs) }
 }

@@ -2,6 +2,7 @@ import type { PublishError } from '../errors.ts'
 import { headersOf, type Headers } from '../headers.ts'
 import type { Outgoing } from './outgoing.ts'
 import { DEFAULT_PRIORITY, type BufferPriority } from './priority.ts'
+import { optionsOf, type UniqueOptions } from './unique.ts'
 
 /** A job that a producer had and could not publish: everything that is needed to publish it again. */
 export interface UnpublishedJob {
@@ -28,6 +29,8 @@ export interface UnpublishedOptions {
   readonly bufferPriority?: BufferPriority
   readonly idempotencyToken?: string
   readonly tokenTtlMs?: number
+  readonly uniqueKey?: string
+  readonly unique?: UniqueOptions
   readonly headers?: Headers
 }
 
@@ -49,7 +52,7 @@ export function toShed(item: Outgoing, stream: string, error: PublishError): She
 }
 
 function told(item: Outgoing, stream: string): Pick<UnpublishedJob, 'stream' | 'job' | 'data' | 'options' | 'ref'> {
-  const { due, token, priority, fields } = item
+  const { due, token, unique, priority, fields } = item
   // Nobody was told the ref of one that was never let in.
   const ref = item.admitted === undefined ? item.ref : undefined
   const [, job = '', , json = 'null'] = fields
@@ -60,6 +63,7 @@ function told(item: Outgoing, stream: string): Pick<UnpublishedJob, 'stream' | '
     ...(due?.startsWith('+') === false && { runAt: Number(due) }),
     ...(priority !== DEFAULT_PRIORITY && { bufferPriority: priority }),
     ...(token !== undefined && { idempotencyToken: token.text, tokenTtlMs: token.ttlMs }),
+    ...(unique !== undefined && { uniqueKey: unique.key, unique: optionsOf(unique) }),
     ...(headers !== undefined && { headers }),
   }
   return { stream, job, data: JSON.parse(json), options, ref }

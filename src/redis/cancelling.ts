@@ -10,7 +10,7 @@ import { placeKeys, type JobPlace } from './whereabouts.ts'
 /** How many jobs may be noted as cancelled at a time: workers read them all when they start. */
 export const MOST_CANCELLED = 100_000
 /** A job that is noted for this long has long been settled. */
-const KEEP_MS = 7 * 24 * 3_600_000
+export const KEEP_CANCELLED_MS = 7 * 24 * 3_600_000
 
 /** What became of a cancel at one place; `full`: too many jobs are noted as cancelled. */
 export interface Cancelling {
@@ -45,7 +45,7 @@ export async function cancelFor(
   const counted = [tallyKey(stream, group, hour), settingsKey(stream), outcomesKey(stream, group, hour)]
   const keys = [...placeKeys(stream, group), cancelledKey(stream), ...counted]
   const member = alone ? `${jobId} ${group}` : jobId
-  const args = [group, jobId, entryId, member, gaveUp ? 1 : 0, minute, TALLY_TTL_MS, MOST_CANCELLED, KEEP_MS]
+  const args = [group, jobId, entryId, member, gaveUp ? 1 : 0, minute, TALLY_TTL_MS, MOST_CANCELLED, KEEP_CANCELLED_MS]
   return asCancelling(await run(client, cancelInGroup, keys, args))
 }
 
@@ -56,7 +56,7 @@ export async function cancelBeforeGroups(
   { jobId, entryId, gaveUp }: Sought,
 ): Promise<Cancelling | undefined> {
   const keys = [stream, cancelledKey(stream)]
-  const args = [jobId, entryId, gaveUp ? 1 : 0, MOST_CANCELLED, KEEP_MS]
+  const args = [jobId, entryId, gaveUp ? 1 : 0, MOST_CANCELLED, KEEP_CANCELLED_MS]
   const reply = asArray(await run(client, cancelUnread, keys, args))
   return reply[0] === 'groups' ? undefined : asCancelling(reply)
 }

@@ -14,18 +14,21 @@ const RUNNING = 'EVALSHA EVAL'
 
 /**
  * Commands by role, with those that its scripts call: a script may do no more than the user who runs it. Without INFO a
- * producer goes on, and only its look at Redis's memory is missing.
+ * producer goes on, and only its look at Redis's memory is missing; without XRANGE it does not see that the entry of a job which
+ * holds a uniqueness key was deleted by hand.
  */
 export const NEEDED: Readonly<Record<Role, readonly string[]>> = {
-  producer: words(`${RUNNING} EXISTS GET HGET HINCRBY HSET PEXPIRE SET TIME TYPE WAIT XADD XINFO|GROUPS XLEN
-    ZADD SADD`),
+  producer:
+    words(`${RUNNING} EXISTS GET HDEL HEXISTS HGET HINCRBY HSET PEXPIRE SET TIME TYPE WAIT XADD XINFO|GROUPS XLEN XPENDING
+    ZADD ZCARD ZRANGEBYSCORE ZREM ZREVRANGE ZSCORE SADD`),
   worker:
-    words(`${RUNNING} EXISTS HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX MEMORY|USAGE PEXPIRE TIME TYPE XACK XADD
+    words(`${RUNNING} EXISTS GET HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX MEMORY|USAGE PEXPIRE TIME TYPE XACK XADD
     XAUTOCLAIM XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING XRANGE
-    XREADGROUP XTRIM ZADD ZRANGE ZRANGEBYSCORE ZREM ZSCORE SADD`),
+    XREADGROUP XTRIM SADD SET ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM
+    ZREMRANGEBYSCORE ZSCORE`),
   exporter: words(READING),
   inspector:
-    words(`${READING} ${RUNNING} DEL HDEL HEXISTS HINCRBY HKEYS HLEN HSCAN HSET HSETNX LLEN LRANGE PERSIST PEXPIRE
+    words(`${READING} ${RUNNING} DEL GET HDEL HEXISTS HINCRBY HKEYS HLEN HSCAN HSET HSETNX LLEN LRANGE PERSIST PEXPIRE
     RPUSH SADD SREM UNLINK XACK XADD XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XGROUP|DESTROY XGROUP|SETID XTRIM ZADD ZREM ZSCORE`),
 }
 
@@ -74,6 +77,7 @@ const BEHIND: Readonly<Record<string, (key: string) => readonly string[]>> = {
   ZREVRANGE: (key) => [key, '0', '1'],
   ZRANGEBYSCORE: (key) => [key, '0', '1'],
   ZREM: (key) => [key, 'm'],
+  ZREMRANGEBYSCORE: (key) => [key, '0', '1'],
   ZSCORE: (key) => [key, 'm'],
 }
 

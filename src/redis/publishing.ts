@@ -1,8 +1,10 @@
 import type { Redis } from 'ioredis'
-import { producerKey, scheduledJobsKey, scheduledKey, settingsKey, tokenKey } from './keys.ts'
+import { KEEP_CANCELLED_MS, MOST_CANCELLED } from './cancelling.ts'
+import { producerKey, scheduledJobsKey, scheduledKey, settingsKey, tokenKey, uniqueKey } from './keys.ts'
 import { asArray, asNumber, asText } from './replies.ts'
 import { openProducer, publishBatch, publishChecked, takeOverProducer } from './scripts/publish.ts'
 import { run, type Argument } from './scripts/script.ts'
+import { publishUnique } from './scripts/unique.ts'
 
 /** How long Redis remembers a producer's last batch after it: far longer than anybody waits for a publish. */
 const PRODUCER_TTL_MS = 3_600_000
@@ -67,21 +69,56 @@ export interface Item {
   readonly due?: string | undefined
   /** Its idempotency token: another item with the same one within `tokenMs` is not appended. */
   readonly token?: { readonly text: string; readonly ttlMs: number } | undefined
+  /** What must be free for it to be appended, and what becomes of it if that is not. */
+  readonly unique?: UniqueItem | undefined
+}
+
+/** The uniqueness key of an item. Its fields name the key, too: the worker knows it by them. */
+export interface UniqueItem {
+  readonly key: string
+  /** How long its job holds it; `ttl` is for `ttlMs`, whatever becomes of the job. */
+  readonly until: 'settled' | 'started' | 'ttl'
+  /** 0 where that is no matter of time. */
+  readonly ttlMs: number
+  /** The group that settles or starts it; empty for the only one of the stream. */
+  readonly group: string
+  readonly mode: 'reject' | 'replace' | 'debounce'
+  /** How long after the first of them a job that is put off again and again is due; 0 for no bound. */
+  readonly maxWaitMs: number
 }
 
 export type Appended =
-  /** What became of each item; see `fateOf`. `bound`: what the stream's maxBacklog is, null if it has none, undefined if not asked. */
+  /**
+   * What became of each item; see `isRefused`, and `fateOf` for the others. `bound`: what the stream's maxBacklog is, null if it
+   * has none, undefined if not asked.
+   */
   | { readonly kind: 'done'; readonly ids: readonly (string | undefined)[]; readonly bound: number | null | undefined }
   | { readonly kind: 'stale' | 'forgotten' }
   | { readonly kind: 'behind'; readonly stored: number }
   /** The stream's maxBacklog: nothing was appended. */
   | { readonly kind: 'full'; readonly backlog: number; readonly bound: number }
 
-/** An item's answer: the id of its job, and whether that waits for its time, is in the stream, or was there before. */
-export function fateOf(answer: string): { readonly id: string; readonly outcome: 'added' | 'scheduled' | 'duplicate' } {
+/** Whether the answer of an item is that it is not in Redis, though its batch is: undefined, or a word behind a `!`. */
+export function isRefused(answer: string | undefined): answer is undefined | `!${string}` {
+  return answer === undefined || answer.startsWith('!')
+}
+
+/** What became of an item. */
+export interface ItemFate {
+  /** The id of its job, or of the job that is there in its place. */
+  readonly id: string
+  readonly outcome: 'added' | 'scheduled' | 'duplicate' | 'replaced'
+  /** The job that gave way to it. */
+  readonly replacedId?: string
+}
+
+/** Reads an item's answer; see the scripts. */
+export function fateOf(answer: string): ItemFate {
   if (answer.startsWith('@')) return { id: answer.slice(1), outcome: 'scheduled' }
   if (answer.startsWith('=')) return { id: answer.replace(/^=@?/, ''), outcome: 'duplicate' }
-  return { id: answer, outcome: 'added' }
+  if (!answer.startsWith('~')) return { id: answer, outcome: 'added' }
+  const [id = '', replacedId] = answer.replace(/^~@?/, '').split('/')
+  return { id, outcome: 'replaced', ...(replacedId !== undefined && { replacedId }) }
 }
 
 /** A batch as it is sent. */
@@ -104,16 +141,21 @@ export interface SentBatch {
 export async function append(client: Redis, stream: string, batch: SentBatch): Promise<Appended> {
   const ttlMs = batch.isRemembered === true ? 0 : batch.mark === undefined ? PRODUCER_TTL_MS : KEPT_TTL_MS
   const isChecked = batch.isChecked === true
-  const isMore = isChecked || batch.mark !== undefined || batch.items.some(({ token }) => token !== undefined)
+  let [isMore, isUnique] = [isChecked || batch.mark !== undefined, false]
+  for (const { token, unique } of batch.items) {
+    if (token !== undefined) isMore = true
+    if (unique !== undefined) isMore = isUnique = true
+  }
   const keys = [stream, producerKey(stream, batch.producerId)]
   const args: Argument[] = [batch.seq, ttlMs, batch.items.length]
   if (isMore) args.push(batch.mark ?? '', 0, isChecked ? 1 : 0)
-  const tokens: string[] = []
-  const later = pushItems(args, batch.items, tokens)
+  if (isUnique) args.push(MOST_CANCELLED, KEEP_CANCELLED_MS)
+  const named: string[] = []
+  const later = pushItems(args, batch.items, { stream, named })
   if (isMore) args[4] = later
   if (isMore || later > 0) keys.push(scheduledKey(stream), scheduledJobsKey(stream), settingsKey(stream))
-  for (const token of tokens) keys.push(tokenKey(stream, token))
-  return appendedOf(await run(client, isMore ? publishChecked : publishBatch, keys, args))
+  const script = isUnique ? publishUnique : isMore ? publishChecked : publishBatch
+  return appendedOf(await run(client, script, [...keys, ...named], args))
 }
 
 function appendedOf(reply: unknown): Appended {
@@ -139,17 +181,37 @@ function idsOf(text: string): (string | undefined)[] {
   return text.split(' ').map((id) => (id === '!' ? undefined : id))
 }
 
+/** As the script calls them. */
+const SCOPE = { settled: 's', started: 't', ttl: 'l' } as const
+const MODE = { reject: 'r', replace: 'p', debounce: 'd' } as const
+
 /**
  * Jobs of one name that follow each other and have the common shape are a run; see the script. Gives how many are for later.
  */
-function pushItems(args: Argument[], items: readonly Item[], tokens: string[]): number {
+function pushItems(
+  args: Argument[],
+  items: readonly Item[],
+  { stream, named }: { stream: string; named: string[] },
+): number {
   let [runName, runAt] = ['', -1]
   let later = 0
-  for (const { fields, due, token } of items) {
+  for (const { fields, due, token, unique } of items) {
     const [job, name = '', data, payload = ''] = fields
-    if (due !== undefined || token !== undefined || fields.length !== 4 || job !== 'job' || data !== 'data') {
+    if (
+      due !== undefined ||
+      token !== undefined ||
+      unique !== undefined ||
+      fields.length !== 4 ||
+      job !== 'job' ||
+      data !== 'data'
+    ) {
       runAt = -1
-      if (token !== undefined) args.push('t', tokens.push(token.text), token.ttlMs)
+      if (token !== undefined) args.push('t', named.push(tokenKey(stream, token.text)), token.ttlMs)
+      if (unique !== undefined) {
+        const { until, group, mode, ttlMs, maxWaitMs } = unique
+        const at = named.push(uniqueKey(stream, unique.key))
+        args.push('u', at, SCOPE[until], group, MODE[mode], ttlMs, maxWaitMs)
+      }
       if (due !== undefined) args.push(0, due)
       if (due !== undefined) later += 1
       args.push(fields.length, ...fields)

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { IdList, tallySlot } from './entry-id.ts'
 import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
+import type { Extra } from '../wire-extra.ts'
 import { asArray, asNumber, asText } from './replies.ts'
 import { settleCompleted, settleGone } from './scripts/delivery.ts'
 import { settleFenced } from './scripts/outcomes.ts'
@@ -13,19 +14,22 @@ import { TALLY_TTL_MS, Tallies } from './tally.ts'
 export async function settle(
   client: Redis,
   member: Member,
-  { source, done, resent }: { source: Source; done: readonly { entryId: string; id: string }[]; resent: boolean },
+  { source, done, resent }: { source: Source; done: readonly Completed[]; resent: boolean },
 ): Promise<{ late: number }> {
   const tallies = new Tallies(member)
   const buckets = new Map<string, Bucket>()
   let last: { name: string; bucket: Bucket } | undefined
-  for (const { entryId, id } of done) {
-    const { name, hour, minute } = tallySlot(id)
+  for (const { entryId, id, extra } of done) {
+    const slot = tallySlot(id)
+    const { hour, minute } = slot
+    const name = extra?.unique === undefined ? slot.name : `${slot.name} unique`
     if (last?.name !== name) {
       const bucket = buckets.get(name) ?? {
         tally: tallies.numberOf(hour),
         minute,
         ids: new IdList(),
         jobIds: undefined,
+        uniqueKeys: [],
       }
       buckets.set(name, bucket)
       last = { name, bucket }
@@ -34,21 +38,32 @@ export async function settle(
     if (id !== entryId) bucket.jobIds ??= bucket.ids.copy()
     bucket.ids.add(entryId)
     bucket.jobIds?.add(id)
+    if (extra?.unique !== undefined) bucket.uniqueKeys.push(extra.unique.key)
   }
   const keys = [sourceKey(member, source), memberKeys.settings(member), memberKeys.index(member), ...tallies.keys]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { tally, minute, ids, jobIds } of buckets.values()) {
-    args.push(tally, minute, ids.text, jobIds?.text ?? '')
+  for (const { tally, minute, ids, jobIds, uniqueKeys } of buckets.values()) {
+    const unique = uniqueKeys.length === 0 ? '' : JSON.stringify(uniqueKeys)
+    args.push(tally, minute, ids.text, jobIds?.text ?? '', unique)
   }
   return { late: asNumber(await run(client, settleCompleted, keys, args)) }
 }
 
-/** Completed jobs of one minute. Their ids are those of their entries until one of them has another. */
+/** A completion as it is settled. */
+interface Completed {
+  readonly entryId: string
+  readonly id: string
+  readonly extra?: Extra | undefined
+}
+
+/** Completed jobs of one minute, with those that are unique apart. Their ids are those of their entries until one of them has another. */
 interface Bucket {
   readonly tally: number
   readonly minute: number
   readonly ids: IdList
   jobIds: IdList | undefined
+  /** By their place in it; of none, or of all. */
+  readonly uniqueKeys: string[]
 }
 
 /**

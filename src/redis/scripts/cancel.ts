@@ -8,7 +8,7 @@ import { WHERE } from './whereabouts.ts'
  * rise strictly, so that a worker that has read up to one never misses the next. What is older than keepMs goes, at most
  * 500 a call. False, and nothing is written, if there are too many.
  */
-const MARK = `${NOW}
+export const MARK = `${NOW}
   local function mark(cancelled, member, most, keepMs)
     local at = now()
     local old = redis.call('ZRANGEBYSCORE', cancelled, '-inf', string.format('%.0f', at - keepMs), 'LIMIT', 0, 500)

@@ -1,3 +1,4 @@
+import { RELEASE } from './holder.ts'
 import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 
@@ -17,6 +18,9 @@ import { script } from './script.ts'
  * On the redelivery stream each job's place in the index ends with its ack, and only with that: a completion that comes late
  * must not hide where the job is now. The job ids follow the entry ids, in the same order; '' where they are the same.
  *
+ * Jobs that hold uniqueness keys come in buckets of their own, with those keys as JSON, and are acked one by one: only what
+ * was pending lets go of its key. A late completion is of a job that may be tried again, and hold it still.
+ *
  * Where the group records outcomes, the ids are acked one by one: only what was pending gets its line, in the same step. The
  * lines are written together.
  *
@@ -25,9 +29,9 @@ import { script } from './script.ts'
  */
 export const settleCompleted = script(
   'settleCompleted',
-  `${FLOOR}${NOW}${RECORD_OUTCOMES}
+  `${FLOOR}${NOW}${RECORD_OUTCOMES}${RELEASE}
   -- KEYS source settings index tally... outcomes...
-  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids jobIds('' = the same)
+  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids jobIds('' = the same) uniqueKeys
   local source, settings, index, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
   local isStream, resent, tallyTtlMs = ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
   local function listed(text)
@@ -48,16 +52,18 @@ export const settleCompleted = script(
     local outcomes = KEYS[3 + hours + tonumber(ARGV[at])]
     local ids, count = listed(ARGV[at + 2])
     local acked = 0
-    if isStream and not recordedAt then
+    if isStream and not recordedAt and ARGV[at + 4] == '' then
       acked = redis.call('XACK', source, group, unpack(ids))
     else
       local jobIds, lines = ARGV[at + 3] == '' and ids or listed(ARGV[at + 3]), {}
+      local uniques = ARGV[at + 4] ~= '' and cjson.decode(ARGV[at + 4]) or {}
       for i = 1, count do
         if redis.call('XACK', source, group, ids[i]) == 1 then
           acked = acked + 1
           if not isStream and redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then
             redis.call('HDEL', index, jobIds[i])
           end
+          if uniques[i] then release(settings:sub(1, -10) .. ':unique:' .. uniques[i], jobIds[i], group, true) end
           if line then
             lines[#lines + 1] = jobIds[i]
             lines[#lines + 1] = line
@@ -74,7 +80,7 @@ export const settleCompleted = script(
       redis.pcall('HINCRBY', tally, minute .. ':late', count - acked)
       late = late + count - acked
     end
-    at = at + 4
+    at = at + 5
   end
   if isStream and redis.call('EXISTS', source) == 1 then
     local ok, floor = pcall(floorOf, source, group)

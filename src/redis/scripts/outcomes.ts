@@ -1,3 +1,4 @@
+import { KEY_IN, RELEASE } from './holder.ts'
 import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
 import { script } from './script.ts'
 
@@ -23,6 +24,8 @@ import { script } from './script.ts'
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
+ * A job that is dead or cancelled lets go of its uniqueness key, if it still holds it; one that is tried again keeps it.
+ *
  * A resend may find what its first try did: what is not pending any more is 'done' then, and not 'stale'.
  * Stops after 1 MiB of fields, so the answer may be shorter than the question; the rest is asked again. XACK comes first:
  * under OOM a first harmless write lets the rest of a script pass, and settling must get through.
@@ -32,7 +35,7 @@ import { script } from './script.ts'
  */
 export const settleFenced = script(
   'settleFenced',
-  `${FLOOR}${NOW}${RECORD_OUTCOMES}
+  `${FLOOR}${NOW}${RECORD_OUTCOMES}${RELEASE}${KEY_IN}
   -- KEYS source dead index retries retryJobs cancelled settings tally... outcomes...
   -- ARGV group me isStream(1|0) resent(1|0) tallyTtlMs, then per entry: id deliveries tally minute jobId kind count arg...
   local source, dead, index, retries, retryJobs, cancelled, settings = unpack(KEYS, 1, 7)
@@ -142,6 +145,11 @@ export const settleFenced = script(
     redis.call('HSET', index, entry.jobId, 'dead ' .. redis.call('XADD', dead, '*', unpack(values)))
     return settled(entry, 'dead')
   end
+  local function freed(entry, raw, outcome)
+    local key = keyIn(raw)
+    if key then release(settings:sub(1, -10) .. ':unique:' .. key, entry.jobId, group, false) end
+    return outcome
+  end
   local function settle(entry, kind, args)
     local pending = redis.call('XPENDING', source, group, entry.id, entry.id, 1)[1]
     if not pending then return resent and 'done' or 'stale' end
@@ -149,10 +157,12 @@ export const settleFenced = script(
     local found = redis.call('XRANGE', source, entry.id, entry.id)[1]
     if not found then return forgotten(entry, 'gone') end
     for i = 1, #found[2] do bytes = bytes + #found[2][i] end
-    if kind == 'cancelled' or isCancelled(entry.jobId) then return forgotten(entry, 'cancelled') end
+    if kind == 'cancelled' or isCancelled(entry.jobId) then
+      return freed(entry, found[2], forgotten(entry, 'cancelled'))
+    end
     if kind == 'retry' then return retry(entry, found[2], args) end
     if kind == 'wait' then return wait(entry, found[2], args) end
-    return bury(entry, found[2], args)
+    return freed(entry, found[2], bury(entry, found[2], args))
   end
 
   local i = 6

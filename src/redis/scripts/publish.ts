@@ -32,7 +32,8 @@ export const takeOverProducer = script(
   return {seq, redis.call('HGET', KEYS[1], 'mark') or ''}`,
 )
 
-const SEQUENCE = `
+/** The batch that was answered last answers the same again; any other than the next one is told why not. Gives `wrongType()`. */
+export const SEQUENCE = `
   local stream, producer = KEYS[1], KEYS[2]
   local seq, ttlMs, items = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
   local stored = redis.call('HGET', producer, 'seq')
@@ -66,7 +67,7 @@ const LONE = `
   end`
 
 /** Takes `hasLater`. What can be refused is refused here, and in NUMBERS by its first write, before any other. */
-const CHECKS = `
+export const CHECKS = `
   local refusal = wrongType()
   if refusal then return refusal end
   local nowMs, number = 0, 0
@@ -82,7 +83,7 @@ const CHECKS = `
   local function dueOf(text) return tonumber(text) + (text:sub(1, 1) == '+' and nowMs or 0) end`
 
 /** For the ids of jobs for later. Fails under OOM, or on a counter that is none. */
-const NUMBERS = `
+export const NUMBERS = `
   if hasLater then
     number = redis.pcall('HINCRBY', KEYS[5], 'scheduled-seq', items)
     if type(number) ~= 'number' then return number end
@@ -90,10 +91,10 @@ const NUMBERS = `
   end`
 
 /**
- * Appends the items from ARGV `at` on; `before` is done with each of them first and may say what became of it, `after` is
- * told what did.
+ * Appends the items from ARGV `at` on; `before` is done with each of them first and may say what became of it (`held`), `after`
+ * is told what did. `due` is when a job for later is due, of which ARGV has `text`.
  */
-const ITEMS = (before: string, after: string) => `
+export const ITEMS = (before: string, after: string, due = 'dueOf(text)') => `
   if ttlMs ~= '0' then redis.call('PEXPIRE', producer, ttlMs) end
   local ids, count = {}, 0
   local function note(id)
@@ -122,7 +123,8 @@ const ITEMS = (before: string, after: string) => `
       note(held or redis.pcall('XADD', stream, '*', unpack(ARGV, at + 1, at + width)))
       at = at + width + 1
     else
-      local dueMs, first, last = dueOf(ARGV[at + 1]), at + 3, at + 2 + tonumber(ARGV[at + 2])
+      local text, first, last = ARGV[at + 1], at + 3, at + 2 + tonumber(ARGV[at + 2])
+      local dueMs = ${due}
       if held then
         note(held)
       elseif dueMs > nowMs then
@@ -169,11 +171,12 @@ export const publishBatch = script(
  * `dueAlready(at)`: how many of the items from ARGV `at` on have a time that is over, and so are for now: a `runAt` of
  * yesterday must not be a way past the bound.
  */
-const DUE = `
+export const DUE = `
   local function dueAlready(at)
     local due, seen = 0, 0
     while seen < items do
       if ARGV[at] == 't' then at = at + 3 end
+      if ARGV[at] == 'u' then at = at + 7 end
       local width = tonumber(ARGV[at])
       seen = seen + math.max(1, -width)
       if width == 0 then
@@ -185,6 +188,42 @@ const DUE = `
     end
     return due
   end`
+
+/** Refuses a batch that the stream has no room for. Takes `later`, of its items those that are not for now. */
+export const BOUND = `
+  local bound = ARGV[6] == '1' and redis.pcall('HGET', KEYS[5], 'maxBacklog')
+  bound = type(bound) == 'string' and #bound <= 15 and bound:match('^%d+$') and tonumber(bound)
+  local coming = bound and items - later + (hasLater and dueAlready(at) or 0) or 0
+  if coming > 0 then
+    local groups = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}
+    local backlog = #groups == 0 and redis.call('XLEN', stream) or 0
+    for _, flat in ipairs(groups) do
+      local group = fields(flat)
+      backlog = math.max(backlog, group.pending + (group.lag or 0))
+    end
+    if backlog + coming > bound then return {'full', backlog, bound} end
+  end`
+
+/** Of an item with a token: looks whether that has a job already, and tries whether it can be kept. */
+export const TOKEN = `
+    local token, tokenMs, held = nil, nil, nil
+    if ARGV[at] == 't' then
+      token, tokenMs, at = KEYS[5 + tonumber(ARGV[at + 1])], ARGV[at + 2], at + 3
+      held = redis.pcall('GET', token)
+      -- A key that is no token, or that we may not write, answers with an error, which is what becomes of the item: '!'. Tried
+      -- before the append: a job whose token is not kept would be published again.
+      if type(held) == 'string' then held = '=' .. held
+      elseif not held then
+        local kept = redis.pcall('SET', token, '', 'PX', tokenMs)
+        held = kept.err and kept or nil
+      end
+    end`
+
+const TOKEN_KEPT = `
+    if token and not held then
+      if ids[count] == '!' then redis.pcall('PEXPIRE', token, 0)
+      else redis.call('SET', token, ids[count], 'PX', tokenMs) end
+    end`
 
 /**
  * The same, for batches of which more is asked:
@@ -206,39 +245,8 @@ export const publishChecked = script(
   -- KEYS stream producer scheduled jobs settings [tokens …] | ARGV seq ttlMs items mark later check, then items as above
   ${SEQUENCE}${FIELDS}
   local mark, later = ARGV[4], tonumber(ARGV[5])
-  local hasLater, at = later > 0, 7${CHECKS}${DUE}
-  local bound = ARGV[6] == '1' and redis.pcall('HGET', KEYS[5], 'maxBacklog')
-  bound = type(bound) == 'string' and #bound <= 15 and bound:match('^%d+$') and tonumber(bound)
-  local coming = bound and items - later + (hasLater and dueAlready(at) or 0) or 0
-  if coming > 0 then
-    local groups = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}
-    local backlog = #groups == 0 and redis.call('XLEN', stream) or 0
-    for _, flat in ipairs(groups) do
-      local group = fields(flat)
-      backlog = math.max(backlog, group.pending + (group.lag or 0))
-    end
-    if backlog + coming > bound then return {'full', backlog, bound} end
-  end${NUMBERS}
+  local hasLater, at = later > 0, 7${CHECKS}${DUE}${BOUND}${NUMBERS}
   redis.call('HSET', producer, 'seq', seq, 'ids', '')
-  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${ITEMS(
-    `
-    local token, tokenMs, held = nil, nil, nil
-    if ARGV[at] == 't' then
-      token, tokenMs, at = KEYS[5 + tonumber(ARGV[at + 1])], ARGV[at + 2], at + 3
-      held = redis.pcall('GET', token)
-      -- A key that is no token, or that we may not write, answers with an error, which is what becomes of the item: '!'. Tried
-      -- before the append: a job whose token is not kept would be published again.
-      if type(held) == 'string' then held = '=' .. held
-      elseif not held then
-        local kept = redis.pcall('SET', token, '', 'PX', tokenMs)
-        held = kept.err and kept or nil
-      end
-    end`,
-    `
-    if token and not held then
-      if ids[count] == '!' then redis.pcall('PEXPIRE', token, 0)
-      else redis.call('SET', token, ids[count], 'PX', tokenMs) end
-    end`,
-  )}
+  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${ITEMS(TOKEN, TOKEN_KEPT)}
   return {'done', outcomes, bound or ''}`,
 )

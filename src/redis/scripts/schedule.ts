@@ -1,3 +1,4 @@
+import { HOLDER, KEY_IN } from './holder.ts'
 import { NOW } from './lua.ts'
 import { script } from './script.ts'
 
@@ -20,7 +21,7 @@ import { script } from './script.ts'
  */
 export const promote = script(
   'promote',
-  `${NOW}
+  `${NOW}${HOLDER}${KEY_IN}
   -- KEYS zset jobs target [index] | ARGV most, then the ids of the jobs that are meant, if not those that are due
   local zset, jobs, target, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   for key, wanted in pairs({'zset', 'hash', 'stream', 'hash'}) do
@@ -77,6 +78,17 @@ export const promote = script(
     end
     return last
   end
+  -- The id of a job that was published for later is not that of its entry: from here on the holder of a key says where it is.
+  -- A retry needs no such note, since the index of its group has one.
+  local function noteHolder(id, record, entry)
+    local name = keyIn(record[2])
+    local key = name and zset:match('^(.*):scheduled$') .. ':unique:' .. name
+    local kept = key and redis.pcall('GET', key)
+    local holder = type(kept) == 'string' and holderOf(kept)
+    if not holder or holder.job ~= id then return end
+    local text = table.concat({id, entry, holder.scope, holder.group, string.format('%.0f', holder.first)}, ' ')
+    redis.pcall('SET', key, text, 'KEEPTTL')
+  end
   for _, id in ipairs(ids) do
     if bytes >= 1048576 or appended >= 500 then break end
     local score = not seen[id] and redis.call('ZSCORE', zset, id)
@@ -92,6 +104,7 @@ export const promote = script(
       end
       if type(added) == 'string' then
         moved[#moved + 1] = id
+        if not index and raw:find('unique', 1, true) then noteHolder(id, record, added) end
         indexed[#indexed + 1] = id
         indexed[#indexed + 1] = 'redelivery ' .. added
       else

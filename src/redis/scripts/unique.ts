@@ -1,0 +1,169 @@
+import { MARK } from './cancel.ts'
+import { HOLDER, PLACE } from './holder.ts'
+import { GROUPS, LESS, NOW } from './lua.ts'
+import { BOUND, CHECKS, DUE, ITEMS, NUMBERS, SEQUENCE, TOKEN } from './publish.ts'
+import { script } from './script.ts'
+
+/** How long a key is kept whose job has not let go of it, from when the job is due or somebody last asked for the key: 30 days. */
+const KEPT_MS = 2_592_000_000
+
+/**
+ * `claim(unique, at)`: what becomes of an item that names a uniqueness key, where its job is not to be appended; nil where it
+ * is, and `unique.old` is then what gives way to it. Nothing is taken away before the new job is there; only the note that an
+ * old one is cancelled is written before, for there may be too many, and is taken back if the new one cannot be appended.
+ */
+const CLAIM = `
+  local canWrite = false
+  local function checkWritable(key)
+    -- Tried once, on what is not there: a job whose holder cannot be written would not be unique, and one that cannot be taken
+    -- away would run beside the one that replaces it.
+    redis.call('SET', key .. ' ', '', 'XX', 'PX', 1)
+    redis.call('ZREM', KEYS[3], '')
+    redis.call('HDEL', KEYS[4], '')
+    canWrite = true
+  end
+  local function lifeFor(dueMs)
+    -- One that is set aside is never due.
+    local ms = dueMs == math.huge and 0 or math.max(0, dueMs - nowMs)
+    return string.format('%.0f', ${KEPT_MS} + ms)
+  end
+  local function keep(unique, job, entry, old)
+    local group = unique.group == '' and '-' or unique.group
+    local text = table.concat({job, entry, unique.scope, group, string.format('%.0f', unique.first)}, ' ')
+    if unique.scope == 'l' and old and old.scope == 'l' then return redis.call('SET', unique.key, text, 'KEEPTTL') end
+    redis.call('SET', unique.key, text, 'PX', unique.scope == 'l' and unique.ttlMs or lifeFor(unique.dueMs or 0))
+  end
+  local function replaceInPlace(unique, old, at)
+    local last = at + 2 + tonumber(ARGV[at + 2])
+    local flat = {unpack(ARGV, at + 3, last)}
+    flat[#flat + 1] = 'id'
+    flat[#flat + 1] = old.job
+    redis.call('HSET', KEYS[4], old.job, cmsgpack.pack({'', flat}))
+    redis.call('ZADD', KEYS[3], string.format('%.0f', unique.dueMs), old.job)
+    keep(unique, old.job, '-', old)
+  end
+  local function claim(unique, at)
+    if unique.group == '' and unique.scope ~= 'l' then
+      local _, names = groupsIn(stream)
+      if #names > 1 then return '!groups' end
+      unique.group = names[1] or ''
+    end
+    local kept = redis.call('GET', unique.key)
+    local old = kept and holderOf(kept)
+    local place = old and placeOf(old)
+    unique.first = place and unique.mode == 'd' and old.first or nowMs
+    if ARGV[at] == '0' then
+      unique.dueMs = dueOf(ARGV[at + 1])
+      if unique.mostMs then unique.dueMs = math.min(unique.dueMs, unique.first + unique.mostMs) end
+    end
+    if not canWrite then checkWritable(unique.key) end
+    if not place then return nil end
+    if unique.mode == 'r' or place == 'runs' or place == 'kept' then
+      if old.scope ~= 'l' then
+        local due = place == 'later' and tonumber(redis.call('ZSCORE', KEYS[3], old.job)) or nowMs
+        redis.call('PEXPIRE', unique.key, lifeFor(due))
+      end
+      return '=' .. old.job
+    end
+    if unique.mode == 'd' and place == 'later' and unique.dueMs then
+      replaceInPlace(unique, old, at)
+      return '~' .. old.job
+    end
+    if place ~= 'later' then
+      unique.mark = old.group == '-' and old.job or old.job .. ' ' .. old.group
+      if not mark(cancelled, unique.mark, mostMarked, keepMarkMs) then return '!full' end
+    end
+    unique.old, unique.place = old, place
+  end
+  local function claimed(unique, answer)
+    if answer:sub(1, 1) == '!' then
+      if unique.mark then redis.call('ZREM', cancelled, unique.mark) end
+      return answer
+    end
+    local job, old = answer:match('%d+%-%d+'), unique.old
+    if old and unique.place == 'later' then
+      redis.call('ZREM', KEYS[3], old.job)
+      redis.call('HDEL', KEYS[4], old.job)
+    elseif old then
+      -- It comes to a worker at once, which counts it as cancelled, as it does every job with such a note.
+      for _, retries in ipairs(old.retries) do
+        redis.call('ZADD', retries, 'XX', 'LT', string.format('%.0f', nowMs), old.job)
+      end
+    end
+    keep(unique, job, answer:sub(1, 1) == '@' and '-' or job, old)
+    return old and '~' .. answer .. '/' .. old.job or answer
+  end`
+
+const BEFORE = `${TOKEN}
+    local fresh, unique = token and not held, nil
+    if ARGV[at] == 'u' then
+      local most = tonumber(ARGV[at + 6])
+      unique = {key = KEYS[5 + tonumber(ARGV[at + 1])], scope = ARGV[at + 2], group = ARGV[at + 3], mode = ARGV[at + 4],
+        ttlMs = ARGV[at + 5], mostMs = most > 0 and most}
+      at = at + 7
+      if held then unique = nil
+      else
+        -- What fails here (a key of another type, no permission) is of this item, whose key could not be kept.
+        local ok, answer = pcall(claim, unique, at)
+        if not ok then answer = '!' end
+        if answer then held = answer end
+      end
+    end`
+
+const AFTER = `
+    if unique and not held then ids[count] = claimed(unique, ids[count]) end
+    if fresh then
+      local job = ids[count]:sub(1, 1) ~= '!' and ids[count]:match('%d+%-%d+')
+      if job then redis.call('SET', token, job, 'PX', tokenMs) else redis.pcall('PEXPIRE', token, 0) end
+    end`
+
+/**
+ * The same as publishChecked, for batches in which jobs are unique: 'u', index, scope (s|t|l, see holder.ts), group or '', mode
+ * (r = reject, p = replace, d = debounce), ttlMs, maxWaitMs or 0 before an item, behind its token if it has one. A token that
+ * is known answers for its item; its key is not looked at then.
+ *
+ * What becomes of an item whose key has a holder is told by '=' and its id; by '~' and an id where the job has taken the place of
+ * another: of one whose fields it took over where it waits, or, with '/' and that one's id, of one that was taken away. '!groups':
+ * it says for which group it is to be unique neither by name nor is there only one; '!full': too many jobs are noted as cancelled.
+ *
+ * In one step with the append: two producers of one key must not both find it free. And since a batch is told by its number, the
+ * same batch sent again is told the same, and not that its own job is in its way.
+ */
+export const publishUnique = script(
+  'publishUnique',
+  `
+  -- KEYS stream producer scheduled jobs settings [tokens and keys …]
+  -- ARGV seq ttlMs items mark later check mostMarked keepMarkMs, then items as above
+  ${SEQUENCE}${GROUPS}${LESS}${NOW}
+  local settings, mark, later = KEYS[5], ARGV[4], tonumber(ARGV[5])
+  local mostMarked, keepMarkMs = tonumber(ARGV[7]), tonumber(ARGV[8])
+  local hasLater, at = later > 0, 9${CHECKS}
+  nowMs = now()${DUE}${BOUND}${NUMBERS}
+  redis.call('HSET', producer, 'seq', seq, 'ids', '')
+  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${HOLDER}${PLACE}${MARK}${CLAIM}${ITEMS(
+    BEFORE,
+    AFTER,
+    'unique and unique.dueMs or dueOf(text)',
+  )}
+  return {'done', outcomes, bound or ''}`,
+)
+
+/**
+ * Lets go of the keys of jobs that are about to be started, before their handlers are called: from then on another job may have
+ * them. Sent again it changes nothing. Returns how many were let go.
+ */
+export const releaseStarted = script(
+  'releaseStarted',
+  `${HOLDER}
+  -- KEYS unique… | ARGV group jobId…
+  local released = 0
+  for i = 1, #KEYS do
+    local kept = redis.call('GET', KEYS[i])
+    local holder = kept and holderOf(kept)
+    if holder and holder.scope == 't' and holder.job == ARGV[i + 1]
+      and (holder.group == '-' or holder.group == ARGV[1]) then
+      released = released + redis.call('PEXPIRE', KEYS[i], 0)
+    end
+  end
+  return released`,
+)
