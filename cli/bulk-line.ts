@@ -11,7 +11,7 @@ export interface When {
 /** A job as its line tells it. What is wrong with its values is left for the feed to say, in its words. */
 export type LineJob = Omit<FeedJob, 'position'>
 
-const KNOWN = ['job', 'data', 'delayMs', 'runAt', 'idempotencyToken', 'uniqueKey', 'unique']
+const KNOWN = ['job', 'data', 'delayMs', 'runAt', 'idempotencyToken', 'uniqueKey', 'unique', 'headers']
 
 /** The job of a line. `when` is for a line that does not say. @throws LineError for what is no job at all. */
 export function parseLine({ number, text }: Line, when: When): LineJob {
@@ -39,12 +39,13 @@ export function parseLine({ number, text }: Line, when: When): LineJob {
     idempotencyToken,
     uniqueKey,
     unique,
+    headers,
   } = parsed as Partial<Record<string, unknown>>
   if (job === undefined) throw new LineError(number, `${wanted}, got no job`)
   const due = delayMs === undefined && runAt === undefined ? when : whenOf(number, delayMs, runAt)
   const token = idempotencyToken === undefined ? undefined : { idempotencyToken }
   const held = { ...(uniqueKey !== undefined && { uniqueKey }), ...(unique !== undefined && { unique }) }
-  return { job, data, ...due, ...token, ...held } as LineJob
+  return { job, data, ...due, ...token, ...held, ...(headers !== undefined && { headers }) } as LineJob
 }
 
 function whenOf(number: number, delayMs: unknown, runAt: unknown): When {

@@ -42,6 +42,8 @@ const BY_CODE: Readonly<Record<string, number>> = {
   ERR_OPTION: EXIT.usage,
   ERR_NAME: EXIT.usage,
   ERR_PAYLOAD: EXIT.usage,
+  ERR_INVALID_DATA: EXIT.usage,
+  ERR_SCHEMA: EXIT.usage,
   ERR_HANDLERS: EXIT.usage,
   ERR_UNIQUE_GROUP: EXIT.usage,
   ERR_REDIS_UNREACHABLE: EXIT.redis,

@@ -23,6 +23,10 @@ export interface LoadedHandlers {
   readonly retry: millrace.RetryOptions | undefined
   /** Its export `tracing`: what openTelemetry() of millrace/otel returns. */
   readonly tracing: millrace.Tracing | undefined
+  /** Its export `middleware`: what goes around every run, the first one outermost. */
+  readonly middleware: readonly millrace.RunMiddleware[]
+  /** Its export `limits`: how many jobs may begin in a time, and run at once. */
+  readonly limits: readonly millrace.LimitOptions[] | undefined
 }
 
 /**
@@ -43,6 +47,8 @@ export async function loadHandlers(file: string): Promise<LoadedHandlers> {
       handlers: handlers as millrace.Handlers,
       retry: loaded['retry'] as millrace.RetryOptions | undefined,
       tracing: loaded['tracing'] as millrace.Tracing | undefined,
+      middleware: middlewareOf(file, loaded['middleware']),
+      limits: loaded['limits'] as readonly millrace.LimitOptions[] | undefined,
     }
   }
   const names = Object.keys(loaded).filter((name) => name !== 'default' && name !== '__esModule')
@@ -87,6 +93,12 @@ function defaultOf(loaded: Record<string, unknown>): unknown {
   const given = loaded['default']
   if (typeof given !== 'object' || given === null || !('__esModule' in given)) return given
   return (given as { default?: unknown }).default
+}
+
+function middlewareOf(file: string, given: unknown): readonly millrace.RunMiddleware[] {
+  if (given === undefined) return []
+  if (Array.isArray(given)) return given as millrace.RunMiddleware[]
+  throw handlersError(`${file}: expected \`middleware\` to be a list of functions (run, next), got ${typeof given}`)
 }
 
 function handlersError(message: string): millrace.MillraceError {

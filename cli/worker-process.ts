@@ -150,16 +150,17 @@ async function makeWorker(
   registry: Registry | undefined,
   logger: Logger | undefined,
 ): Promise<Made> {
-  const { handlers, retry, tracing } = await loadHandlers(file)
+  const { handlers, retry, tracing, middleware } = await loadHandlers(file)
   try {
     const own = { ...(registry && { registry }), ...(logger && { logger }), ...(tracing !== undefined && { tracing }) }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
     const worker = new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
+    for (const layer of middleware) worker.use(layer)
     return { worker, tracing }
   } catch (error) {
     const { message } = error as Error
-    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || message.startsWith('expected `tracing`')
+    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || /^expected (`tracing`|a middleware)/.test(message)
     if (!isOfFile) throw error
     throw usageError(`${file}: ${message}`)
   }

@@ -64,6 +64,7 @@ async function drainLane(
   const unended = holdings.running()
   handedBack += await handBack(lane, unended)
   for (const delivery of holdings.underWay()) delivery.traced?.end('overdue', delivery.ended)
+  await parts.limiter?.stop()
   const unsettled = await settler.stop(SETTLE_MS)
   parts.numbers.abandoned += unstarted.length + unended.length - handedBack + unsettled
   if (commands.isReady) await leave(commands.client, member).catch(() => {})

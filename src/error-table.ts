@@ -30,6 +30,21 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
     todo: 'Publish what JSON can hold; store large data elsewhere and publish where it is.',
   },
+  ERR_INVALID_DATA: {
+    thrownBy:
+      '`publish`, `publishMany` and a feed, as an `InvalidDataError`: the data, as JSON carries it, does not fit the schema of its ' +
+      'job. The text says where; `issues` says what the schema does, which may quote the data. A delivery that does not fit is ' +
+      'dead as `invalid` instead.',
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Publish what the schema accepts, also after JSON: a Date becomes a text, which a schema has to coerce.',
+  },
+  ERR_SCHEMA: {
+    thrownBy:
+      '`publish`, `publishMany` and a feed: the schema of the job threw, is async, or answered neither a value nor issues. At a ' +
+      'delivery such a job is dead as `invalid`.',
+    inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
+    todo: 'Use a schema that answers at once; what takes a look elsewhere belongs into the handler. `cause` is what it threw.',
+  },
   ERR_HANDLERS: {
     thrownBy:
       '`new Worker` and `millrace worker`: there are no handlers, two for one job, or something that is no function.',

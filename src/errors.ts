@@ -8,6 +8,8 @@ export type ErrorCode =
   | 'ERR_OPTION'
   | 'ERR_NAME'
   | 'ERR_PAYLOAD'
+  | 'ERR_INVALID_DATA'
+  | 'ERR_SCHEMA'
   | 'ERR_HANDLERS'
   | 'ERR_PUBLISH_TIMEOUT'
   | 'ERR_PUBLISH_REFUSED'
@@ -41,6 +43,14 @@ export type ErrorCode =
   | 'ERR_CANCELLED_FULL'
   | 'ERR_HISTORY'
   | 'ERR_REPLAY'
+
+/** What is wrong with a payload at one place. */
+export interface SchemaIssue {
+  /** Keys and indices from the payload down to the place; empty for the payload itself. */
+  readonly path: readonly (string | number)[]
+  /** As the schema says it. May quote the payload: not for logs. */
+  readonly message: string
+}
 
 /** Base class of all errors thrown by millrace; `instanceof MillraceError` tells them from a handler's own. */
 export class MillraceError extends Error {
@@ -83,6 +93,22 @@ export class PublishError extends MillraceError {
     super(code, message, cause === undefined ? undefined : { cause })
     this.published = published
     this.confirmed = confirmed
+  }
+}
+
+/** The data does not fit the schema of its job. Nothing was published of it. */
+export class InvalidDataError extends PublishError {
+  override readonly name = 'InvalidDataError'
+  readonly #issues: readonly SchemaIssue[]
+
+  constructor(message: string, issues: readonly SchemaIssue[], confirmed = 0) {
+    super('ERR_INVALID_DATA', message, { published: 'no', confirmed })
+    this.#issues = issues
+  }
+
+  /** What is wrong, where, as the schema says it. No field, so that no logger writes it: a schema may quote the payload. */
+  get issues(): readonly SchemaIssue[] {
+    return this.#issues
   }
 }
 

@@ -8,16 +8,19 @@ import { jobEventOf, type Events } from './events.ts'
 import { messageOf } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
+import type { Limit } from './limits/limit.ts'
+import type { Limiter } from './limits/limiter.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Overruns } from './overruns.ts'
-import { prepare, type Prepared } from './prepare.ts'
+import { isChecked, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
+import { isThenable } from './thenable.ts'
 import type { ContainedTracing } from './tracing.ts'
 import type { UniqueStarts } from './unique-starts.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
@@ -48,6 +51,12 @@ export interface ExecutorDeps {
   readonly readRaw: (delivery: Delivery) => Promise<Buffer[] | undefined>
   /** The delivery needs its slot no more. */
   readonly onEnded: () => void
+  /** What lets jobs begin within their limits, if the worker has any. */
+  readonly limiter?: Limiter | undefined
+  readonly limits: readonly Limit[]
+  /** The delivery waits for its limits, without a slot; and it is dealt with after that, in one. */
+  readonly onDeferred: (delivery: Delivery) => void
+  readonly onUndeferred: (delivery: Delivery) => void
 }
 
 /** What jobs of one name share. */
@@ -55,7 +64,11 @@ interface JobKind {
   readonly name: string
   readonly numbers: JobNumbers
   readonly handler: Handler | undefined
+  /** Whether its payloads are checked or brought to a newer version. */
+  readonly isChecked: boolean
   readonly retry: RetryOptions
+  /** Those that it is under; undefined if there are none. */
+  readonly limits: readonly Limit[] | undefined
 }
 
 export class Executor {
@@ -110,15 +123,21 @@ export class Executor {
     if (decoded.kind === 'job') this.#know(delivery, decoded)
     const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
+    if (kind?.limits === undefined) return this.#begin(delivery, decoded, kind)
+    this.#askLimits(delivery, kind.limits, decoded)
+  }
+
+  /** Its limits allow it, or it has none. */
+  #begin(delivery: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): void {
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
-    const prepared = this.#prepared(delivery, decoded, kind?.handler)
+    const prepared = this.#prepared(delivery, decoded, kind)
     if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
-    this.#begin(delivery, prepared.handler, prepared.data)
+    this.#letGo(delivery, prepared.handler, prepared.data)
   }
 
   /** A key that it holds until it is started is let go of first; its time begins only then. */
-  #begin(delivery: Delivery, handler: Handler, data: unknown): void {
+  #letGo(delivery: Delivery, handler: Handler, data: unknown): void {
     const { extra, timeoutMs, attempt } = delivery
     if (extra?.unique?.until !== 'started' || attempt > 1) return this.#run(delivery, handler, data)
     delivery.timeoutMs = Infinity
@@ -137,9 +156,48 @@ export class Executor {
     else this.#ended(delivery, { kind: 'failed', error: reason })
   }
 
+  /** What is not to run anyway asks for no limit. */
+  #askLimits(delivery: Delivery, limits: readonly Limit[], decoded: WireJob | Malformed): void {
+    const { limiter, cancelled } = this.#deps
+    const kind = this.#kindOf(delivery.name)
+    const prepared = this.#prepared(delivery, decoded, kind)
+    if (limiter === undefined || prepared.kind !== 'run' || cancelled.has(delivery.id)) {
+      return this.#begin(delivery, decoded, kind)
+    }
+    const fault = limiter.ask(delivery, limits, prepared.data, () => {
+      delivery.startedAtMs = monotonicMs()
+      this.#begin(delivery, decoded, kind)
+    })
+    if (fault !== undefined) return this.#unlimitable(delivery, fault)
+    delivery.startedAtMs = 0
+    this.#deps.onDeferred(delivery)
+  }
+
+  /** Its limits cannot be told, now and at any other time. */
+  #unlimitable(delivery: Delivery, fault: string): void {
+    if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+    const outcome = { kind: 'dead', reason: 'invalid', error: new Error(fault) } as const
+    this.#ended(delivery, { kind: 'unrun', outcome })
+  }
+
+  /** It has waited long enough here for its limits, and goes on waiting in the scheduled set. */
+  defer(delivery: Delivery, { delayMs, why }: { delayMs: number; why: string }): void {
+    this.#deps.onUndeferred(delivery)
+    delivery.startedAtMs = monotonicMs()
+    if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+    this.#ended(delivery, { kind: 'unrun', outcome: { kind: 'wait', delayMs, why } })
+  }
+
+  /** It waited for its limits, and is not ours any more. */
+  lose(delivery: Delivery): void {
+    this.#deps.onUndeferred(delivery)
+    this.#dropped(delivery)
+  }
+
   /** Most jobs have nothing to be checked but that they have a handler. */
-  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, handler: Handler | undefined): Prepared {
-    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined) {
+  #prepared({ startedAtMs }: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): Prepared {
+    const handler = kind?.handler
+    if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined && kind?.isChecked === false) {
       return { kind: 'run', handler, data: decoded.data }
     }
     const { clock, unknownJobMs } = this.#deps
@@ -199,7 +257,8 @@ export class Executor {
   }
 
   #ended(delivery: Delivery, run: Run): void {
-    const { settler, holdings, onEnded } = this.#deps
+    const { settler, holdings, limiter, onEnded } = this.#deps
+    if (limiter !== undefined) limiter.leave(delivery)
     const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
     this.#count(delivery, run, outcome)
     // What waits was not run, and so not traced.
@@ -295,15 +354,24 @@ export class Executor {
   #kindOf(name: string): JobKind {
     const last = this.#lastKind
     if (last?.name === name) return last
-    const { numbers, handlers, retry } = this.#deps
+    const { numbers, handlers, retry, limits } = this.#deps
     const handler = handlers.get(name)
-    const kind = { name, numbers: numbers.jobs.of(name), handler, retry: mergeRetry(handler?.job.retry, retry) }
+    const own = handler === undefined ? [] : limits.filter(({ covers }) => covers(name))
+    const kind = {
+      name,
+      numbers: numbers.jobs.of(name),
+      handler,
+      isChecked: handler !== undefined && isChecked(handler),
+      retry: mergeRetry(handler?.job.retry, retry),
+      limits: own.length === 0 ? undefined : own,
+    }
     this.#lastKind = kind
     return kind
   }
 
   /** Not ours any more, or not to be run now. */
   #dropped(delivery: Delivery): void {
+    this.#deps.limiter?.leave(delivery)
     this.#deps.holdings.release(delivery)
     this.#deps.onEnded()
   }
@@ -320,7 +388,3 @@ function runObserved(delivery: Delivery, handler: Handler, data: unknown): unkno
 }
 
 const COMPLETED = { kind: 'completed' } as const
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
-}

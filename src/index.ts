@@ -18,6 +18,8 @@ export type { FedJob, FeedJob, FeedOptions } from './publish/feed-options.ts'
 export { Worker } from './worker.ts'
 export type { StopResult } from './drain.ts'
 export type { WorkerOptions } from './worker-options.ts'
+export type { LimitOptions, RateOptions } from './limits/limit.ts'
+export type { StreamPriority, WorkerStream } from './worker-streams.ts'
 export type { WorkerHealth } from './lease/health.ts'
 export type { HealthAddress } from './lease/health-server.ts'
 export type { WorkerCounts } from './counts.ts'
@@ -107,7 +109,11 @@ export type { AuditRepair } from './audit/repair.ts'
 export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
-export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions } from './job.ts'
+export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions, SchemaJobOptions } from './job.ts'
+export { handleAll } from './handle-all.ts'
+export type { HandlersOf, OutputOf, ResultOf } from './handle-all.ts'
+export type { Schema } from './schema.ts'
+export type { Upcast, Upcasts } from './versions.ts'
 export type { Headers } from './headers.ts'
 export type { PublishContext, PublishMiddleware } from './publish/middleware.ts'
 export type { RunContext, RunMiddleware } from './run-middleware.ts'
@@ -134,6 +140,7 @@ export {
   CancelledError,
   FatalError,
   FeedError,
+  InvalidDataError,
   JobTimeoutError,
   LeaseLostError,
   MillraceError,
@@ -145,4 +152,4 @@ export {
   StoppingError,
   UnknownGroupError,
 } from './errors.ts'
-export type { ErrorCode, Published } from './errors.ts'
+export type { ErrorCode, Published, SchemaIssue } from './errors.ts'

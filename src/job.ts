@@ -1,13 +1,19 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { OptionError } from './errors.ts'
 import type { Headers } from './headers.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { checkJobUnique, type JobUniqueOptions } from './publish/unique.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { checkRetry, type RetryOptions } from './retry.ts'
+import { checkSchema, type Schema } from './schema.ts'
+import { checkVersions, type Upcasts } from './versions.ts'
 
-/** What both sides share of a job: its name, its stream, and what the worker needs to know of it. */
-export interface JobDefinition<Data = unknown> {
-  readonly name: string
+/**
+ * What both sides share of a job: its name, its stream, what its payload must be, and what the worker needs to know of it.
+ * `Input` is what is published, `Output` what the handler is given, `Result` what the handler gives back.
+ */
+export interface JobDefinition<Input = unknown, Output = Input, Name extends string = string, Result = unknown> {
+  readonly name: Name
   /** The stream that its jobs are published to, unless a publish names another. */
   readonly stream: string | undefined
   /** How long one run may take, in ms; `false` is no limit. The worker's definition counts. */
@@ -15,9 +21,19 @@ export interface JobDefinition<Data = unknown> {
   /** When a failed run is tried again; what it leaves open is as the worker says. */
   readonly retry: RetryOptions | undefined
   /** How its jobs are unique, unless a publish says otherwise; a producer's definition counts. */
-  readonly unique?: JobUniqueOptions<Data> | undefined
-  /** Never set: carries the type of the payload. */
-  readonly data?: Data
+  readonly unique?: JobUniqueOptions<Input> | undefined
+  /** What its payload must be: checked when it is published, and again before it runs. */
+  readonly schema?: Schema | undefined
+  /** The version of the payload that is published; absent is 1. */
+  readonly version?: number
+  /** How an older payload becomes the next version. */
+  readonly upcast?: Upcasts | undefined
+  /** Never set: carries the type of the payload that is published. */
+  readonly data?: Input
+  /** Never set: carries the type of the payload that the handler is given. */
+  readonly output?: Output
+  /** Never set: carries the type of what the handler gives back. */
+  readonly result?: Result
 }
 
 export interface JobOptions<Data = unknown> {
@@ -29,6 +45,23 @@ export interface JobOptions<Data = unknown> {
   retry?: RetryOptions
   /** By what its jobs are unique, and how. @default none: only jobs that are published with a `uniqueKey` */
   unique?: JobUniqueOptions<Data>
+  /** The version of its payload, 1 to 1000; raise it when the payload changes. @default 1 */
+  version?: number
+  /** How an older payload becomes the next version: a step from every version below `version`, by number. @default none */
+  upcast?: Upcasts
+}
+
+/** Of a job whose payload is checked. */
+export interface SchemaJobOptions<PayloadSchema extends Schema, ResultSchema extends Schema> extends JobOptions<
+  StandardSchemaV1.InferInput<PayloadSchema>
+> {
+  /**
+   * What its payload must be: a Standard Schema that answers at once. What it accepts is published, what it makes of that is given
+   * to the handler.
+   */
+  schema: PayloadSchema
+  /** What its handler gives back. For types only: nothing is checked or kept. @default anything */
+  result?: ResultSchema
 }
 
 /** What a handler is told of the job that it runs. `State` is what the worker's middleware puts there. */
@@ -55,43 +88,69 @@ export interface Job<State = object> {
   readonly state: State
 }
 
-export type HandlerFunction<Data = unknown, State = object> = (data: Data, job: Job<State>) => unknown
+export type HandlerFunction<Data = unknown, Result = unknown, State = object> = (
+  data: Data,
+  job: Job<State>,
+) => Result | PromiseLike<Result>
 
 /** One handler and the job that it is for. */
 export interface Handler<State = object> {
   readonly job: JobDefinition
-  readonly run: HandlerFunction<unknown, State>
+  readonly run: HandlerFunction<unknown, unknown, State>
 }
 
 /** What a worker takes: a list of `handle(…)`, or an object of functions by job name. */
 export type Handlers<State = object> =
-  readonly Handler<State>[] | Readonly<Record<string, HandlerFunction<unknown, State>>>
+  readonly Handler<State>[] | Readonly<Record<string, HandlerFunction<unknown, unknown, State>>>
 
 /**
- * Defines a job: the name that its entries carry and the type of its payload.
+ * Defines a job: the name that its entries carry, the type of its payload, and what the payload must be.
  * @throws OptionError on a bad name or option.
  */
-export function defineJob<Data = unknown>(name: string, options: JobOptions<Data> = {}): JobDefinition<Data> {
+export function defineJob<
+  const Name extends string,
+  PayloadSchema extends Schema,
+  ResultSchema extends Schema = Schema<unknown>,
+>(
+  name: Name,
+  options: SchemaJobOptions<PayloadSchema, ResultSchema>,
+): JobDefinition<InputOf<PayloadSchema>, CheckedBy<PayloadSchema>, Name, InputOf<ResultSchema>>
+export function defineJob<Data = unknown, const Name extends string = string>(
+  name: Name,
+  options?: JobOptions<Data>,
+): JobDefinition<Data, Data, Name>
+export function defineJob(
+  name: string,
+  options: JobOptions & { schema?: Schema; result?: Schema } = {},
+): JobDefinition {
   checkJobName(name)
-  refuseUnknownKeys(`job ${name}`, options, ['stream', 'timeoutMs', 'retry', 'unique'])
+  refuseUnknownKeys(`job ${name}`, options, JOB_KNOWN)
   if (options.stream !== undefined) checkStreamName(options.stream)
+  checkSchema('result', options.result)
   return {
     name,
     stream: options.stream,
     timeoutMs: resolveTimeout(options.timeoutMs),
     retry: checkRetry('retry', options.retry),
+    schema: checkSchema('schema', options.schema),
+    ...checkVersions(options),
     unique: checkJobUnique(name, options.unique),
   }
 }
 
+const JOB_KNOWN = ['stream', 'timeoutMs', 'retry', 'unique', 'schema', 'result', 'version', 'upcast']
+
+type InputOf<Given extends Schema> = StandardSchemaV1.InferInput<Given>
+type CheckedBy<Given extends Schema> = StandardSchemaV1.InferOutput<Given>
+
 /** Ties a function to the job that it handles. */
-export function handle<Data, State = object>(
-  job: JobDefinition<Data>,
-  run: HandlerFunction<Data, State>,
+export function handle<Output, Result, State = object>(
+  job: JobDefinition<unknown, Output, string, Result>,
+  run: HandlerFunction<NoInfer<Output>, NoInfer<Result>, State>,
 ): Handler<State> {
   if (typeof run !== 'function')
     throw new OptionError(`expected the handler of ${job.name} to be a function, got ${shown(run)}`)
-  return { job, run: run as HandlerFunction<unknown, State> }
+  return { job, run: run as HandlerFunction<unknown, unknown, State> }
 }
 
 /** Brings both forms of handlers into one map by job name. @throws OptionError ERR_HANDLERS when there is none. */
@@ -146,6 +205,9 @@ function checkHandler(given: unknown): Handler {
   if (typeof handler?.run === 'function' && typeof handler.job?.name === 'string') {
     // Written by hand, a definition has not been through defineJob.
     checkRetry(`${handler.job.name}.retry`, handler.job.retry)
+    checkSchema(`${handler.job.name}.schema`, handler.job.schema)
+    const { version, upcast } = handler.job
+    checkVersions({ ...(version !== undefined && { version }), ...(upcast !== undefined && { upcast }) })
     resolveTimeout(handler.job.timeoutMs)
     return handler as Handler
   }

@@ -1,5 +1,7 @@
 import type { Dead, Wait } from './decide.ts'
 import type { Handler } from './job.ts'
+import { checkData, placesText } from './schema.ts'
+import { upcastData } from './versions.ts'
 import type { Malformed, WireJob } from './wire.ts'
 
 /**
@@ -23,14 +25,50 @@ export interface Moment {
   readonly chance: number
 }
 
-export function prepare({ decoded, handler, unknownJobMs }: Preparing, now: Moment): Prepared {
+export function prepare(preparing: Preparing, now: Moment): Prepared {
+  const { decoded, handler } = preparing
   if (decoded.kind !== 'job') return { kind: 'dead', reason: 'malformed', error: new Error(decoded.why) }
   const { extra } = decoded
   if (extra?.expiresMs !== undefined && now.nowMs >= extra.expiresMs) return expired(extra.expiresMs)
+  const { unknownJobMs } = preparing
   if (handler === undefined) {
     return unknown('no worker of the group that received it has a handler for it', { decoded, unknownJobMs }, now)
   }
-  return { kind: 'run', handler, data: decoded.data }
+  const { schema, version: newest = 1, upcast } = handler.job
+  const version = versionOf(decoded, newest)
+  if (version === undefined) return invalid(new Error('its field version is not a version'))
+  if (version > newest) {
+    const why = `its payload has version ${version}, and the workers that received it know versions up to ${newest}`
+    return unknown(why, { decoded, unknownJobMs }, now)
+  }
+  const upcasted = upcastData(decoded.data, { from: version, to: newest, upcast })
+  if (upcasted.kind === 'failed') return invalid(upcasted.error)
+  if (schema === undefined) return { kind: 'run', handler, data: upcasted.data }
+  const checked = checkData(schema, upcasted.data)
+  switch (checked.kind) {
+    case 'fits':
+      return { kind: 'run', handler, data: checked.value }
+    case 'invalid':
+      return invalid(new Error(`its data does not fit the schema of its job at ${placesText(checked.issues)}`))
+    case 'broken':
+      return invalid(new Error(checked.why, checked.cause === undefined ? undefined : { cause: checked.cause }))
+  }
+}
+
+/** Whether there is more to be done for jobs of this handler than to call it. */
+export function isChecked({ job: { schema, version = 1 } }: Handler): boolean {
+  return schema !== undefined || version > 1
+}
+
+/** A job that has never had a second version may have a field of that name for something else. */
+function versionOf({ extra }: WireJob, newest: number): number | undefined {
+  const { version = 1 } = extra ?? {}
+  if (!Number.isNaN(version)) return version
+  return newest === 1 ? 1 : undefined
+}
+
+function invalid(error: Error): Dead {
+  return { kind: 'dead', reason: 'invalid', error }
 }
 
 function expired(expiresMs: number): Dead {

@@ -68,6 +68,13 @@ export interface PublishOptions {
   delayMs?: number
   /** From when on the job is delivered: a Date or ms since the epoch, at most 10 years ahead; past is now. @default now */
   runAt?: Date | number
+  /**
+   * Until when the job is to be started: a Date or ms since the epoch, in the future and behind its own delay, at most 10 years
+   * ahead. One that has not been started by then, a retry of it too, is dead as `expired`. @default none
+   */
+  expiresAt?: Date | number
+  /** The same as a time from when Redis has the job, in ms, by the server's clock. Either this or `expiresAt`. @default none */
+  ttlMs?: number
   /** Which jobs a full buffer keeps, 0 (goes first) to 9. @default 5 */
   bufferPriority?: BufferPriority
   /** Takes the publish back while the job is not on its way yet; it then fails with `published: 'no'`. @default none */
@@ -136,6 +143,8 @@ export const PUBLISH_KNOWN = [
   'timeoutMs',
   'delayMs',
   'runAt',
+  'expiresAt',
+  'ttlMs',
   'durability',
   'bufferPriority',
   'signal',

@@ -129,13 +129,13 @@ export class Producer<Default extends Durability = 'redis'> {
    * @throws PublishError; `published` says whether the job may be in Redis all the same.
    */
   publish<Data, Own extends Durability>(
-    job: JobDefinition<Data> | string,
-    data: Data,
+    job: JobDefinition<Data, unknown> | string,
+    data: NoInfer<Data>,
     options: DurablePublishOptions<Own>,
   ): Promise<PublishResult<Own>>
   publish<Data>(
-    job: JobDefinition<Data> | string,
-    data: Data,
+    job: JobDefinition<Data, unknown> | string,
+    data: NoInfer<Data>,
     options?: PublishOptions,
   ): Promise<PublishResult<Default>>
   publish(job: Named, data: unknown, options: AnyPublishOptions = NO_OPTIONS): Promise<PublishedJob | BufferedJob> {
@@ -151,8 +151,8 @@ export class Producer<Default extends Durability = 'redis'> {
    * many are certainly in Redis. An error of the iterable itself is thrown as it is.
    */
   async publishMany<Data>(
-    job: JobDefinition<Data> | string,
-    items: Iterable<Data> | AsyncIterable<Data>,
+    job: JobDefinition<Data, unknown> | string,
+    items: Iterable<NoInfer<Data>> | AsyncIterable<NoInfer<Data>>,
     options: PublishManyOptions = {},
   ): Promise<PublishedMany> {
     if (!publishChannel.hasSubscribers) return this.#publishMany(job, items, options)

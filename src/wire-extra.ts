@@ -1,4 +1,5 @@
 import { noteHeader, type Headers } from './headers.ts'
+import { timeOf } from './redis/entry-id.ts'
 
 /**
  * The fields that few jobs have, as every part of a worker reads them. They hang on one optional object, so that a job without
@@ -38,9 +39,9 @@ export function addHeader(to: ExtraFields, field: string, value: string): void {
 }
 
 /** The text of `why` tells that the job must not run: what it was published with cannot be kept. */
-export function extraOf(given: ExtraFields): Extra | { readonly why: string } {
-  const expiresMs = countOf(given.expires)
-  if (given.expires !== undefined && expiresMs === undefined) return { why: 'its field expires is not a time in ms' }
+export function extraOf(given: ExtraFields, jobId: string): Extra | { readonly why: string } {
+  const expiresMs = deadlineOf(given.expires, jobId)
+  if (Number.isNaN(expiresMs)) return { why: 'its field expires is not a time in ms' }
   const waitedSinceMs = countOf(given['waited-since'])
   return {
     ...(expiresMs !== undefined && { expiresMs }),
@@ -55,6 +56,13 @@ export function extraOf(given: ExtraFields): Extra | { readonly why: string } {
 /** A count or a time; undefined for what is none. */
 export function countOf(text: string | undefined): number | undefined {
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined
+}
+
+/** A time, or `+` and ms from when the job was published, which its id tells; NaN for what is neither. */
+function deadlineOf(text: string | undefined, jobId: string): number | undefined {
+  if (text === undefined) return undefined
+  if (!text.startsWith('+')) return countOf(text) ?? NaN
+  return timeOf(jobId) + (countOf(text.slice(1)) ?? NaN)
 }
 
 function versionOf(text: string): number {

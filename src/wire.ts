@@ -127,7 +127,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
   if (id !== undefined && !isEntryId(id)) return malformed('its field id is not an entry id')
   if (attempt !== undefined && !/^\d{1,9}$/.test(attempt)) return malformed('its field attempt is not a count')
   if (earlier?.at !== undefined && !/^\d{1,15}$/.test(earlier.at)) return malformed('its field at is not a time in ms')
-  const extra = rare && extraOf(rare)
+  const extra = rare && extraOf(rare, id ?? entryId)
   if (extra !== undefined && 'why' in extra) return malformed(extra.why)
   if (!checked && json !== undefined && json.includes('\uFFFD'))
     return { kind: 'suspect', why: 'its data may not be UTF-8' }

@@ -1,6 +1,7 @@
 import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
 import type { HealthPlace } from './lease/health-server.ts'
+import { resolveLimits, type Limit, type LimitOptions } from './limits/limit.ts'
 import { resolveLogger, type Logger } from './logger.ts'
 import { checkRegistry, type MetricsRegistry } from './metrics/metric.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
@@ -41,6 +42,8 @@ export interface WorkerOptions<State = object> {
    * all. @default 3600000
    */
   unknownJobMs?: number
+  /** How many jobs may begin in a time, and how many may run at once, on all workers together. @default no limits */
+  limits?: readonly LimitOptions[]
   /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
@@ -74,6 +77,7 @@ export interface ResolvedWorkerOptions {
   readonly timeoutMs: number | false
   readonly retry: RetryOptions
   readonly unknownJobMs: number
+  readonly limits: readonly Limit[]
   readonly drainMs: number
   readonly stallMs: number
   /** Where health checks are answered; undefined is nowhere. */
@@ -96,12 +100,13 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
   if (stallMs < leaseMs) {
     throw new OptionError(`expected \`stallMs\` to be at least \`leaseMs\` (${leaseMs}), got ${stallMs}`)
   }
+  const handlers = resolveHandlers(given.handlers)
   const concurrency = wholeNumber('concurrency', given.concurrency, { or: 32, max: 10_000 })
   return {
     target: resolveRedis(given.redis),
     ...resolveStreams(given, concurrency),
     group: checkGroupName(given.group ?? 'main'),
-    handlers: resolveHandlers(given.handlers),
+    handlers,
     concurrency,
     startAt: oneOf('startAt', given.startAt, ['oldest', 'now']),
     leaseMs,
@@ -110,6 +115,7 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
     retry: checkRetry('retry', given.retry) ?? {},
     unknownJobMs: wholeNumber('unknownJobMs', given.unknownJobMs, { or: 3_600_000, min: 0, max: LONGEST_DELAY_MS }),
+    limits: resolveLimits(given.limits, [...handlers.keys()]),
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
     healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
@@ -143,6 +149,7 @@ const KNOWN = [
   'timeoutMs',
   'retry',
   'unknownJobMs',
+  'limits',
   'drainMs',
   'stallMs',
   'healthPort',

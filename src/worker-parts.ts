@@ -4,6 +4,8 @@ import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
+import { assembleLimits } from './limits/limiting-parts.ts'
+import type { Limiter } from './limits/limiter.ts'
 import { Holdings } from './holdings.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
@@ -13,6 +15,7 @@ import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
 import { Pauser } from './pauser.ts'
 import { Scheduler } from './scheduler.ts'
+import { Slots } from './slots.ts'
 import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
@@ -33,18 +36,21 @@ export interface SharedParts {
   /** The connection for everything but the blocked read and the keeper. */
   readonly commands: Connection
   readonly book: MetricsBook
+  /** Undefined for a worker with one stream: its dispatcher has them for itself. */
+  readonly slots: Slots | undefined
   /** The logger of one of its streams. */
   readonly loggerOf: (member: Member) => Logger
 }
 
 /** Opens nothing. */
 export function assembleShared(
-  { target, registry }: ResolvedWorkerOptions,
+  { target, registry, concurrency, streams, priority }: ResolvedWorkerOptions,
   loggerOf: SharedParts['loggerOf'],
 ): SharedParts {
   const book = bookOf(registry)
   const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
-  return { book, loggerOf, commands: new Connection(target, connected) }
+  const slots = streams.length === 1 ? undefined : new Slots(concurrency, priority)
+  return { book, loggerOf, slots, commands: new Connection(target, connected) }
 }
 
 /** The parts of a worker on one stream, each with one role, and who knows whom. */
@@ -59,6 +65,7 @@ export interface WorkerParts {
   readonly settler: Settler
   readonly dispatcher: Dispatcher
   readonly executor: Executor
+  readonly limiter: Limiter | undefined
   readonly claimer: Claimer
   readonly pauser: Pauser
   readonly scheduler: Scheduler
@@ -70,13 +77,13 @@ export function assembleParts(
   options: ResolvedWorkerOptions,
   member: Member,
   {
-    shared: { commands, book },
+    shared: { commands, book, slots },
     events,
     group,
     wake,
   }: { shared: SharedParts; events: Events; group: () => GroupSettings; wake: () => void },
 ): WorkerParts {
-  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs } = options
+  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, limits } = options
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
@@ -93,21 +100,27 @@ export function assembleParts(
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
   const uniqueStarts = new UniqueStarts((started) => releaseKeys(commands.client, member, started))
+  const limiting = assembleLimits(
+    limits,
+    { connection: commands, member, logger, leaseMs: () => group().leaseMs },
+    { holdings, cancelled, clock },
+    () => ({ dispatcher, executor }),
+  )
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs },
+    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, ...limiting },
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
+    onDeferred: (delivery) => dispatcher.deferred(delivery),
+    onUndeferred: (delivery) => dispatcher.undeferred(delivery),
   })
   const dispatcher: Dispatcher = new Dispatcher({
-    ...own,
-    concurrency,
-    executor,
+    ...{ ...own, concurrency, slots, executor, ...limiting },
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
     ...own,
-    ...{ commands, cancelled, scheduler, settler, dispatcher, executor },
+    ...{ commands, cancelled, scheduler, settler, dispatcher, executor, limiter: limiting.limiter },
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     pauser: new Pauser({ dispatcher, wake, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),

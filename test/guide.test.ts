@@ -1,7 +1,7 @@
 import { beforeAll, expect, test } from 'vitest'
 import { Inspector, type StreamStats } from '../src/index.ts'
 import { onEnd } from './helpers/cleanup.ts'
-import { idleParts, MOST_MS, openGuide, runGuide, typeErrors, type OpenGuide } from './helpers/guide-runner.ts'
+import { idleParts, MOST_MS, openGuide, runGuide, type OpenGuide } from './helpers/guide-runner.ts'
 import { withRedis } from './helpers/redis.ts'
 
 /** docs/failing.md, executed. */
@@ -16,10 +16,6 @@ beforeAll(async () => {
 test('every section of docs/failing.md has commands that say what they print, and every file on it is run by one', () => {
   expect(idleParts(opened)).toEqual([])
 })
-
-test('the TypeScript of docs/failing.md has no type errors', async () => {
-  expect(await typeErrors(opened)).toBe('')
-}, 120_000)
 
 test(
   'every command and program of docs/failing.md runs as it is written, and prints what it says',

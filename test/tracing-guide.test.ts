@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from 'vitest'
-import { MOST_MS, openGuide, runGuide, typeErrors, type OpenGuide } from './helpers/guide-runner.ts'
+import { MOST_MS, openGuide, runGuide, type OpenGuide } from './helpers/guide-runner.ts'
 import { withRedis } from './helpers/redis.ts'
 
 /** docs/tracing.md, executed. */
@@ -15,10 +15,6 @@ test('every file on docs/tracing.md is used by one of its commands', () => {
   const commands = opened.guide.commands.map(({ text }) => text).join('\n')
   expect(opened.guide.files.map(({ name }) => name).filter((name) => !commands.includes(name))).toEqual([])
 })
-
-test('the TypeScript of docs/tracing.md has no type errors', async () => {
-  expect(await typeErrors(opened)).toBe('')
-}, 120_000)
 
 test(
   'every command and program of docs/tracing.md runs as it is written, and prints what it says',

@@ -12,6 +12,7 @@ interface PublishFlags extends FileFlags, UniqueFlags {
   readonly file?: string
   readonly delay?: number
   readonly at?: Instant
+  readonly header?: Readonly<Record<string, string>>
 }
 
 /** How long one job may take to be in Redis: somebody waits for it. */
@@ -23,6 +24,7 @@ A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; bla
 A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that
 do not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
 A line may have an "idempotencyToken": a job with the same one of the last 24 hours is not published again.
+It may also have "headers":{"tenant":"acme"}, as \`--header\` gives them to one job.
 
 With \`--unique-key\`, or "uniqueKey" and "unique":{"scope":…,"mode":…} in a line, a job is published only while no other
 one of the stream has the key: of a scheduled, waiting or running job, until it is settled. It is told whose job has it;
@@ -40,6 +42,7 @@ Examples:
   $ millrace publish orders send-receipt '{"order":42}' --at 10:00
   $ millrace publish orders sync '{"user":7}' --unique-key user:7
   $ millrace publish orders sync --unique-key a --unique-mode debounce --delay 5s
+  $ millrace publish orders send-receipt '{"order":42}' --header tenant=acme
   $ millrace publish orders --file jobs.ndjson
   $ millrace publish orders --file jobs.ndjson --resume
   $ millrace publish orders --file nightly.ndjson.gz --state nightly.state
@@ -65,6 +68,7 @@ export function registerPublish(program: Command, context: CliContext): void {
     .option('--at <time>', 'when the job is delivered: 10:00 is local, 2026-11-21T10:00Z is UTC', (text) =>
       parseDueInstant('--at', text),
     )
+    .option('--header <name=text>', "goes with the job, as the handler's `job.headers`; may be repeated", parseHeader)
 
   addUniqueFlags(command)
     .option('--json', 'print what became of the jobs as JSON')
@@ -78,6 +82,7 @@ export function registerPublish(program: Command, context: CliContext): void {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
         if (uniqueOf(flags) !== undefined)
           throw usageError('expected no `--unique-key` with `--file`: each line says its own')
+        if (flags.header !== undefined) throw usageError('expected no `--header` with `--file`: lines have "headers"')
         const { publishFile } = await import('../publish-file.ts')
         const when = flags.delay === undefined && flags.at === undefined ? undefined : whenOf(flags)
         await publishFile(context, { stream, path: flags.file, when }, flags)
@@ -102,7 +107,12 @@ async function publishOne(
   const { Producer } = await import('../../src/index.ts')
   const producer = new Producer({ redis, timeoutMs })
   try {
-    const { id, outcome, replacedId } = await producer.publish(job, payload, { stream, ...whenOf(flags), ...unique })
+    const { id, outcome, replacedId } = await producer.publish(job, payload, {
+      stream,
+      ...whenOf(flags),
+      ...headersOf(flags),
+      ...unique,
+    })
     const counts = { published: 1, failed: 0, unknown: 0, firstId: id, lastId: id }
     // Only where it could be something else, as for a file.
     const told = unique === undefined ? {} : { outcome, ...(replacedId !== undefined && { replacedId }) }
@@ -128,6 +138,19 @@ function replacedText(id: string, replacedId: string | undefined): string {
 function whenOf({ delay, at }: PublishFlags): When {
   if (delay !== undefined) return { delayMs: delay }
   return at === undefined ? {} : { runAt: at.ms }
+}
+
+function headersOf({ header }: PublishFlags): { headers?: Readonly<Record<string, string>> } {
+  return header === undefined ? {} : { headers: header }
+}
+
+/** Whether it is a header that can be is for the producer to say. */
+function parseHeader(text: string, others: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  const at = text.indexOf('=')
+  if (at < 1) throw usageError('expected `--header` to be a name, = and a text, such as tenant=acme')
+  const name = text.slice(0, at)
+  if (Object.hasOwn(others, name)) throw usageError(`expected \`--header\` with ${name} once, got it twice`)
+  return { ...others, [name]: text.slice(at + 1) }
 }
 
 function parseData(text: string): unknown {

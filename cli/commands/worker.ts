@@ -40,6 +40,7 @@ handle(job, function), or an object of functions by job name:
   export default { 'send-receipt': async ({ order }, job) => { … } }
   export const retry = { attempts: 5, delayMs: 2000 }  // optional
   export const tracing = openTelemetry()  // optional: docs/tracing.md
+  export const middleware = [(run, next) => …]  // optional: docs/middleware.md
 
 A job whose handler throws is tried again, 25 times in all unless told otherwise, from a second to six hours
 apart; then it is a dead letter of its group (millrace dead --help).

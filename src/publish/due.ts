@@ -3,7 +3,7 @@ import { OptionError } from '../errors.ts'
 import { shown, wholeNumber } from '../options.ts'
 
 /** Further ahead is a mistake more often than a plan: microseconds, or a date typed wrong. */
-const FURTHEST_MS = 10 * 365 * 24 * 3_600_000
+export const FURTHEST_MS = 10 * 365 * 24 * 3_600_000
 
 /**
  * When a publish is to be delivered, as the publish script takes it: ms since the epoch, or `+` and the ms from when Redis has
@@ -29,7 +29,7 @@ export function resolveDue(
   )
 }
 
-function shownInstant(runAt: unknown): string {
+export function shownInstant(runAt: unknown): string {
   if (!types.isDate(runAt)) return shown(runAt)
   return Number.isNaN(runAt.getTime()) ? 'an invalid Date' : runAt.toISOString()
 }

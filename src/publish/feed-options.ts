@@ -35,7 +35,7 @@ export interface FeedOptions {
 
 /** One job of a feed. */
 export interface FeedJob<Data = unknown> {
-  readonly job: JobDefinition<Data> | string
+  readonly job: JobDefinition<Data, unknown> | string
   readonly data: Data
   /** The place behind this job, where the feed goes on once it is published: 1 to 1000 printable ASCII characters. */
   readonly position: string
@@ -43,6 +43,10 @@ export interface FeedJob<Data = unknown> {
   readonly delayMs?: number
   /** From when on the job is delivered: a Date or ms since the epoch, at most 10 years ahead; past is now. @default now */
   readonly runAt?: Date | number
+  /** Until when the job is to be started: a Date or ms since the epoch, in the future and behind its own delay. @default none */
+  readonly expiresAt?: Date | number
+  /** The same as a time from when Redis has the job, in ms, by the server's clock. @default none */
+  readonly ttlMs?: number
   /**
    * A name for this job, 1 to 200 characters: another publish to the stream with the same one within `tokenTtlMs` appends nothing
    * and answers with the id of the first. A feed does without: it is for jobs that others may publish too. @default none

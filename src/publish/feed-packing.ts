@@ -5,6 +5,8 @@ import { refuseUnknownKeys, shown } from '../options.ts'
 import { checkToken } from '../producer-options.ts'
 import type { Item } from '../redis/publishing.ts'
 import { encodeJob } from '../wire.ts'
+import { resolveDeadline } from './deadline.ts'
+import { checkFits, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
 import { ruleOf, uniqueFields, uniqueOf } from './unique.ts'
@@ -25,9 +27,17 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const token = checkToken(given)
     const headers = packHeaders(given.headers)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
+    const definition: Kind = typeof given.job === 'object' ? given.job : {}
+    if (definition.schema !== undefined) checkFits(name, definition.schema, json)
+    const expires = resolveDeadline(given, Date.now())
     const unique = uniqueIn(given, due !== undefined)
-    const more = [...(headers?.fields ?? []), ...(unique === undefined ? [] : uniqueFields(unique))]
-    const fields = more.length === 0 ? encodeJob(name, json) : [...encodeJob(name, json), ...more]
+    const extra = [
+      ...versionFields(definition),
+      ...(expires === undefined ? [] : ['expires', expires]),
+      ...(unique === undefined ? [] : uniqueFields(unique)),
+      ...(headers?.fields ?? []),
+    ]
+    const fields = [...encodeJob(name, json), ...extra]
     const own = bytes + name.length + (headers?.bytes ?? 0) + (unique?.key.length ?? 0)
     return { fields, due, token, unique, bytes: own, position }
   } catch (error) {
@@ -65,14 +75,6 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
 }
 
 const KNOWN = [
-  'job',
-  'data',
-  'position',
-  'delayMs',
-  'runAt',
-  'idempotencyToken',
-  'tokenTtlMs',
-  'uniqueKey',
-  'unique',
-  'headers',
+  ...['job', 'data', 'position', 'delayMs', 'runAt', 'expiresAt', 'ttlMs'],
+  ...['idempotencyToken', 'tokenTtlMs', 'uniqueKey', 'unique', 'headers'],
 ]

@@ -1,5 +1,5 @@
 import { MillraceError, messageOf, PublishError, type Published } from '../errors.ts'
-import { packHeaders, type PackedHeaders } from '../headers.ts'
+import { packHeaders } from '../headers.ts'
 import { throughOnion, type Inside } from '../onion.ts'
 import type { AnyPublishOptions } from '../producer-options.ts'
 import type { Route } from './packing.ts'
@@ -61,9 +61,9 @@ export function publishThrough<Result>(
 }
 
 /** @throws PublishError for what a middleware has made of them. */
-function headersIn({ headers }: PublishContext): PackedHeaders | undefined {
+function headersIn({ headers }: PublishContext): readonly string[] | undefined {
   try {
-    return packHeaders(headers)
+    return packHeaders(headers)?.fields
   } catch (error) {
     throw refusal(error)
   }

@@ -1,12 +1,13 @@
 import { monotonicMs } from '../clock.ts'
 import { messageOf, OptionError, PublishError, type ErrorCode } from '../errors.ts'
-import type { PackedHeaders } from '../headers.ts'
 import { shown } from '../options.ts'
 import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
 import { encodeJob } from '../wire.ts'
 import type { Item, UniqueItem } from '../redis/publishing.ts'
+import type { Schema } from '../schema.ts'
 import type { Batcher } from './batcher.ts'
+import { checkFits } from './definition.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { BufferPriority } from './priority.ts'
 import { uniqueFields, uniqueOf, type UniqueRule } from './unique.ts'
@@ -31,13 +32,18 @@ export interface Route {
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
   readonly traceBytes: number
-  readonly headers: PackedHeaders | undefined
+  /** What the data must be, if its definition says. */
+  readonly schema: Schema | undefined
+  /** Fields that few jobs have. */
+  readonly extra: readonly string[] | undefined
+  /** The fields of its headers. */
+  readonly headers: readonly string[] | undefined
   readonly numbers: PublishNumbers
 }
 
-/** @throws PublishError ERR_PAYLOAD: the data has no JSON, or too much of it. It is counted. */
+/** @throws PublishError: the data has no JSON, or too much of it, or does not fit its schema. It is counted. */
 export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outgoing {
-  const { name, due, token, trace, headers, numbers, priority, replicas } = route
+  const { name, due, token, traceBytes, schema, numbers, priority, replicas } = route
   const publishedAtMs = monotonicMs()
   let json: string | undefined
   try {
@@ -56,14 +62,15 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
         'store large data elsewhere and publish where it is',
     )
   }
+  if (schema !== undefined) checkCounted(route, schema, json)
   const unique = route.unique && uniqueItem(route, data)
-  const more = moreFields(unique, headers, trace)
+  const more = moreFields(route, unique)
   return {
-    fields: more.length === 0 ? encodeJob(name, json) : [...encodeJob(name, json), ...more],
+    fields: more === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...more.fields],
     due,
     token,
     unique,
-    bytes: bytes + name.length + route.traceBytes + (headers?.bytes ?? 0) + (unique?.key.length ?? 0),
+    bytes: bytes + name.length + traceBytes + (more === undefined ? 0 : more.bytes),
     numbers,
     priority,
     ref: undefined,
@@ -77,17 +84,24 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
   }
 }
 
-/** Behind those that every job has; most jobs have no others. */
-function moreFields(
-  unique: UniqueItem | undefined,
-  headers: PackedHeaders | undefined,
-  trace: Route['trace'],
-): readonly string[] {
-  if (unique === undefined && headers === undefined && trace === undefined) return NONE
-  return [...(unique === undefined ? [] : uniqueFields(unique)), ...(headers?.fields ?? []), ...(trace ?? [])]
+function checkCounted({ name, numbers }: Route, schema: Schema, json: string): void {
+  try {
+    checkFits(name, schema, json)
+  } catch (error) {
+    numbers.rejected += 1
+    throw error
+  }
 }
 
-const NONE: readonly string[] = []
+/** Behind job and data; undefined in the common case. The bytes are without those of the trace. */
+function moreFields(
+  { extra, headers, trace }: Route,
+  unique: UniqueItem | undefined,
+): { fields: readonly string[]; bytes: number } | undefined {
+  if (extra === undefined && headers === undefined && trace === undefined && unique === undefined) return undefined
+  const own = [...(extra ?? []), ...(unique === undefined ? [] : uniqueFields(unique)), ...(headers ?? [])]
+  return { fields: trace === undefined ? own : [...own, ...trace], bytes: Buffer.byteLength(own.join('')) }
+}
 
 function uniqueItem({ unique, numbers }: Route, data: unknown): UniqueItem | undefined {
   try {

@@ -1,4 +1,4 @@
-import { PublishError, type SpillError } from '../errors.ts'
+import { InvalidDataError, PublishError, type SpillError } from '../errors.ts'
 import type { ManyDone } from './many.ts'
 import type { Route } from './packing.ts'
 import { abortedError, closedError } from './telling.ts'
@@ -31,5 +31,6 @@ export function manyResult({ confirmed, replicated, cut, ...ended }: ManyDone, {
     return replicas === undefined ? { published: confirmed } : { published: confirmed, replicated }
   const { code, message, published, cause } = failure
   const text = `${message} (${confirmed} jobs were published before)`
+  if (failure instanceof InvalidDataError) throw new InvalidDataError(text, failure.issues, confirmed)
   throw new PublishError(code, text, { published, confirmed, cause })
 }

@@ -12,6 +12,8 @@ import {
   type AnyPublishOptions,
 } from '../producer-options.ts'
 import type { Batcher } from './batcher.ts'
+import { resolveDeadline } from './deadline.ts'
+import { isSameKind, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { Durability } from './durability.ts'
 import type { Route } from './packing.ts'
@@ -19,7 +21,7 @@ import { DEFAULT_PRIORITY } from './priority.ts'
 import { ruleOf } from './unique.ts'
 
 /** A job as a publish names it. */
-export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'unique'> | string
+export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'schema' | 'version' | 'unique'> | string
 
 export const NO_OPTIONS: AnyPublishOptions = {}
 
@@ -35,6 +37,8 @@ export interface RouterRules {
 export class Router {
   readonly #rules: RouterRules
   readonly #names = new Set<string>()
+  /** What was published by name, of jobs whose definition says more than the name. */
+  readonly #kinds = new Map<string, Kind>()
 
   constructor(rules: RouterRules) {
     this.#rules = rules
@@ -75,6 +79,8 @@ export class Router {
 
   #routeOf(job: Named, asked: { name: string; stream: string; options: AnyPublishOptions }): Route {
     const { name, stream, options } = asked
+    const kind = typeof job === 'string' || (job.schema === undefined && job.version === undefined) ? undefined : job
+    if (kind !== undefined) this.#checkKind(name, kind)
     const { buffer } = this.#rules
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#rules.timeoutMs })
     const due = resolveDue(options, Date.now())
@@ -99,9 +105,24 @@ export class Router {
       signal,
       trace: undefined,
       traceBytes: 0,
-      headers: options.headers === undefined ? undefined : packHeaders(options.headers),
+      schema: kind?.schema,
+      extra: extraFields(kind, options),
+      headers: options.headers === undefined ? undefined : packHeaders(options.headers)?.fields,
       numbers: batcher.numbers.jobs.of(name),
     }
+  }
+
+  /** Two of one name: the worker has one, and what the other publishes it cannot take. */
+  #checkKind(name: string, kind: Kind): void {
+    const known = this.#kinds.get(name)
+    if (known === kind) return
+    if (known !== undefined && !isSameKind(known, kind)) {
+      throw new OptionError(
+        `expected one definition of job ${name}, got two with another schema or version: define it once`,
+      )
+    }
+    if (this.#kinds.size >= 1000) this.#kinds.clear()
+    this.#kinds.set(name, kind)
   }
 
   /** Names that were checked need no second check; hostile callers must not make the set grow without end. */
@@ -122,6 +143,14 @@ function uniqueRule(job: Named, options: AnyPublishOptions, isLater: boolean): R
 /** What is wrong with an option of a publish is a PublishError, whose job is not in Redis. */
 export function refusal(error: unknown): unknown {
   return error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+}
+
+/** Undefined in the common case. */
+function extraFields(kind: Kind | undefined, options: AnyPublishOptions): readonly string[] | undefined {
+  if (kind === undefined && options.expiresAt === undefined && options.ttlMs === undefined) return undefined
+  const expires = resolveDeadline(options, Date.now())
+  const fields = [...versionFields(kind ?? {}), ...(expires === undefined ? [] : ['expires', expires])]
+  return fields.length === 0 ? undefined : fields
 }
 
 function refused(why: string): PublishError {

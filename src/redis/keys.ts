@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { OptionError } from '../errors.ts'
 import { shown } from '../options.ts'
 
@@ -108,6 +109,27 @@ export function workersInfoKey(stream: string, group: string): string {
   return `${prefix(stream)}:group:${group}:workers:info`
 }
 
+/** A limiter: a named one is of no stream, one without a name is of a group. Plain data: it crosses a thread boundary. */
+export type LimiterPlace =
+  { readonly name: string } | { readonly stream: string; readonly group: string; readonly id: string }
+
+/** What the keys of named limiters begin with: each limiter has a slot of its own. */
+export const LIMITERS_PREFIX = '{millrace:limit:'
+
+/**
+ * String: the times of a rate (`slots`). Sorted set: who may run, until when (`permits`). `key` tells the jobs of a limiter
+ * apart; a long one, which may be anything of a payload, goes by its hash.
+ */
+export function limiterKey(place: LimiterPlace, what: 'slots' | 'permits', key: string | undefined): string {
+  const own =
+    'name' in place
+      ? `${LIMITERS_PREFIX}${place.name}}`
+      : `${prefix(place.stream)}:group:${place.group}:limit:${place.id}`
+  if (key === undefined) return `${own}:${what}`
+  const text = key.length > 200 ? `sha256.${createHash('sha256').update(key).digest('base64url')}` : key
+  return `${own}:${what}:${text}`
+}
+
 /** Refuses a stream name whose keys could land in another slot or be taken for another stream's. */
 export function checkStreamName(name: unknown): string {
   const pattern = /^(?=.{1,200}$)[A-Za-z0-9_.:-]*(\{[A-Za-z0-9_.:-]+\})?[A-Za-z0-9_.:-]*$/
@@ -125,7 +147,7 @@ export function checkStreamName(name: unknown): string {
       'ERR_NAME',
     )
   }
-  if (name === STREAMS_KEY || reserved.test(name)) {
+  if (name === STREAMS_KEY || name.startsWith(LIMITERS_PREFIX) || reserved.test(name)) {
     throw new OptionError(
       `expected a stream name, got ${shown(name)}, which is the name of a key of millrace's own`,
       'ERR_NAME',

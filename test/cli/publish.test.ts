@@ -53,6 +53,22 @@ describe('one job', () => {
     expect(entry?.[1]).toEqual(['job', 'mail', 'data', 'null'])
   })
 
+  test('has the headers that --header gives it, and those that cannot be are refused', async () => {
+    await cli(['publish', 'orders', 'mail', '--header', 'tenant=acme', '--header', 'filter=a=b'])
+    const [entry] = await redis.client.xrange('orders', '-', '+')
+    expect(entry?.[1]).toEqual(['job', 'mail', 'data', 'null', 'h-tenant', 'acme', 'h-filter', 'a=b'])
+    for (const [args, message] of [
+      [['mail', '--header', 'tenant'], 'expected `--header` to be a name, = and a text'],
+      [['mail', '--header', 'a=1', '--header', 'a=2'], 'expected `--header` with a once'],
+      [['mail', '--header', 'Tenant=acme'], 'in lower case, got "Tenant"'],
+      [['--file', '-', '--header', 'a=1'], 'expected no `--header` with `--file`'],
+    ] as const) {
+      const { code, stderr } = await cli(['publish', 'orders', ...args])
+      expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+    }
+    expect(await redis.client.xlen('orders')).toBe(1)
+  })
+
   test('is told as a document with --json', async () => {
     const { code, stdout } = await cli(['publish', 'orders', 'mail', '--json'])
     const [id] = await idsOf('orders')
@@ -145,7 +161,7 @@ describe('a file of jobs', () => {
       { job: 'a', runAt: new Date(soon).toISOString() },
       { job: 'b', runAt: soon + 1 },
       { job: 'c', delayMs: 100_000_000 },
-      { job: 'd', delayMs: 0 },
+      { job: 'd', delayMs: 0, headers: { tenant: 'acme' } },
       { job: 'e', runAt: 1 },
       { job: 'f' },
     ]
@@ -155,6 +171,7 @@ describe('a file of jobs', () => {
     expect([code, (JSON.parse(stdout) as BulkDocument).published]).toEqual([0, 6])
     const names = (await redis.client.xrange('orders', '-', '+')).map(([, values]) => values[1])
     expect(names).toEqual(['d', 'e'])
+    expect((await redis.client.xrange('orders', '-', '+'))[0]?.[1]).toContain('h-tenant')
     const [, first, , second] = await redis.client.zrange('{orders}:scheduled', '0', '1', 'WITHSCORES')
     expect([first, second].map(Number)).toEqual([soon, soon + 1])
     expect(await redis.client.zcount('{orders}:scheduled', Date.now() + 99_000_000, Date.now() + 100_000_000)).toBe(1)
@@ -175,7 +192,8 @@ describe('a file of jobs', () => {
     ['{"data":1}', 'got no job'],
     ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
-    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt, idempotencyToken)'],
+    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt, idempotencyToken, headers)'],
+    ['{"job":"mail","headers":{"n":5}}', 'expected the header `n` to be a text, got number'],
     ['{"job":"mail","delayMs":-1}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got -1'],
     ['{"job":"mail","delayMs":null}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got null'],
     ['{"job":"mail","delayMs":1,"runAt":1}', 'expected either `delayMs` or `runAt`, got both'],

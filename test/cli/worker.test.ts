@@ -9,6 +9,7 @@ import { eventually } from '../helpers/eventually.ts'
 import { isRunning, startProgram, type Program } from '../helpers/program.ts'
 import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
 import { add, pending } from '../helpers/workers.ts'
+import { millrace } from './run.ts'
 
 const redis = withRedis()
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/handlers/${name}`, import.meta.url))
@@ -81,6 +82,28 @@ describe('a worker pool', () => {
       ['process-orders', traceId, spanId, String(pids[0])],
       ['ack-orders', traceId, expect.stringMatching(/^[0-9a-f]{16}$/), String(pids[0])],
     ])
+  })
+
+  test('puts the middleware of its handlers file around every run, and refuses what is none', async () => {
+    const text = (middleware: string) =>
+      [
+        "import { appendFileSync } from 'node:fs'",
+        'const note = (...words) => appendFileSync(process.env.LOG, `${words.join(" ")} ${process.pid}\\n`)',
+        'export default { quick: (_, job) => note("ran", job.id, job.state.tenant) }',
+        `export const middleware = ${middleware}`,
+      ].join('\n')
+    const layer = '(run, next) => ((run.state.tenant = run.job.headers.tenant), next())'
+    await startReady(handlersFile('mine.mjs', text(`[${layer}]`)))
+    const id = await redis.client.xadd('orders', '*', 'job', 'quick', 'h-tenant', '7')
+    expect(await logged('ran', id ?? '')).toMatchObject({ deliveries: 7 })
+    for (const [middleware, message] of [
+      [layer, 'expected `middleware` to be a list of functions (run, next), got function'],
+      ['[5]', 'expected a middleware to be a function (context, next), got 5'],
+    ] as const) {
+      const file = handlersFile('wrong.mjs', text(middleware))
+      const { code, stderr } = await millrace(['worker', file, '--stream', 'orders'], { redis: redis.url })
+      expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+    }
   })
 
   test('runs handlers that lie where millrace is not installed', async () => {

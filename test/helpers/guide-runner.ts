@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { onEnd } from './cleanup.ts'
+import { cliMain } from './cli-main.ts'
 import { missingIn, readGuide, scriptOf, type Check, type Guide } from './guide.ts'
 
 /** Executes a guide as its reader would: in a folder in which millrace is installed, with a Redis of its own. */
@@ -40,13 +41,14 @@ export function idleParts({ guide }: OpenGuide): string[] {
   ]
 }
 
-/** What the compiler says of its TypeScript; nothing, if all is well. */
-export async function typeErrors({ guide, folder }: OpenGuide): Promise<string> {
-  const files = guide.files.map(({ name }) => name).filter((name) => name.endsWith('.ts'))
+/** What the compiler says of the TypeScript of all of them, in one program; nothing, if all is well. */
+export async function typeErrors(guides: readonly OpenGuide[]): Promise<string> {
+  const files = guides.flatMap(({ guide, folder }) => guide.files.map(({ name }) => join(folder, name)))
   const flags =
     '--noEmit --strict --exactOptionalPropertyTypes --target es2023 --module nodenext --types node --allowImportingTsExtensions'
-  const compiler = [join(root, 'node_modules/typescript/bin/tsc'), ...flags.split(' '), ...files]
-  return promisify(execFile)(process.execPath, compiler, { cwd: folder }).then(
+  const scripts = files.filter((name) => name.endsWith('.ts'))
+  const compiler = [join(root, 'node_modules/typescript/bin/tsc'), ...flags.split(' '), ...scripts]
+  return promisify(execFile)(process.execPath, compiler, { cwd: guides[0]?.folder }).then(
     ({ stdout, stderr }) => `${stdout}${stderr}`,
     (error: unknown) => String((error as { stdout?: unknown }).stdout ?? error),
   )
@@ -81,7 +83,9 @@ async function install(into: string): Promise<void> {
   for (const name of ['@types', 'ioredis', '@opentelemetry'])
     await symlink(join(root, 'node_modules', name), join(modules, name))
   const binary = join(modules, '.bin/millrace')
-  await writeFile(binary, `#!/bin/sh\nexec "${process.execPath}" "${join(root, 'dist/cli/main.js')}" "$@"\n`)
+  const run = (main: string) => `exec "${process.execPath}" "${main}" "$@"`
+  const script = `case "$1" in worker|demo) ${run(cliMain(['worker']))} ;; *) ${run(cliMain([]))} ;; esac`
+  await writeFile(binary, `#!/bin/sh\n${script}\n`)
   await chmod(binary, 0o755)
   await writeFile(join(into, 'package.json'), '{ "private": true, "type": "module" }\n')
 }

@@ -1,0 +1,38 @@
+import { monotonicMs } from '../clock.ts'
+import type { Cancelled } from '../cancelled.ts'
+import type { Dispatcher } from '../dispatcher.ts'
+import type { Executor } from '../executor.ts'
+import type { Holdings } from '../holdings.ts'
+import type { ServerClock } from '../server-clock.ts'
+import { Deferrals } from './deferrals.ts'
+import type { Limit } from './limit.ts'
+import { Limiter, type LimiterDeps } from './limiter.ts'
+
+/** What a worker needs for its limits. One without any has none of it, and its jobs do not look for one. */
+export interface LimitingParts {
+  readonly limits: readonly Limit[]
+  readonly limiter: Limiter | undefined
+  readonly deferrals: Deferrals | undefined
+}
+
+export function assembleLimits(
+  limits: readonly Limit[],
+  redis: Pick<LimiterDeps, 'connection' | 'member' | 'logger' | 'leaseMs'>,
+  { holdings, cancelled, clock }: { holdings: Holdings; cancelled: Cancelled; clock: ServerClock },
+  who: () => { dispatcher: Dispatcher; executor: Executor },
+): LimitingParts {
+  if (limits.length === 0) return { limits, limiter: undefined, deferrals: undefined }
+  const limiter: Limiter = new Limiter(limits, {
+    ...redis,
+    serverMs: () => clock.at(monotonicMs()),
+    isOurs: (delivery) => delivery.ended === undefined && holdings.awaits(delivery),
+    isCancelled: ({ id }) => cancelled.has(id),
+    waiting: () => deferrals.waiting,
+    onPassed: (delivery) => who().dispatcher.passed(delivery),
+    onGone: (delivery) => who().executor.lose(delivery),
+    onWait: (delivery, wait) => who().executor.defer(delivery, wait),
+    onOpen: () => who().dispatcher.dispatch(),
+  })
+  const deferrals: Deferrals = new Deferrals(limiter, holdings)
+  return { limits, limiter, deferrals }
+}

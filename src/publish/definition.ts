@@ -1,0 +1,36 @@
+import { InvalidDataError, PublishError } from '../errors.ts'
+import type { JobDefinition } from '../job.ts'
+import { checkData, placesText, type Schema } from '../schema.ts'
+
+/** What the definition of a job says of what is published: which version it is, and what it must be. */
+
+/** The field of a payload's version; none for the first. */
+export function versionFields({ version = 1 }: Pick<JobDefinition, 'version'>): readonly string[] {
+  return version === 1 ? [] : ['version', String(version)]
+}
+
+/**
+ * Checks a payload as the worker will see it, which is after JSON: a Date is a text by then, and what is undefined is gone.
+ * What it makes of the payload is not published; the worker makes it again.
+ * @throws InvalidDataError, or PublishError ERR_SCHEMA if the schema could not tell.
+ */
+export function checkFits(name: string, schema: Schema, json: string): void {
+  const checked = checkData(schema, JSON.parse(json))
+  if (checked.kind === 'fits') return
+  if (checked.kind === 'invalid') {
+    const { issues } = checked
+    throw new InvalidDataError(
+      `expected the data of ${name} to fit its schema; it does not at ${placesText(issues)}`,
+      issues,
+    )
+  }
+  const { why, cause } = checked
+  throw new PublishError('ERR_SCHEMA', `the data of ${name} cannot be checked: ${why}`, { published: 'no', cause })
+}
+
+/** Whether two definitions of one name publish the same. */
+export function isSameKind(a: Kind, b: Kind): boolean {
+  return a.schema === b.schema && (a.version ?? 1) === (b.version ?? 1)
+}
+
+export type Kind = Pick<JobDefinition, 'schema' | 'version'>

@@ -1,0 +1,91 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { OptionError, textOf, type SchemaIssue } from './errors.ts'
+import { shown } from './options.ts'
+import { isThenable } from './thenable.ts'
+
+/**
+ * Checking payloads by a Standard Schema, which is code of somebody else: it may throw, answer later or answer nonsense.
+ * None of that may be taken for a payload that fits, and no text quotes the payload: an issue's message may.
+ */
+
+/** Any schema of a library that follows standardschema.dev: zod, valibot, arktype … */
+export type Schema<Input = unknown, Output = Input> = StandardSchemaV1<Input, Output>
+
+export type Checked =
+  | { readonly kind: 'fits'; readonly value: unknown }
+  | { readonly kind: 'invalid'; readonly issues: readonly SchemaIssue[] }
+  /** The schema could not tell. */
+  | { readonly kind: 'broken'; readonly why: string; readonly cause?: unknown }
+
+/** Issues that are kept of one payload, and keys of each path. */
+const MOST_ISSUES = 100
+const MOST_KEYS = 50
+
+export function checkData(schema: Schema, data: unknown): Checked {
+  let result: unknown
+  try {
+    result = schema['~standard'].validate(data)
+    if (isThenable(result)) {
+      // Nobody waits for it, and a rejection that nobody handles would end the process.
+      Promise.resolve(result).catch(() => {})
+      return { kind: 'broken', why: 'its schema is async, and only one that answers at once can be used' }
+    }
+    return checkedOf(result)
+  } catch (cause) {
+    return { kind: 'broken', why: `its schema threw ${classOf(cause)} instead of telling what is wrong`, cause }
+  }
+}
+
+/** @throws OptionError for what is no Standard Schema. */
+export function checkSchema(option: string, given: unknown): Schema | undefined {
+  if (given === undefined) return undefined
+  const isObject = (typeof given === 'object' && given !== null) || typeof given === 'function'
+  const standard: unknown = isObject ? (given as { '~standard'?: unknown })['~standard'] : undefined
+  const { version, validate } = (standard ?? {}) as { version?: unknown; validate?: unknown }
+  if (version === 1 && typeof validate === 'function') return given as Schema
+  throw new OptionError(
+    `expected \`${option}\` to be a Standard Schema (zod, valibot, arktype …; see standardschema.dev), got ${shown(given)}`,
+  )
+}
+
+/** Where a payload does not fit, without what it is: `order.id, lines[2].price`. */
+export function placesText(issues: readonly SchemaIssue[]): string {
+  const places = [...new Set(issues.map(({ path }) => placeText(path)))]
+  const told = places.slice(0, 5).join(', ')
+  return places.length > 5 ? `${told} and ${places.length - 5} more places` : told
+}
+
+function placeText(path: SchemaIssue['path']): string {
+  if (path.length === 0) return 'its top'
+  const text = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${key}`)).join('')
+  const line = text.replace(/^\./, '').replace(/[^\p{L}\p{N}\p{P}\p{S} ]/gu, ' ')
+  return line.length > 100 ? `${line.slice(0, 99)}…` : line
+}
+
+function checkedOf(result: unknown): Checked {
+  const { issues } = (typeof result === 'object' && result !== null ? result : {}) as { issues?: unknown }
+  if (Array.isArray(issues)) {
+    return { kind: 'invalid', issues: issues.slice(0, MOST_ISSUES).map((issue) => issueOf(issue)) }
+  }
+  if (issues === undefined && typeof result === 'object' && result !== null && 'value' in result) {
+    return { kind: 'fits', value: result.value }
+  }
+  return { kind: 'broken', why: 'its schema answered neither a value nor issues' }
+}
+
+function issueOf(issue: unknown): SchemaIssue {
+  const { message, path } = (issue ?? {}) as { message?: unknown; path?: unknown }
+  // A copy: a library's path may be more than an array.
+  const keys = Array.isArray(path) ? Array.from(path.slice(0, MOST_KEYS), keyOf) : []
+  return { path: keys, message: typeof message === 'string' ? message : '' }
+}
+
+/** A segment of a path is a key, or an object with one. */
+function keyOf(segment: unknown): string | number {
+  const key: unknown = typeof segment === 'object' && segment !== null ? (segment as { key?: unknown }).key : segment
+  return typeof key === 'number' ? key : textOf(() => String(key))
+}
+
+function classOf(error: unknown): string {
+  return textOf(() => (error instanceof Error ? error.name : `a ${typeof error}`))
+}

@@ -1,0 +1,4 @@
+/** Whether somebody answers later: a promise, or what merely looks like one. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}

@@ -1,0 +1,219 @@
+import { expect, test } from 'vitest'
+import { Inspector, type LimitOptions, type Worker } from '../src/index.ts'
+import { limiterKey } from '../src/redis/keys.ts'
+import { onEnd } from './helpers/cleanup.ts'
+import { eventually } from './helpers/eventually.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
+import { excessUs } from './helpers/slot-model.ts'
+import { add, gate, pending, startWorker, tally } from './helpers/workers.ts'
+
+/** Limits as workers keep them. What begins is timed by the server's clock; nothing here has to be fast. */
+
+const redis = withRedis()
+
+interface Account {
+  readonly account: string
+}
+
+/** A worker that notes what begins, in order. */
+async function startLimited(limits: LimitOptions[], options: object = {}): Promise<{ worker: Worker; begun: Began[] }> {
+  const begun: Began[] = []
+  const worker = await startWorker({
+    redis: redis.url,
+    limits,
+    handlers: {
+      x: (data, { id, attempt, deliveries }) => void begun.push({ data, id, attempt, deliveries }),
+      other() {},
+    },
+    ...options,
+  })
+  return { worker, begun }
+}
+
+interface Began {
+  readonly data: unknown
+  readonly id: string
+  readonly attempt: number
+  readonly deliveries: number
+}
+
+test('jobs of a rate begin within it and its burst in any window, each once and with its first attempt', async () => {
+  const [ids, times] = [new Set<string>(), [] as number[]]
+  const limits = [{ name: 'api', rate: { jobs: 100, perMs: 1000, burst: 10 } }]
+  const handlers = {
+    x: async (_: unknown, job: { id: string; attempt: number; deliveries: number }) => {
+      // The handler begins before it is asked for the time: what begins early is seen a little later, never earlier.
+      times.push(performance.now())
+      expect([job.attempt, job.deliveries]).toEqual([1, 1])
+      ids.add(job.id)
+    },
+  }
+  for (let n = 0; n < 80; n++) await add(redis.client, 'x', n)
+  await startWorker({ redis: redis.url, handlers, limits })
+  await startWorker({ redis: redis.url, handlers, limits })
+  await eventually(() => expect(times).toHaveLength(80))
+
+  expect(ids.size).toBe(80)
+  const begun = times.map((atMs) => ({ atUs: atMs * 1000, costUs: 10_000 }))
+  expect(excessUs(begun, 100_000)).toBeLessThanOrEqual(10_000)
+  await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 80 }))
+})
+
+test('a busy key does not hold up the jobs of others', async () => {
+  const limits = [{ key: 'stripe:{data.account}', rate: { jobs: 1, perMs: 3_600_000 } }]
+  for (let n = 0; n < 20; n++) await add(redis.client, 'x', { account: 'busy' })
+  for (let n = 0; n < 5; n++) await add(redis.client, 'x', { account: `other-${n}` })
+  const { worker, begun } = await startLimited(limits)
+  const accounts = () => begun.map(({ data }) => (data as Account).account)
+
+  await eventually(() =>
+    expect(accounts().toSorted()).toEqual(['busy', 'other-0', 'other-1', 'other-2', 'other-3', 'other-4']),
+  )
+  await eventually(() => expect(worker.counts.waited).toBe(19))
+  expect(worker.counts).toMatchObject({ failed: 0, retried: 0, dead: 0 })
+})
+
+test('a backlog behind a limit for all jobs is left in the stream, and not moved', async () => {
+  for (let n = 0; n < 300; n++) await add(redis.client, 'x', n)
+  const limits = [{ rate: { jobs: 1, perMs: 60_000 } }]
+  const handlers = { x() {} }
+  const worker = await startWorker({ redis: redis.url, handlers, limits })
+  await eventually(() => expect(worker.counts.completed).toBe(1))
+  await eventually(() => expect(worker.counts.waited).toBeGreaterThan(0))
+
+  expect(worker.counts.delivered).toBeLessThan(10)
+})
+
+test('what waits for a limit says for which, and when it comes back', async () => {
+  const limits = [{ name: 'hourly', jobs: ['x'], rate: { jobs: 1, perMs: 3_600_000 } }]
+  for (let n = 0; n < 3; n++) await add(redis.client, 'x', n)
+  const { worker, begun } = await startLimited(limits)
+  await eventually(() => expect(worker.counts.waited).toBe(2))
+  const inspector = new Inspector({ redis: redis.url })
+  onEnd(() => inspector.close())
+  const { jobs } = await inspector.scheduled.list('orders', { group: 'main' })
+
+  expect(begun).toHaveLength(1)
+  expect(jobs.map(({ attempt }) => attempt)).toEqual([0, 0])
+  expect(JSON.stringify(jobs)).toContain('the limit hourly')
+  const nowMs = await serverMs(redis.client)
+  for (const { dueMs } of jobs) expect(dueMs).toBeGreaterThan(nowMs + 1_000_000)
+})
+
+test('no more jobs run at once than a concurrency allows, on all workers together', async () => {
+  let [running, most, done] = [0, 0, 0]
+  const handlers = {
+    x: async () => {
+      most = Math.max(most, ++running)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      running -= 1
+      done += 1
+    },
+  }
+  for (let n = 0; n < 40; n++) await add(redis.client, 'x', n)
+  const limits = [{ concurrency: 3 }]
+  await startWorker({ redis: redis.url, handlers, limits })
+  await startWorker({ redis: redis.url, handlers, limits })
+  await eventually(() => expect(done).toBe(40))
+
+  expect(most).toBe(3)
+  await eventually(async () => expect(await redis.client.keys('*:permits')).toEqual([]))
+})
+
+test('a key whose permits are taken does not hold up the jobs of others, and its jobs follow', async () => {
+  const [held, order] = [gate(), [] as string[]]
+  const handlers = {
+    x: async (data: unknown) => {
+      const { account } = data as Account
+      order.push(account)
+      if (account === 'busy' && order.filter((one) => one === 'busy').length === 1) await held.wait()
+    },
+  }
+  await startWorker({ redis: redis.url, handlers, limits: [{ key: '{data.account}', concurrency: 1 }] })
+  for (const account of ['busy', 'busy', 'busy', 'a', 'b']) await add(redis.client, 'x', { account })
+  await eventually(() => expect(order.toSorted()).toEqual(['a', 'b', 'busy']))
+  held.open()
+  await eventually(() => expect(order.toSorted()).toEqual(['a', 'b', 'busy', 'busy', 'busy']))
+})
+
+test('a named limiter holds for two streams together', async () => {
+  const begun: string[] = []
+  const limits = [{ name: 'shared', jobs: ['x'], rate: { jobs: 2, perMs: 3_600_000, burst: 2 } }]
+  const workers: Worker[] = []
+  for (const stream of ['orders', 'mails']) {
+    const handlers = { x: () => void begun.push(stream), other() {} }
+    workers.push(await startWorker({ redis: redis.url, stream, handlers, limits }))
+    for (let n = 0; n < 3; n++) await add(redis.client, 'x', n, stream)
+  }
+  await eventually(() => {
+    expect(workers.reduce((sum, { counts }) => sum + counts.waited, 0)).toBe(4)
+  })
+
+  expect(begun).toHaveLength(2)
+})
+
+test.for<[string, Partial<LimitOptions>, string]>([
+  ['a template without a value', { key: 'stripe:{data.account}' }, '`limits[0].key` needs `data.account` to be a text'],
+  [
+    'a key function that throws',
+    {
+      key: () => {
+        throw new Error('no key')
+      },
+    },
+    '`limits[0].key` threw: no key',
+  ],
+  ['a key function that returns no text', { key: () => 5 as never }, '`limits[0].key` is to return a text'],
+  ['a cost of 0', { cost: () => 0 }, '`limits[0].cost` is to return a number above 0'],
+  ['a cost above the burst', { cost: () => 1000 }, 'up to the burst of 10, and returned 1000'],
+])('%s makes a job dead as invalid, and not run', async ([, limit, message]) => {
+  const inspector = new Inspector({ redis: redis.url })
+  onEnd(() => inspector.close())
+  await add(redis.client, 'x', { other: 1 })
+  const limits: LimitOptions[] = [{ rate: { jobs: 10, perMs: 1000, burst: 10 }, ...limit }]
+  const { worker, begun } = await startLimited(limits)
+  await eventually(() => expect(worker.counts.dead).toBe(1))
+  const { letters } = await inspector.dead.list('orders', 'main')
+
+  expect(begun).toEqual([])
+  expect(letters[0]?.reason).toBe('invalid')
+  expect(JSON.stringify(letters[0])).toContain(message)
+})
+
+test('jobs of a limiter whose key holds something else wait, said once, and run when it is put right', async () => {
+  const key = limiterKey({ name: 'api' }, 'slots', undefined)
+  await redis.client.rpush(key, 'x')
+  const warned: string[] = []
+  const warn = (_: object, message: string) => void warned.push(message)
+  const logger = { debug() {}, info() {}, warn, error() {} }
+  for (let n = 0; n < 5; n++) await add(redis.client, 'x', n)
+  const { begun } = await startLimited([{ name: 'api', rate: { jobs: 1000 } }], { logger })
+  await eventually(() => expect(warned).toEqual(['cannot ask for a limit now; its jobs wait']))
+  expect(begun).toEqual([])
+  await redis.client.del(key)
+
+  await eventually(() => expect(begun).toHaveLength(5))
+  expect(begun.every(({ attempt }) => attempt === 1)).toBe(true)
+  expect(warned.at(-1)).toBe('the limit can be asked for again')
+})
+
+test('a job that waits here for a permit is handed back at a stop, at no cost', async () => {
+  const held = gate()
+  const handlers = { x: () => held.wait() }
+  const limits = [{ concurrency: 1 }]
+  const first = await startWorker({ redis: redis.url, handlers, limits })
+  for (let n = 0; n < 3; n++) await add(redis.client, 'x', n)
+  await eventually(async () => expect(await pending(redis.client)).toHaveLength(3))
+  await eventually(() => expect(first.counts.delivered).toBe(3))
+  const stopped = first.stop({ drainMs: 20_000 })
+  await eventually(async () => expect(await pending(redis.client, 'orders', 'main', ':handback')).toHaveLength(2))
+  held.open()
+
+  expect(await stopped).toEqual({ handedBack: 2, unsettled: 0 })
+  const second = await startLimited(limits)
+  await eventually(() => expect(second.begun).toHaveLength(2))
+  expect(second.begun.map(({ attempt, deliveries }) => [attempt, deliveries])).toEqual([
+    [1, 1],
+    [1, 1],
+  ])
+})
