@@ -7,10 +7,12 @@ import {
   producerKey,
   scheduledJobsKey,
   scheduledKey,
+  settingsKey,
   tokenKey,
   uniqueKey,
 } from '../src/redis/keys.ts'
 import { append, open, type UniqueItem } from '../src/redis/publishing.ts'
+import { releaseKeys } from '../src/redis/unique.ts'
 import { storedNumbers } from './fixtures/producers.ts'
 import { cancel, comeDue, fates, HandWorker, IN_AN_HOUR, item, publishItem, publishItems } from './fixtures/unique.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -223,6 +225,54 @@ describe('a job that is tried again', () => {
     expect(second.outcome).toBe('added')
     await by.complete(await taken(by))
     expect(await publish(3)).toEqual({ id: second.id, outcome: 'duplicate' })
+  })
+})
+
+describe('a holder', () => {
+  test('whose group was removed on purpose is none, and one whose group merely vanished is one still', async () => {
+    await worker()
+    const first = await publish(1, { group: 'main' })
+    await redis.client.xgroup('DESTROY', 'orders', 'main')
+    expect(await publish(2, { group: 'main' })).toEqual({ id: first.id, outcome: 'duplicate' })
+    await redis.client.hset(settingsKey('orders'), 'removed:main', first.id)
+    expect((await publish(3, { group: 'main' })).outcome).toBe('added')
+  })
+
+  test('that died while nothing let go of its key is none', async () => {
+    const by = await worker()
+    const how = { until: 'ttl' as const, ttlMs: HOUR_MS }
+    await publish(1, how)
+    const before = (await holder()) ?? ''
+    await by.die(await taken(by))
+    await redis.client.set(uniqueKey('orders', 'a'), before)
+    expect((await publish(2, how)).outcome).toBe('added')
+  })
+
+  test('that is started lets go of its own key only, and only for its own group', async () => {
+    const by = await worker()
+    const first = await publish(1, { until: 'started', group: 'main' })
+    await releaseKeys(redis.client, { ...by.member, group: 'mails' }, [{ id: first.id, key: 'a' }])
+    await releaseKeys(redis.client, by.member, [{ id: '1-1', key: 'a' }])
+    expect(await holder()).not.toBeNull()
+    await releaseKeys(redis.client, by.member, [{ id: first.id, key: 'a' }])
+    expect(await holder()).toBeNull()
+  })
+
+  test('stays the holder when a job that had its key before comes due', async () => {
+    const first = await publish(1, { due: IN_AN_HOUR })
+    await redis.client.del(uniqueKey('orders', 'a'))
+    const second = await publish(2)
+    const before = await holder()
+    await comeDue(redis.client, first.id)
+    expect(await holder()).toBe(before)
+    expect(await publish(3)).toEqual({ id: second.id, outcome: 'duplicate' })
+  })
+
+  test('that is asked for is remembered for another 30 days from its time', async () => {
+    await publish(1, { due: IN_AN_HOUR })
+    await redis.client.pexpire(uniqueKey('orders', 'a'), 5000)
+    await publish(2)
+    expect(await redis.client.pttl(uniqueKey('orders', 'a'))).toBeGreaterThan(2_592_000_000)
   })
 })
 

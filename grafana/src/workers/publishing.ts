@@ -9,7 +9,7 @@ export const publishing: RowSpec = {
       width: 8,
       stacked: true,
       description:
-        'What became of publishes: ok is in Redis, duplicate had a job there already, rejected certainly is not, unknown failed and may be. Whoever published was told.',
+        'What became of publishes: ok is in Redis, duplicate had a job there already, replaced took the place of one, rejected certainly is not, unknown failed and may be. Whoever published was told.',
       queries: [
         {
           expr: `sum by (stream, result) (${rate(producer('millrace_published_jobs_total'))})`,
