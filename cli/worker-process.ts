@@ -100,7 +100,9 @@ function withoutSaid({ logger }: Log, { format, level }: LogSettings): Logger {
 /** With it, what nobody catches is a line of the log like any other, and not a page of text among JSON. */
 async function openWorkerLog({ options }: WorkerOrders, settings: LogSettings): Promise<Log> {
   const { redis, stream, group } = options
-  const log = await openLog(process, { ...settings, role: 'worker', about: { stream, group }, redis })
+  // Of several streams each line says which: what all lines share is left out for a person.
+  const about = stream === undefined ? { group } : { stream, group }
+  const log = await openLog(process, { ...settings, role: 'worker', about, redis })
   process.on('uncaughtException', (error: unknown, origin) => {
     // Handlers that listen themselves decide what it means.
     if (process.listenerCount('uncaughtException') > 1) return

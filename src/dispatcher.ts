@@ -1,12 +1,15 @@
+import { Bell } from './bell.ts'
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
 import type { Delivery } from './delivery.ts'
+import { EndRate } from './end-rate.ts'
 import type { Executor } from './executor.ts'
 import type { Holdings } from './holdings.ts'
 import type { Deferrals } from './limits/deferrals.ts'
 import type { Source } from './redis/member.ts'
 import type { RawEntry } from './redis/replies.ts'
 import type { Begun } from './redis/stream.ts'
+import type { Slots, SlotUser } from './slots.ts'
 
 /**
  * The local queue and the slots. Claimed deliveries stand at its head, fetched ones behind; a slot that becomes free takes
@@ -18,6 +21,9 @@ import type { Begun } from './redis/stream.ts'
  *
  * How much is fetched ahead follows from how fast jobs end here: what ends within PREFETCH_MS. Slow jobs are not fetched
  * ahead at all; they would wait behind each other here while other workers are idle.
+ *
+ * Where a worker works on several streams there is a dispatcher for each, and the slots are the worker's: they say whose turn
+ * a free one is (slots.ts).
  */
 
 const PREFETCH_MS = 10
@@ -27,6 +33,8 @@ const QUARANTINE_AFTER = 2
 
 export interface DispatcherDeps {
   readonly concurrency: number
+  /** What this stream shares with others. */
+  readonly slots: Slots | undefined
   readonly holdings: Holdings
   readonly executor: Executor
   readonly counts: WorkerCounts
@@ -36,8 +44,9 @@ export interface DispatcherDeps {
   readonly begin: (source: Source, claimed: readonly { id: string; deliveries: number }[]) => Promise<Begun[]>
 }
 
-export class Dispatcher {
+export class Dispatcher implements SlotUser {
   readonly #deps: DispatcherDeps
+  leastAhead = 0
   #fetched: Delivery[] = []
   #head = 0
   #claimed: Delivery[] = []
@@ -51,10 +60,8 @@ export class Dispatcher {
   #halted = false
   /** Whose begin was on its way when it was closed. */
   #unstarted: Delivery[] = []
-  #ended = 0
-  #measuredAtMs = monotonicMs()
-  #endedPerMs = 0
-  #waiting = new Set<() => void>()
+  readonly #rate = new EndRate()
+  readonly #room = new Bell()
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps
@@ -68,6 +75,27 @@ export class Dispatcher {
     return this.#fetched.length - this.#head + this.#claimed.length + this.#quarantined.length
   }
 
+  get taken(): number {
+    return this.#running + this.#beginning
+  }
+
+  get ready(): number {
+    if (this.#halted) return 0
+    const quarantined = this.#quarantined.length > 0 && this.#isQuarantineFree ? 1 : 0
+    const passed = (this.#deps.deferrals?.passed ?? 0) + this.#fetched.length - this.#head
+    return Math.min(this.#deps.concurrency - this.taken, passed + this.#claimed.length + quarantined)
+  }
+
+  get pace(): number {
+    this.#rate.measure()
+    return this.#rate.perMs * PREFETCH_MS
+  }
+
+  /** How many of what is fetched now would not wait for a slot. */
+  get slotRoom(): number {
+    return this.#halted ? 0 : Math.max(0, this.#free - this.#claimed.length)
+  }
+
   /** How many entries to fetch now; 0 while what was fetched ahead still lasts. */
   get fetchRoom(): number {
     return this.#roomWith(0)
@@ -79,14 +107,13 @@ export class Dispatcher {
    * out while handlers keep the loop for long.
    */
   roomBeside(coming: number): number {
-    this.#measure()
-    return this.#endedPerMs * PREFETCH_MS < coming ? 0 : this.#roomWith(coming)
+    return this.pace < coming ? 0 : this.#roomWith(coming)
   }
 
   #roomWith(coming: number): number {
-    const ahead = Math.min(PREFETCH_MOST, Math.floor(this.#endedPerMs * PREFETCH_MS))
+    const ahead = Math.min(PREFETCH_MOST, Math.max(this.leastAhead, Math.floor(this.#rate.perMs * PREFETCH_MS)))
     const queued = this.#fetched.length - this.#head + coming
-    const slots = this.#deps.concurrency - this.#running - this.#beginning - this.#claimed.length
+    const slots = this.#free - this.#claimed.length
     // Where slots are free, what comes does not stay in the queue.
     const { deferrals, holdings } = this.#deps
     if (this.#halted || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
@@ -97,15 +124,28 @@ export class Dispatcher {
   /** How many entries a claim may bring. */
   get claimRoom(): number {
     if (this.#halted) return 0
-    // As many as there are slots may wait, also while all slots are taken: a backlog must not keep claims out. Those that
-    // wait too long move on, see takeOverdue.
-    const { concurrency, holdings } = this.#deps
-    return Math.min(concurrency - this.#claimed.length - this.#quarantined.length, holdings.free)
+    // As many as there are slots, also while all are taken: a backlog must not keep claims out. Those that wait too long move on.
+    const { concurrency, holdings, slots } = this.#deps
+    const waiting = this.#claimed.length + this.#quarantined.length
+    const shared = slots === undefined ? Infinity : slots.claimRoomBeside(waiting)
+    return Math.min(concurrency - waiting, holdings.free, shared)
+  }
+
+  get #free(): number {
+    const { concurrency, slots } = this.#deps
+    const own = concurrency - this.#running - this.#beginning
+    return slots === undefined ? own : Math.min(own, slots.free)
   }
 
   /** Takes entries as they were read. Stream and redelivery stream share the slots in turn. */
   fetched(entries: readonly [RawEntry[], RawEntry[]]): void {
-    this.#measure()
+    this.enqueue(entries)
+    this.dispatch()
+  }
+
+  /** The same, and begins none of them. */
+  enqueue(entries: readonly [RawEntry[], RawEntry[]]): void {
+    this.#rate.measure()
     const heldAtMs = monotonicMs()
     const [stream, redelivery] = entries
     const most = Math.max(stream.length, redelivery.length)
@@ -122,7 +162,6 @@ export class Dispatcher {
     }
     this.#deps.counts.delivered += stream.length + redelivery.length
     this.#deps.counts.redelivered += redelivery.length
-    this.dispatch()
   }
 
   claimed(delivery: Delivery): void {
@@ -157,25 +196,37 @@ export class Dispatcher {
 
   /** Fills free slots from the head of the queue. */
   dispatch(): void {
+    const { slots } = this.#deps
+    if (slots !== undefined) return slots.fill()
     if (this.#dispatching || this.#halted) return
     this.#dispatching = true
     try {
-      if (this.#deps.deferrals !== undefined) this.#enterPassed(this.#deps.deferrals)
-      if (this.#claimed.length + this.#quarantined.length > 0) this.#beginClaimed()
-      while (this.#running + this.#beginning < this.#deps.concurrency) {
-        const delivery = this.#fetched[this.#head]
-        if (delivery === undefined) break
-        this.#head += 1
-        this.#start(delivery)
-      }
-      if (this.#head === this.#fetched.length || this.#head > 4096) {
-        this.#fetched = this.#fetched.slice(this.#head)
-        this.#head = 0
-      }
+      if (this.#deps.deferrals !== undefined) this.#enterPassed(this.#deps.deferrals, Infinity)
+      if (this.#claimed.length + this.#quarantined.length > 0) this.#beginClaimed(Infinity)
+      while (this.taken < this.#deps.concurrency && this.#startNext());
     } finally {
       this.#dispatching = false
     }
     this.#tellRoom()
+  }
+
+  beginOne(): void {
+    if (this.#deps.deferrals !== undefined && this.#enterPassed(this.#deps.deferrals, 1) > 0) return
+    if (this.#claimed.length + this.#quarantined.length > 0 && this.#beginClaimed(1) > 0) return
+    this.#startNext()
+  }
+
+  /** Starts the first of what was fetched; false if there is none. */
+  #startNext(): boolean {
+    const delivery = this.#fetched[this.#head]
+    if (delivery === undefined) return false
+    this.#head += 1
+    if (this.#head === this.#fetched.length || this.#head > 4096) {
+      this.#fetched = this.#fetched.slice(this.#head)
+      this.#head = 0
+    }
+    this.#start(delivery)
+    return true
   }
 
   /** Begins nothing until `resume`; what waits here is for `takeOverdue`, what runs goes on. */
@@ -188,6 +239,10 @@ export class Dispatcher {
     this.dispatch()
   }
 
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   get isPaused(): boolean {
     return this.#halted && !this.#closed
   }
@@ -195,7 +250,7 @@ export class Dispatcher {
   /** The executor is done with a delivery's slot. */
   ended(): void {
     this.#running -= 1
-    this.#ended += 1
+    this.#rate.ended += 1
     if (!this.#dispatching) this.dispatch()
   }
 
@@ -242,15 +297,7 @@ export class Dispatcher {
 
   /** Resolves when there is room to fetch, when it is closed, or after `timeoutMs`. */
   changed(timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer)
-        this.#waiting.delete(done)
-        resolve()
-      }
-      const timer = setTimeout(done, timeoutMs)
-      this.#waiting.add(done)
-    })
+    return this.#room.wait(timeoutMs)
   }
 
   #start(delivery: Delivery): void {
@@ -259,22 +306,30 @@ export class Dispatcher {
     this.#deps.executor.start(delivery)
   }
 
-  /** Those that have passed their limits: before all others, for they may be too late soon. */
-  #enterPassed(deferrals: Deferrals): void {
-    while (this.#running + this.#beginning < this.#deps.concurrency) {
+  /** Those that have passed their limits, up to `most`: before all others, for they may be too late soon. @returns how many. */
+  #enterPassed(deferrals: Deferrals, most: number): number {
+    let entered = 0
+    while (entered < most && this.taken < this.#deps.concurrency) {
       const delivery = deferrals.next()
-      if (delivery === undefined) return
+      if (delivery === undefined) break
       this.#running += 1
-      if (!deferrals.enter(delivery)) this.#running -= 1
+      if (deferrals.enter(delivery)) entered += 1
+      else this.#running -= 1
     }
+    return entered
   }
 
-  #beginClaimed(): void {
-    const free = () => this.#deps.concurrency - this.#running - this.#beginning
+  // A run that was ended (its time was over) no longer counts as one that may take us down: others must not wait for it.
+  get #isQuarantineFree(): boolean {
     const last = this.#inQuarantine
-    // A run that was ended (its time was over) no longer counts as one that may take us down: others must not wait for it.
-    const isFree = last === undefined || last.ended !== undefined || !this.#deps.holdings.holds(last)
-    if (free() > 0 && isFree) {
+    return last === undefined || last.ended !== undefined || !this.#deps.holdings.holds(last)
+  }
+
+  /** Begins what was claimed, up to `most`. @returns how many. */
+  #beginClaimed(most: number): number {
+    const before = this.#beginning
+    const free = () => Math.min(most - (this.#beginning - before), this.#deps.concurrency - this.taken)
+    if (free() > 0 && this.#quarantined.length > 0 && this.#isQuarantineFree) {
       const delivery = this.#quarantined.shift()
       if (delivery !== undefined) {
         this.#inQuarantine = delivery
@@ -284,9 +339,10 @@ export class Dispatcher {
     while (free() > 0 && this.#claimed.length > 0) {
       const source = this.#claimed[0]?.source
       const other = this.#claimed.findIndex((delivery) => delivery.source !== source)
-      const most = Math.min(free(), other < 0 ? this.#claimed.length : other, 100)
-      void this.#begin(this.#claimed.splice(0, most))
+      const count = Math.min(free(), other < 0 ? this.#claimed.length : other, 100)
+      void this.#begin(this.#claimed.splice(0, count))
     }
+    return this.#beginning - before
   }
 
   /** Counts the deliveries in Redis and starts them. All are of one source. */
@@ -337,18 +393,8 @@ export class Dispatcher {
     if (again !== undefined) this.#start(again)
   }
 
-  #measure(): void {
-    const nowMs = monotonicMs()
-    const elapsedMs = nowMs - this.#measuredAtMs
-    if (elapsedMs < 1) return
-    const weight = Math.min(1, elapsedMs / 20)
-    this.#endedPerMs += (this.#ended / elapsedMs - this.#endedPerMs) * weight
-    this.#ended = 0
-    this.#measuredAtMs = nowMs
-  }
-
   #tellRoom(): void {
-    if (this.#waiting.size === 0 || (this.fetchRoom <= 0 && !this.#closed)) return
-    for (const told of this.#waiting) told()
+    if (this.#deps.slots !== undefined) return this.#deps.slots.onRoom()
+    if (this.#room.isAwaited && (this.fetchRoom > 0 || this.#closed)) this.#room.ring()
   }
 }

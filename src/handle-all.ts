@@ -4,7 +4,10 @@ import { refuseUnknownKeys, shown } from './options.ts'
 
 /** A function for each of these jobs, by name, with the types of that job. */
 export type HandlersOf<Jobs extends readonly JobDefinition[]> = {
-  readonly [Job in Jobs[number] as Job['name']]: HandlerFunction<OutputOf<Job>, ResultOf<Job>>
+  readonly [Name in Jobs[number]['name']]: HandlerFunction<
+    OutputOf<Extract<Jobs[number], { readonly name: Name }>>,
+    ResultOf<Extract<Jobs[number], { readonly name: Name }>>
+  >
 }
 
 /** What the handler of a job is given: the payload, checked and brought to its newest version. */

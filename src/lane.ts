@@ -60,6 +60,7 @@ export class Lane {
       group: () => this.#group,
       wake: host.wake,
     })
+    shared.slots?.add(this.parts.dispatcher, weight)
     this.live = this.#asLive()
   }
 

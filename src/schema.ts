@@ -75,7 +75,8 @@ function checkedOf(result: unknown): Checked {
 
 function issueOf(issue: unknown): SchemaIssue {
   const { message, path } = (issue ?? {}) as { message?: unknown; path?: unknown }
-  const keys = Array.isArray(path) ? path.slice(0, MOST_KEYS).map((segment) => keyOf(segment)) : []
+  // A copy: a library's path may be more than an array.
+  const keys = Array.isArray(path) ? Array.from(path.slice(0, MOST_KEYS), keyOf) : []
   return { path: keys, message: typeof message === 'string' ? message : '' }
 }
 

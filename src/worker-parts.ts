@@ -15,6 +15,7 @@ import type { Member } from './redis/member.ts'
 import { begin, readRaw } from './redis/stream.ts'
 import { Pauser } from './pauser.ts'
 import { Scheduler } from './scheduler.ts'
+import { Slots } from './slots.ts'
 import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
@@ -35,18 +36,21 @@ export interface SharedParts {
   /** The connection for everything but the blocked read and the keeper. */
   readonly commands: Connection
   readonly book: MetricsBook
+  /** Undefined for a worker with one stream: its dispatcher has them for itself. */
+  readonly slots: Slots | undefined
   /** The logger of one of its streams. */
   readonly loggerOf: (member: Member) => Logger
 }
 
 /** Opens nothing. */
 export function assembleShared(
-  { target, registry }: ResolvedWorkerOptions,
+  { target, registry, concurrency, streams, priority }: ResolvedWorkerOptions,
   loggerOf: SharedParts['loggerOf'],
 ): SharedParts {
   const book = bookOf(registry)
   const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
-  return { book, loggerOf, commands: new Connection(target, connected) }
+  const slots = streams.length === 1 ? undefined : new Slots(concurrency, priority)
+  return { book, loggerOf, slots, commands: new Connection(target, connected) }
 }
 
 /** The parts of a worker on one stream, each with one role, and who knows whom. */
@@ -73,7 +77,7 @@ export function assembleParts(
   options: ResolvedWorkerOptions,
   member: Member,
   {
-    shared: { commands, book },
+    shared: { commands, book, slots },
     events,
     group,
     wake,
@@ -110,7 +114,7 @@ export function assembleParts(
     onUndeferred: (delivery) => dispatcher.undeferred(delivery),
   })
   const dispatcher: Dispatcher = new Dispatcher({
-    ...{ ...own, concurrency, executor, ...limiting },
+    ...{ ...own, concurrency, slots, executor, ...limiting },
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })

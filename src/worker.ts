@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { EVENT_CHANNELS } from './channels.ts'
+import { sleep } from './clock.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { drain, type StopResult } from './drain.ts'
 import { MillraceError, OptionError, RedisError } from './errors.ts'
@@ -9,6 +10,7 @@ import { Events, tellingErrors, type EventListener } from './events.ts'
 import { Fetcher } from './fetcher.ts'
 import type { Intake } from './intake.ts'
 import { Lane } from './lane.ts'
+import { LanesIntake } from './lanes-intake.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
 import type { HealthAddress } from './lease/health-server.ts'
 import { KeeperHost } from './lease/keeper-host.ts'
@@ -74,7 +76,11 @@ export class Worker<State = object> {
     this.#shared = assembleShared(resolved, (member) => withFields(resolved.logger, member))
     const [first, ...others] = streams
     this.#lanes = [this.#newLane(first), ...others.map((one) => this.#newLane(one))]
-    this.#intake = new StreamIntake(this.#lanes[0].member, this.#lanes[0].parts)
+    const { slots } = this.#shared
+    this.#intake =
+      slots === undefined
+        ? new StreamIntake(this.#lanes[0].member, this.#lanes[0].parts)
+        : new LanesIntake(this.#lanes, slots, () => void this.#fetcher.wake())
     this.#fetcher = this.#newFetcher()
   }
 
@@ -268,7 +274,8 @@ export class Worker<State = object> {
       ...{ target: this.#options.target, commands, intake: this.#intake, logger: this.#logger },
       connectionNumbers: book.connection('fetcher'),
       blockMs: BLOCK_MS,
-      rejoin: () => first.rejoin(),
+      // Of several, the intake finds out which, and joins it again.
+      rejoin: () => (this.#lanes.length === 1 ? first.rejoin() : sleep(20)),
       onRead: () => vitals.count('reads'),
       onRefused: () => vitals.count('refusals'),
     })

@@ -124,7 +124,7 @@ describe('lag', () => {
     const { lag, lagSeconds, pending } = await onlyGroup()
     expect({ lag, pending }).toEqual({ lag: 2, pending: 1 })
     expect(lagSeconds).toBeGreaterThanOrEqual(50)
-    expect(lagSeconds).toBeLessThan(60)
+    expect(lagSeconds).toBeLessThan(100)
   })
 
   test('is null and never 0 where Redis does not know it; in seconds it is known all the same', async () => {

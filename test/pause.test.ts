@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { Producer, type Logger, type PauseOptions } from '../src/index.ts'
-import { groupScheduledKey, settingsKey, workersKey } from '../src/redis/keys.ts'
+import { groupScheduledKey, settingsKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { ask, portOf } from './helpers/health.ts'
 import { newInspector } from './helpers/inspectors.ts'
+import { awaitPulses } from './helpers/pulses.ts'
 import { serverMs, withRedis } from './helpers/redis.ts'
 import { add, gate, LEASE_MS, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
@@ -13,21 +14,7 @@ const inspector = () => newInspector(redis.url)
 const pause = (options: PauseOptions = {}) => inspector().pause('orders', options)
 const resume = (options: { group?: string } = {}) => inspector().resume('orders', options)
 
-/** Waits until as many workers of the group are there, and each has sent so many pulses more. */
-async function pulses(count = 2, { workers = 1, of = 'main' } = {}): Promise<void> {
-  const beats = async () => {
-    const flat = await redis.client.zrangebyscore(workersKey('orders', of), '-inf', '+inf', 'WITHSCORES')
-    return new Map(flat.flatMap((name, at) => (at % 2 ? [] : [[name, flat[at + 1]] as const])))
-  }
-  await eventually(async () => expect((await beats()).size).toBeGreaterThanOrEqual(workers))
-  for (let n = 0; n < count; n++) {
-    const before = await beats()
-    await eventually(async () => {
-      const now = await beats()
-      for (const [name, score] of before) expect(now.get(name)).not.toBe(score)
-    })
-  }
-}
+const pulses = (count = 2, options: { workers?: number; of?: string } = {}) => awaitPulses(redis.client, count, options)
 
 async function group(name = 'main'): Promise<{ lag: number | null; pending: number }> {
   const [stats] = await inspector().stats('orders')

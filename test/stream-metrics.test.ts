@@ -157,9 +157,9 @@ describe('the metrics of a stream', () => {
         isPaused: told.paused !== null,
       })
       // The inspector looked a moment later.
-      expect(told.lagSeconds - (of('group_lag_seconds', group) ?? NaN)).toBeLessThan(5)
-      expect(told.oldestPendingSeconds - (of('group_oldest_pending_seconds', group) ?? NaN)).toBeLessThan(5)
-      expect(told.overdueSeconds - (of('group_scheduled_overdue_seconds', group) ?? NaN)).toBeLessThan(5)
+      expect(told.lagSeconds - (of('group_lag_seconds', group) ?? NaN)).toBeLessThan(60)
+      expect(told.oldestPendingSeconds - (of('group_oldest_pending_seconds', group) ?? NaN)).toBeLessThan(60)
+      expect(told.overdueSeconds - (of('group_scheduled_overdue_seconds', group) ?? NaN)).toBeLessThan(60)
     }
     expect(stats?.groups.map(({ group, lag }) => [group, lag])).toEqual([
       ['billing', 0],

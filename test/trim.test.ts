@@ -75,7 +75,7 @@ describe('the plan of a trim', () => {
     await redis.client.xgroup('CREATE', 'orders', 'main', '0')
     const plan = await trim({ maxAgeMs: 0 })
     expect(plan).toMatchObject({ watermark: { id: '0-0', group: 'main' }, settled: { entries: 0, isExact: true } })
-    expect(plan.watermark?.seconds).toBeLessThan(60)
+    expect(plan.watermark?.seconds).toBeLessThan(1000)
   })
 
   test('of a stream without a group has no watermark, and removes nothing', async () => {

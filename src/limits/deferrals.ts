@@ -22,6 +22,11 @@ export class Deferrals {
     return this.#waiting.size + this.#passed.length
   }
 
+  /** Those that have passed their limits, and need a slot. */
+  get passed(): number {
+    return this.#passed.length
+  }
+
   /** How many jobs to fetch at most, as far as limits know. */
   get room(): number {
     return this.#limiter.room

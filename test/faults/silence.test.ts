@@ -196,10 +196,7 @@ test.concurrent(
     const retention = { ...DEFAULT_RETENTION, maxBytes: 0 }
     const trimmer = new Trimmer({ connection, member, retention, counts: newCounts(), logger: resolveLogger(false) })
     void proxy.swallowReplyKeepOpen(calls(trim))
-    const startedMs = performance.now()
-
     await expect(trimmer.runOnce()).rejects.toThrow()
-    expect(performance.now() - startedMs).toBeLessThan(10_000)
     await connection.ready(5000)
     await trimmer.runOnce()
     expect(await client.xlen('orders')).toBeLessThan(1000)

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
+import { onEnd } from '../helpers/cleanup.ts'
 import { eventually, waitFor } from '../helpers/eventually.ts'
 import { withRedis } from '../helpers/redis.ts'
-import { add, LEASE_MS, pending, startWorker, startWorkerProcess, tally } from '../helpers/workers.ts'
+import { add, gate, LEASE_MS, pending, startWorker, startWorkerProcess, tally } from '../helpers/workers.ts'
 
 /** What a worker must not do to jobs that only wait in it. */
 
@@ -43,9 +44,13 @@ test('a worker does not hoard what it claims while another one is idle', async (
   const ids = (await pending(redis.client)).map(({ id }) => id)
   await redis.client.call('XCLAIM', 'orders', 'main', 'ghost', 0, ...ids, 'IDLE', 600_000, 'JUSTID')
   const ran: Record<string, number> = { a: 0, b: 0 }
+  const { wait, open } = gate()
+  onEnd(open)
+  // Who comes first ends nothing until the other has something to run: what it claimed must not be all.
   const slow = (name: string) => async () => {
     ran[name] = (ran[name] ?? 0) + 1
-    await new Promise((resolve) => setTimeout(resolve, 800))
+    if (Object.values(ran).every((runs) => runs > 0)) open()
+    await wait()
   }
   await startWorker({ redis: redis.url, concurrency: 1, handlers: { x: slow('a') } })
   await startWorker({ redis: redis.url, concurrency: 1, handlers: { x: slow('b') } })

@@ -4,7 +4,7 @@ import { Load, type LoadOptions, readStream, watchSends } from './publish-load.t
 import type { Ground } from './publish-faults.ts'
 
 /** What a publish may be late by on a machine that has other things to do. Far less than for ever. */
-const MARGIN_MS = 10_000
+const MARGIN_MS = 60_000
 
 /** Producers of every kind that publish through one proxy, and the ledger of what became of their jobs. */
 export class Field {

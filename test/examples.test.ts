@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest'
+import { startChild } from './helpers/child.ts'
+import { eventually } from './helpers/eventually.ts'
+import { withRedis } from './helpers/redis.ts'
+import { add } from './helpers/workers.ts'
+
+/** The examples of middleware, executed. */
+
+const redis = withRedis()
+const example = (name: string) =>
+  startChild(new URL(`../examples/${name}`, import.meta.url), { env: { REDIS_URL: redis.url, PORT: '0' } })
+
+test('error-reporting.ts reports an attempt that is followed by another as a warning, and the last one as the error', async () => {
+  const id = await add(redis.client, 'send-receipt', { order: 42 })
+  const child = example('error-reporting.ts')
+  await child.line(/"level":"error"/, { timeoutMs: 30_000 })
+  const message = 'the mail server is away'
+  const tags = { stream: 'orders', job: 'send-receipt', id }
+  expect(child.stdout.map((line) => JSON.parse(line) as unknown)).toEqual([
+    { level: 'warning', message, tags: { ...tags, attempt: 1 }, notes: ['looked up order 42'] },
+    { level: 'error', message, tags: { ...tags, attempt: 2, reason: 'attempts' }, notes: ['looked up order 42'] },
+  ])
+})
+
+test('request-context.ts has the id of the request in what the worker logs, in every attempt', async () => {
+  const child = example('request-context.ts')
+  const [, port = ''] = await child.line(/^listening on port (\d+)$/, { timeoutMs: 30_000 })
+  const order = (headers: Record<string, string>) =>
+    fetch(`http://127.0.0.1:${port}/orders`, { method: 'POST', headers }).then(({ status }) => status)
+  expect([await order({ 'x-request-id': 'r-1' }), await order({ 'x-request-id': 'a b' })]).toEqual([202, 202])
+  await eventually(() => expect(child.stdout).toHaveLength(7))
+  expect(child.stdout).toContain('[r-1] order 1 is taken')
+  const attempts = (order: number) => child.stdout.filter((line) => line.includes(`receipt for order ${order},`))
+  expect(attempts(1)).toEqual([1, 2].map((attempt) => `[r-1] receipt for order 1, attempt ${attempt}`))
+  const [, own] = /^\[([0-9a-f-]{36})\]/.exec(attempts(2)[0] ?? '') ?? []
+  expect(attempts(2)).toEqual([1, 2].map((attempt) => `[${own}] receipt for order 2, attempt ${attempt}`))
+  child.signal('SIGTERM')
+  expect(await child.exited).toEqual({ code: 0, signal: null })
+})
