@@ -5,7 +5,7 @@ import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { serverMs, withRedis } from './helpers/redis.ts'
 import { excessUs } from './helpers/slot-model.ts'
-import { add, gate, pending, startWorker, tally } from './helpers/workers.ts'
+import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
 /** Limits as workers keep them. What begins is timed by the server's clock; nothing here has to be fast. */
 
@@ -216,4 +216,60 @@ test('a job that waits here for a permit is handed back at a stop, at no cost', 
     [1, 1],
     [1, 1],
   ])
+})
+
+test('four processes on one limiter begin no more than its rate and burst in any window, and each job once', async () => {
+  const [jobs, rate] = [300, { jobs: 200, perMs: 1000, burst: 40 }]
+  for (let n = 0; n < jobs; n++) await add(redis.client, 'timed', n)
+  const options = { redis: redis.url, limits: [{ name: 'api', rate }] }
+  const workers = await Promise.all([1, 2, 3, 4].map(() => startWorkerProcess(options)))
+  const began = () => workers.flatMap((worker) => worker.log()).map((line) => line.split(' '))
+  await eventually(() => expect(began()).toHaveLength(jobs))
+
+  expect(new Set(began().map(([, , id]) => id)).size).toBe(jobs)
+  expect(new Set(began().map(([, , , ...counts]) => counts.join(' ')))).toEqual(new Set(['1 1']))
+  const begun = began().map(([, atMs]) => ({ atUs: Number(atMs) * 1000, costUs: 5000 }))
+  // Ten jobs of leeway: the machine may take a process off its processor between the start of a job and its own word of it.
+  expect(excessUs(begun, 200_000)).toBeLessThanOrEqual(50_000)
+})
+
+test('the permit of a worker that was killed is free again, and its job runs elsewhere', async () => {
+  const options = { redis: redis.url, leaseMs: 1000, limits: [{ name: 'one', concurrency: 1 }] }
+  const first = await startWorkerProcess(options)
+  await add(redis.client, 'slow', { ms: 600_000 })
+  await eventually(() => expect(first.log()).toHaveLength(1))
+  const key = limiterKey({ name: 'one' }, 'permits', undefined)
+  const [held = ''] = await redis.client.zrange(key, '0', '-1')
+  expect(held).toContain(first.consumer)
+  first.signal('SIGKILL')
+  const ran: number[] = []
+  const handlers = { slow: (_: unknown, job: { deliveries: number }) => void ran.push(job.deliveries) }
+  await startWorker({ ...options, handlers })
+
+  await eventually(() => expect(ran).toEqual([2]))
+  await eventually(async () => expect(await redis.client.exists(key)).toBe(0))
+})
+
+test('a job that waits for a permit here is cancelled there, and one that waits while work is paused is handed back', async () => {
+  const inspector = new Inspector({ redis: redis.url })
+  onEnd(() => inspector.close())
+  const held = gate()
+  onEnd(() => held.open())
+  const ran: unknown[] = []
+  const handlers = { x: (data: unknown) => void ran.push(data), hold: () => held.wait() }
+  const worker = await startWorker({ redis: redis.url, handlers, limits: [{ concurrency: 1 }] })
+  await add(redis.client, 'hold', 0)
+  await eventually(async () => expect(await redis.client.keys('*:permits')).toHaveLength(1))
+  const cancelled = await add(redis.client, 'x', 1)
+  await eventually(() => expect(worker.counts.delivered).toBe(2))
+  await inspector.cancel('orders', cancelled)
+  await eventually(() => expect(worker.counts.cancelled).toBe(1))
+  await add(redis.client, 'x', 2)
+  await eventually(() => expect(worker.counts.delivered).toBe(3))
+  await inspector.pause('orders', { by: 'test', reason: 'test' })
+  await eventually(() => expect(worker.counts.handedBack).toBe(1))
+  await inspector.resume('orders')
+  held.open()
+
+  await eventually(() => expect(ran).toEqual([2]))
 })

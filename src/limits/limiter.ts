@@ -64,7 +64,7 @@ const AWAY_MOST_MS = 30_000
 /** Tries here of what Redis does not answer. */
 const FAILURES_HERE = 4
 /** A job that was too late for so many slots begins all the same: a loop that always comes too late would never begin one. */
-const LATE_MOST = 2
+const LATE_MOST = 10
 
 export class Limiter {
   readonly #deps: LimiterDeps
