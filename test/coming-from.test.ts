@@ -41,7 +41,9 @@ beforeAll(async () => {
     return [{ line: at + 1, there, here, command, shownBy }]
   })
   library = await textOf('src')
-  exported = (await Promise.all(['index', 'otel'].map((name) => readFile(join(root, `src/${name}.ts`), 'utf8')))).join('\n')
+  exported = (await Promise.all(['index', 'otel'].map((name) => readFile(join(root, `src/${name}.ts`), 'utf8')))).join(
+    '\n',
+  )
   commands = await textOf('cli')
 })
 
@@ -91,7 +93,7 @@ test('every command and flag that a row names is one of the command line', () =>
     const isKnown = (word: string) =>
       word.startsWith('--')
         ? new RegExp(`['\`]${word}[ '\`]`).test(commands)
-        : new RegExp(`command\\('${word}'\\)|name: '${word}'|^ +${word}: `, 'm').test(commands)
+        : new RegExp(`(?:command\\(|jobCommand\\(\\w+, )'${word}'|^ +${word}: `, 'm').test(commands)
     return words.filter((word) => !isKnown(word)).map((word) => `${line}: ${word}`)
   })
   expect(wrong).toEqual([])

@@ -52,7 +52,9 @@ test('is in force in four processes, and stays so though its setter and a worker
   await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 3 }))
   await eventually(async () => expect((await pending(redis.client))[0]?.idleMs).toBeGreaterThan(2 * LEASE_MS))
   await awaitPulses(redis.client, 2, { workers: 4, but: [killed?.consumer ?? ''] })
-  expect((await pending(redis.client)).map(({ consumer }) => consumer)).toEqual([killed?.consumer])
+  // A machine that is slow may have lost its lease before the pause; then it was taken over, and given back unbegun.
+  expect([killed?.consumer, ':handback']).toContain((await pending(redis.client))[0]?.consumer)
+  expect(started()).toHaveLength(4)
   expect(log().filter((line) => line.startsWith('ran'))).toEqual([])
   const [stats] = await newInspector(redis.url).stats('orders')
   expect(stats?.paused).toMatchObject({ reason: 'migration', by: 'a process that is dead', untilMs: null })
