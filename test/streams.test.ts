@@ -246,7 +246,7 @@ describe('worker processes on several streams', () => {
     const ids: string[] = []
     for (const stream of streams) ids.push(await add(redis.client, 'slow', { ms: 60_000 }, stream))
     await eventually(() => expect(victim.log().filter((line) => line.startsWith('started'))).toHaveLength(3))
-    victim.process.kill('SIGKILL')
+    victim.signal('SIGKILL')
     const ran: string[] = []
     await start({ streams, handlers: { slow: (_: unknown, job: { id: string }) => void ran.push(job.id) } })
     await eventually(() => expect(ran.toSorted()).toEqual(ids.toSorted()))
