@@ -66,6 +66,11 @@ export const FLOORS: readonly Floor[] = [
     'at least',
     0.8,
   ),
+  floor('publish with a unique key, to BullMQ', perSecondOf('unique-publish'), 'bullmq', 1),
+  alone('two weighted streams, to one', millrace('streams', 'ofOneStream'), 'at least', 0.8),
+  alone('share of the stream of weight 3 of 4, %', millrace('streams', 'heavierShare'), 'at least', 73),
+  alone('a rate limit held by 4 workers, off by %', millrace('limited', 'offBy'), 'at most', 2),
+  ceiling('busiest second under a limit, to BullMQ', { measure: 'limited', figure: 'busiestSecond' }, 'bullmq', 1),
   alone('scrape of 200 streams of 3 groups, ms in Redis', millrace('scrape', 'redisMs'), 'at most', 50),
   alone('page of 5 000 series, ms without a turn of the loop', millrace('scrape', 'blockedMs'), 'at most', 50),
 ]

@@ -1,14 +1,15 @@
 import { once } from 'node:events'
 import { messageOf } from '../src/errors.ts'
-import { openContender, openLifecycle } from './contenders/load.ts'
+import { openContender, openControl, openLifecycle } from './contenders/load.ts'
 import type { Contender } from './contenders/contender.ts'
+import { measureControl } from './steps/control.ts'
 import { processInCycles } from './steps/cycles.ts'
 import { measureLifecycle } from './steps/lifecycle.ts'
 import { latency } from './steps/latency.ts'
 import { processWaiting } from './steps/process.ts'
 import { outage } from './steps/outage.ts'
 import { publish } from './steps/publish.ts'
-import type { Answer, Figures, LifecycleTask, Order, OutageTask, Task } from './steps/task.ts'
+import type { Answer, ControlTask, Figures, LifecycleTask, Order, OutageTask, Task } from './steps/task.ts'
 
 /**
  * The process that is measured. It does one task with one contender and ends, so that no heap and no compiled code of one
@@ -36,6 +37,12 @@ async function figuresOf({ contender: name, url, task }: Order): Promise<Figures
     await system.close()
     return figures
   }
+  if (task.step === 'control') {
+    const system = await openControl(name, url)
+    const figures = await measureControl(system, url, task)
+    await system.close()
+    return figures
+  }
   if (task.step === 'outage') return outage(task)
   const contender = await openContender(name, url)
   const figures = await measure(contender, url, task)
@@ -46,7 +53,7 @@ async function figuresOf({ contender: name, url, task }: Order): Promise<Figures
 async function measure(
   contender: Contender,
   url: string,
-  task: Exclude<Task, LifecycleTask | OutageTask>,
+  task: Exclude<Task, LifecycleTask | OutageTask | ControlTask>,
 ): Promise<Figures> {
   switch (task.step) {
     case 'publish':

@@ -1,4 +1,4 @@
-import type { Feed, FeedError, FeedJob } from '../src/index.ts'
+import type { FedJob, Feed, FeedError, FeedJob } from '../src/index.ts'
 import { BEGINNING, positionOf, type BulkPlace } from './bulk-place.ts'
 import { parseLine, type When } from './bulk-line.ts'
 import { codeOf } from './exit.ts'
@@ -18,6 +18,10 @@ const MOST_BYTES_IN_FLIGHT = 16 * 1024 * 1024
 
 export interface BulkCounts {
   published: number
+  /** Of these, jobs that were there already: by their token, or as holders of their uniqueness key. Missing for none. */
+  duplicates?: number
+  /** Of these, jobs that took the place of another one. Missing for none. */
+  replaced?: number
   /** Not in Redis. */
   failed: number
   /** In Redis or not. */
@@ -139,6 +143,7 @@ export class BulkPublish {
     try {
       const fates = await this.#feed.publish(jobs)
       this.#count(fates.length, fates[0]?.id, fates.at(-1)?.id)
+      this.#countOutcomes(fates)
     } catch (error) {
       this.#refused(error, { lines, turn })
     }
@@ -152,6 +157,13 @@ export class BulkPublish {
     this.counts.published += published
     this.counts.firstId ??= firstId ?? null
     this.counts.lastId = lastId ?? this.counts.lastId
+  }
+
+  #countOutcomes(fates: readonly FedJob[]): void {
+    const counted = (of: FedJob['outcome']) => fates.filter(({ outcome }) => outcome === of).length
+    const [duplicates, replaced] = [counted('duplicate'), counted('replaced')]
+    if (duplicates > 0) this.counts.duplicates = (this.counts.duplicates ?? 0) + duplicates
+    if (replaced > 0) this.counts.replaced = (this.counts.replaced ?? 0) + replaced
   }
 
   #refused(thrown: unknown, { lines, turn }: { lines: readonly number[]; turn: number }): void {

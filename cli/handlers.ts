@@ -23,10 +23,10 @@ export interface LoadedHandlers {
   readonly retry: millrace.RetryOptions | undefined
   /** Its export `tracing`: what openTelemetry() of millrace/otel returns. */
   readonly tracing: millrace.Tracing | undefined
-  /** Its export `middleware`: what goes around every run, the first one outermost. */
-  readonly middleware: readonly millrace.RunMiddleware[]
   /** Its export `limits`: how many jobs may begin in a time, and run at once. */
   readonly limits: readonly millrace.LimitOptions[] | undefined
+  /** Its export `middleware`: what goes around every run, the first one outermost. */
+  readonly middleware: readonly millrace.RunMiddleware[]
 }
 
 /**
@@ -47,8 +47,8 @@ export async function loadHandlers(file: string): Promise<LoadedHandlers> {
       handlers: handlers as millrace.Handlers,
       retry: loaded['retry'] as millrace.RetryOptions | undefined,
       tracing: loaded['tracing'] as millrace.Tracing | undefined,
-      middleware: middlewareOf(file, loaded['middleware']),
       limits: loaded['limits'] as readonly millrace.LimitOptions[] | undefined,
+      middleware: middlewareOf(file, loaded['middleware']),
     }
   }
   const names = Object.keys(loaded).filter((name) => name !== 'default' && name !== '__esModule')

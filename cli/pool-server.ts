@@ -10,8 +10,8 @@ export interface PoolServerOptions {
   readonly port: number
   /** Undefined is all interfaces. */
   readonly host: string | undefined
-  /** The stream whose lag and pending jobs are told too; undefined for none. */
-  readonly stream: { readonly name: string; readonly redis: string } | undefined
+  /** The streams whose lag and pending jobs are told too; undefined for none. */
+  readonly streams: { readonly names: readonly string[]; readonly redis: string } | undefined
   readonly logger: Logger
 }
 
@@ -36,11 +36,11 @@ export class PoolServer {
 
   /** Listens. @returns the port. @throws CliError where it cannot. */
   async start(): Promise<number> {
-    const { port, host, stream, logger } = this.#options
+    const { port, host, streams, logger } = this.#options
     const bound = await this.#server.start(port, host)
-    if (stream !== undefined) {
+    if (streams !== undefined) {
       const { registry } = this.#metrics
-      this.#streams = new StreamMetrics({ redis: stream.redis, streams: [stream.name], registry, logger })
+      this.#streams = new StreamMetrics({ redis: streams.redis, streams: [...streams.names], registry, logger })
     }
     return bound
   }

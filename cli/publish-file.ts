@@ -281,7 +281,7 @@ class FileRun {
       const code = isBegun(bulk) ? EXIT.partly : problem instanceof LineError ? EXIT.failed : exitCodeOf(problem)
       throw new CliError(`${told}${isTold ? soFar(bulk) : ''}${goOn}`, code)
     }
-    const done = `published ${plural(counts.published, 'job')} to ${this.#asked.stream}`
+    const done = `published ${plural(counts.published, 'job')} to ${this.#asked.stream}${ofWhich(counts)}`
     if (this.#interruption !== undefined) {
       this.#context.say(`interrupted: ${done}; the rest was not read${goOn}`)
       this.#context.finish(exitCodeOfSignal(this.#interruption))
@@ -291,6 +291,14 @@ class FileRun {
     const rate = seconds > 0 ? ` (${countText(counts.published / seconds)}/s)` : ''
     this.#context.say(`${done} in ${spanText(seconds)}${rate}`)
   }
+}
+
+/** A job that was there already is not told as one that is new. */
+function ofWhich({ duplicates = 0, replaced = 0 }: BulkCounts): string {
+  const parts = []
+  if (duplicates > 0) parts.push(`${countText(duplicates)} ${duplicates === 1 ? 'was' : 'were'} there already`)
+  if (replaced > 0) parts.push(`${countText(replaced)} replaced another`)
+  return parts.length === 0 ? '' : `, of which ${parts.join(' and ')},`
 }
 
 /** Whether a part of it was done, as far as anybody knows. */

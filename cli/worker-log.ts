@@ -6,7 +6,7 @@ import type { PoolEvents, PoolResult } from './pool.ts'
 /** What the supervisor of a worker pool says on the way. */
 
 export interface PoolFacts {
-  readonly stream: string
+  readonly stream: readonly string[]
   readonly group: string
   readonly processes: number
   readonly concurrency: number
@@ -100,7 +100,10 @@ export class WorkerLog {
     this.#isTitled = true
     const { stream, group, processes, concurrency } = this.#facts
     const size = `${processes} ${processes === 1 ? 'process' : 'processes'} x ${plural(concurrency, 'slot')}`
-    this.#log.say(`worker pool: stream ${stream}, group ${group}, ${size}`, { processes, concurrency })
+    this.#log.say(
+      `worker pool: ${stream.length === 1 ? 'stream' : 'streams'} ${stream.join(', ')}, group ${group}, ${size}`,
+      { processes, concurrency },
+    )
   }
 }
 

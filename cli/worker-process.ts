@@ -100,7 +100,9 @@ function withoutSaid({ logger }: Log, { format, level }: LogSettings): Logger {
 /** With it, what nobody catches is a line of the log like any other, and not a page of text among JSON. */
 async function openWorkerLog({ options }: WorkerOrders, settings: LogSettings): Promise<Log> {
   const { redis, stream, group } = options
-  const log = await openLog(process, { ...settings, role: 'worker', about: { stream, group }, redis })
+  // Of several streams each line says which: what all lines share is left out for a person.
+  const about = stream === undefined ? { group } : { stream, group }
+  const log = await openLog(process, { ...settings, role: 'worker', about, redis })
   process.on('uncaughtException', (error: unknown, origin) => {
     // Handlers that listen themselves decide what it means.
     if (process.listenerCount('uncaughtException') > 1) return
@@ -150,9 +152,10 @@ async function makeWorker(
   registry: Registry | undefined,
   logger: Logger | undefined,
 ): Promise<Made> {
-  const { handlers, retry, tracing, middleware } = await loadHandlers(file)
+  const { handlers, retry, tracing, limits, middleware } = await loadHandlers(file)
   try {
-    const own = { ...(registry && { registry }), ...(logger && { logger }), ...(tracing !== undefined && { tracing }) }
+    const told = { ...(tracing !== undefined && { tracing }), ...(limits !== undefined && { limits }) }
+    const own = { ...(registry && { registry }), ...(logger && { logger }), ...told }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
     const worker = new Worker({ ...options, handlers, ...own, ...(both === undefined ? {} : { retry: both }) })
@@ -160,11 +163,14 @@ async function makeWorker(
     return { worker, tracing }
   } catch (error) {
     const { message } = error as Error
-    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || /^expected (`tracing`|a middleware)/.test(message)
+    const isOfFile = codeOf(error) === 'ERR_HANDLERS' || OF_FILE.test(message)
     if (!isOfFile) throw error
     throw usageError(`${file}: ${message}`)
   }
 }
+
+/** What the file says, and no flag. */
+const OF_FILE = /^expected (`tracing`|a middleware)|`limits|limits\[/
 
 function isPlain(retry: unknown): retry is RetryOptions {
   return typeof retry === 'object' && retry !== null && !Array.isArray(retry)

@@ -197,7 +197,8 @@ export class LanesIntake implements Intake {
     const tries = (state.out?.tries ?? 0) + 1
     const isSaid = state.out?.isSaid === true || kind !== 'lost-group'
     if (isSaid && state.out?.isSaid !== true) {
-      lane.logger.error({ fault: faultText(fault) }, 'cannot read from Redis now; the worker goes on trying')
+      const level = kind === 'fatal' ? 'error' : 'warn'
+      lane.logger[level]({ fault: faultText(fault) }, 'cannot read from Redis now; the worker goes on trying')
     }
     lane.parts.numbers.polls.error += 1
     const out = { tries, isSaid, retryAtMs: monotonicMs() + backoffMs(tries - 1, RETRY_MS, RETRY_MOST_MS) }
@@ -236,14 +237,17 @@ export class LanesIntake implements Intake {
 
   /** What all of them want together: slots are shared, what is fetched ahead is each one's own. */
   #totalOf(wants: readonly number[]): number {
-    let [ahead, slots] = [0, 0]
+    let [ahead, slots, allComing] = [0, 0, 0]
     for (const [at, { dispatcher, coming }] of this.#states.entries()) {
       const want = wants[at] ?? 0
       const now = Math.min(want, Math.max(0, dispatcher.slotRoom - coming))
       slots += now
       ahead += want - now
+      allComing += coming
     }
-    return ahead + Math.min(slots, Math.max(0, this.#slots.free))
+    return (
+      Math.min(ahead, Math.max(0, this.#slots.aheadRoom - allComing)) + Math.min(slots, Math.max(0, this.#slots.free))
+    )
   }
 
   #due(): LaneState[] {

@@ -29,6 +29,7 @@ export class Slots {
   readonly #priority: StreamPriority
   readonly #turns: Turn[] = []
   #filling = false
+  #ahead = 0
   /** Told whenever there may be room to read. */
   onRoom: () => void = () => {}
 
@@ -46,6 +47,11 @@ export class Slots {
     let free = this.#total
     for (const { user } of this.#turns) free -= user.taken
     return free
+  }
+
+  /** How many may be fetched ahead on all streams together, beyond what waits here: else it would be by turns only in part. */
+  get aheadRoom(): number {
+    return Math.max(0, this.#ahead - sumOf(this.#turns, ({ user }) => user.waiting))
   }
 
   /** How many claimed deliveries may come to wait here on one stream, where so many wait on it. */
@@ -77,6 +83,7 @@ export class Slots {
   measure(): void {
     const [paces, weights] = [(turn: Turn) => turn.user.pace, (turn: Turn) => turn.weight]
     const all = Math.floor(sumOf(this.#turns, paces))
+    this.#ahead = all
     const weight = this.#priority === 'strict' ? 1 : sumOf(this.#turns, weights)
     for (const turn of this.#turns) {
       turn.user.leastAhead = Math.ceil((all * (this.#priority === 'strict' ? 1 : turn.weight)) / weight)

@@ -8,7 +8,7 @@ import { DEAD } from './helpers/dead.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
-import { add, pending, startWorker, tally } from './helpers/workers.ts'
+import { add, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 const SCHEDULED = groupScheduledKey('orders', 'main')
@@ -175,6 +175,22 @@ describe('a job that this worker has no handler for', () => {
     await eventually(() => expect(worker.counts.waited).toBe(1))
     const [shown] = await newInspector(redis.url).scheduled.show('orders', id)
     expect(shown?.fields).toContainEqual(['attempt', '1'])
+  })
+})
+
+test('a rolling deploy across processes loses and doubles nothing, also where the old one is killed', async () => {
+  const options = { redis: redis.url, leaseMs: 500, maxDeliveries: 1 }
+  const old = await startWorkerProcess({ ...options, only: 'slow' })
+  const ids = await Promise.all(Array.from({ length: 40 }, () => add(redis.client, 'quick')))
+  await eventually(async () => expect(await redis.client.zcard(SCHEDULED)).toBe(40))
+  old.signal('SIGKILL')
+
+  const newer = await startWorkerProcess(options)
+  await eventually(() => expect(newer.log()).toHaveLength(40), { timeoutMs: 30_000 })
+  expect(newer.log().sort()).toEqual(ids.map((id) => `ran ${id} 1`).sort())
+  expect(old.log()).toEqual([])
+  await eventually(async () => {
+    expect(await newInspector(redis.url).audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
   })
 })
 

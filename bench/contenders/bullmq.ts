@@ -15,7 +15,7 @@ export interface BullJob {
   readonly attemptsMade: number
 }
 export interface BullQueue {
-  add(name: string, data: Payload): Promise<unknown>
+  add(name: string, data: Payload, options?: object): Promise<unknown>
   addBulk(jobs: { name: string; data: Payload; opts?: object }[]): Promise<unknown[]>
   getJobCounts(...states: string[]): Promise<Record<string, number>>
   retryJobs(options: { state: 'failed' }): Promise<void>

@@ -1,4 +1,5 @@
 import type { Contender, ContenderName } from './contender.ts'
+import type { Control } from './control.ts'
 import type { Lifecycle } from './lifecycle.ts'
 
 /** Loads one contender and nothing of the others: a process measures one, and its heap is to hold that one. */
@@ -25,5 +26,18 @@ export async function openLifecycle(name: ContenderName, url: string): Promise<L
     case 'raw':
     case 'bee-queue':
       throw new Error(`${name} is not measured with jobs that fail or wait`)
+  }
+}
+
+/** The same for those that have unique keys and limits. */
+export async function openControl(name: ContenderName, url: string): Promise<Control> {
+  switch (name) {
+    case 'millrace':
+      return (await import('./millrace-control.ts')).openMillraceControl(url)
+    case 'bullmq':
+      return (await import('./bullmq-control.ts')).openBullMqControl(url)
+    case 'raw':
+    case 'bee-queue':
+      throw new Error(`${name} has no unique keys and no limits`)
   }
 }

@@ -1,3 +1,4 @@
+import { controlGroups } from './control.ts'
 import { idle } from './idle.ts'
 import { latencies } from './latencies.ts'
 import { lifecycleGroups } from './lifecycle.ts'
@@ -26,7 +27,7 @@ export function allGroups(scale: Scale): Group[] {
 }
 
 /** What is measured only where it is asked for. */
-export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed', 'outage'] as const
+export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed', 'outage', 'control'] as const
 export type SpecialKind = (typeof SPECIAL_KINDS)[number]
 
 const SPECIAL: Readonly<Record<SpecialKind, (scale: Scale) => Group[]>> = {
@@ -34,6 +35,7 @@ const SPECIAL: Readonly<Record<SpecialKind, (scale: Scale) => Group[]>> = {
   recovery: recoveryGroups,
   observed: observedGroups,
   outage: outageGroups,
+  control: controlGroups,
 }
 
 /** What one run measures: the named ones of all there are, else the kinds that are asked for, else the rest. */
@@ -55,5 +57,6 @@ export function groupNames(scale: Scale): Readonly<Record<'plain' | SpecialKind,
     recovery: namesOf(recoveryGroups(scale)),
     observed: namesOf(observedGroups(scale)),
     outage: namesOf(outageGroups(scale)),
+    control: namesOf(controlGroups(scale)),
   }
 }

@@ -30,6 +30,7 @@ export interface Scale {
   readonly recovery: RecoveryScale
   readonly scrape: ScrapeScale
   readonly outage: OutageScale
+  readonly control: ControlScale
 }
 
 export type PersistenceMode = 'off' | 'everysec' | 'always'
@@ -38,6 +39,14 @@ export type PersistenceMode = 'off' | 'everysec' | 'always'
 export interface OutageScale {
   readonly buffered: number
   readonly many: number
+}
+
+/** Publishes with a unique key, jobs of two streams, and a limit. */
+export interface ControlScale {
+  readonly unique: { readonly fast: number; readonly slow: number }
+  readonly streams: number
+  readonly perSecond: number
+  readonly seconds: number
 }
 
 /** What an exporter tells of, and how often it is asked. */
@@ -102,6 +111,7 @@ export const FULL: Scale = {
   },
   scrape: { streams: 200, groups: 3, entries: 200, pending: 50, scrapes: 10, pageSeries: 5000 },
   outage: { buffered: 90_000, many: 1_000_000 },
+  control: { unique: { fast: 200_000, slow: 20_000 }, streams: 250_000, perSecond: 1000, seconds: 60 },
 }
 
 /** Only whether it runs: each process that is started takes longer than its work, so what differs in a number alone is left out. */
@@ -139,6 +149,7 @@ export const QUICK: Scale = {
   },
   scrape: { streams: 10, groups: 3, entries: 20, pending: 5, scrapes: 2, pageSeries: 200 },
   outage: { buffered: 1000, many: 5000 },
+  control: { unique: { fast: 1000, slow: 300 }, streams: 2000, perSecond: 100, seconds: 1 },
 }
 
 /** How many jobs of a bulk a contender gets. */

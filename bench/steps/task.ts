@@ -8,6 +8,7 @@ export type Task =
   | CyclesTask
   | LifecycleTask
   | OutageTask
+  | ControlTask
   | { readonly step: 'idle' }
 
 export type PublishHow = 'many' | 'in-flight' | 'awaited'
@@ -49,6 +50,18 @@ export interface OutageTask {
   readonly step: 'outage'
   readonly what: 'away' | 'restarts'
   readonly jobs: number
+}
+
+export interface ControlTask {
+  readonly step: 'control'
+  readonly what: 'unique' | 'streams' | 'limited'
+  readonly jobs: number
+  readonly warmUpJobs: number
+  readonly concurrency: number
+  /** Of the limit. */
+  readonly perSecond: number
+  /** How long it is looked at. */
+  readonly seconds: number
 }
 
 /** What came out, by name; the unit is in the name. */

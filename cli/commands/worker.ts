@@ -10,9 +10,9 @@ import type { MetricsSnapshot, WorkerOrders } from '../pool-messages.ts'
 import type { PoolServer } from '../pool-server.ts'
 import { onStopSignals } from '../stop-signals.ts'
 import { parseCount, parsePort } from '../whole-number.ts'
+import { addStreamFlags, streamOptions, type StreamFlags } from '../worker-streams.ts'
 
-interface WorkerFlags extends LogFlags {
-  readonly stream: string
+interface WorkerFlags extends LogFlags, StreamFlags {
   readonly group: string
   readonly start?: 'oldest' | 'now'
   readonly concurrency: number
@@ -40,10 +40,15 @@ handle(job, function), or an object of functions by job name:
   export default { 'send-receipt': async ({ order }, job) => { … } }
   export const retry = { attempts: 5, delayMs: 2000 }  // optional
   export const tracing = openTelemetry()  // optional: docs/tracing.md
+  export const limits = [{ rate: { jobs: 100 } }]  // optional: docs/limits.md
   export const middleware = [(run, next) => …]  // optional: docs/middleware.md
 
 A job whose handler throws is tried again, 25 times in all unless told otherwise, from a second to six hours
 apart; then it is a dead letter of its group (millrace dead --help).
+
+Of several streams (--stream repeated) each has its share of the starts while it has
+jobs, 1 unless --weight says otherwise; in strict order a stream is served before all
+behind it. Slots that one does not use are the others'.
 
 A worker that crashes is replaced after a second; its jobs run elsewhere when their lease is over. SIGTERM or
 Ctrl-C lets running jobs finish and hands the others back; a second one ends at once.
@@ -59,14 +64,16 @@ It logs to stderr: lines for a person on a terminal, JSON elsewhere. MILLRACE_LO
 Examples:
   $ millrace worker handlers.ts --stream orders
   $ millrace worker handlers.ts --stream orders --group billing --start now --processes 4 --concurrency 50
+  $ millrace worker handlers.ts --stream orders --stream mails --weight orders=3
+  $ millrace worker handlers.ts --stream urgent --stream orders --priority strict
   $ millrace worker handlers.ts --stream orders --metrics-port 9800 --stream-metrics`
 
 export function registerWorker(program: Command, context: CliContext): void {
   const command = program
     .command('worker')
-    .description('run a pool of workers on a stream')
+    .description('run a pool of workers on a stream, or on several')
     .argument('<handlers>', 'the file with the handlers')
-    .requiredOption('--stream <name>', 'the stream to work on')
+  addStreamFlags(command)
     .option('--group <name>', 'the group to be members of', 'main')
     .addOption(
       new Option('--start <where>', "where a further group of the stream starts; the first starts at 'oldest'").choices(
@@ -126,7 +133,8 @@ async function superviseWorkers(context: CliContext, handlers: string, flags: Wo
   const isMeasured = checkMetricsFlags(flags)
   const { Pool } = await import('../pool.ts')
   const { processes, drain: drainMs } = flags
-  const { stream, group } = flags
+  const { group } = flags
+  const stream = flags.stream.join(',')
   const settings = logSettings(context, flags)
   const log = await openLog(context, { ...settings, role: 'supervisor', about: { stream, group }, redis })
   const { WorkerLog } = await import('../worker-log.ts')
@@ -168,22 +176,22 @@ function checkMetricsFlags({ metricsPort, metricsHost, streamMetrics }: WorkerFl
 async function startServer(log: Log, pool: Pool, redis: string, flags: WorkerFlags): Promise<PoolServer> {
   const { PoolServer } = await import('../pool-server.ts')
   const { stream, metricsPort = 0, metricsHost: host, streamMetrics } = flags
-  const told = streamMetrics === true ? { name: stream, redis } : undefined
-  const server = new PoolServer(pool, { port: metricsPort, host, stream: told, logger: log.logger })
+  const told = streamMetrics === true ? { names: stream, redis } : undefined
+  const server = new PoolServer(pool, { port: metricsPort, host, streams: told, logger: log.logger })
   const port = await server.start()
   log.say(servedAt(port, host), { port })
   return server
 }
 
 function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOrders {
-  const { stream, group, start, concurrency, lease, maxDeliveries, timeout, drain: drainMs } = flags
+  const { group, start, concurrency, lease, maxDeliveries, timeout, drain: drainMs } = flags
   const { metricsPort, unknownJobs } = flags
   return {
     handlers,
     isMeasured: metricsPort !== undefined,
     options: {
       redis,
-      stream,
+      ...streamOptions(flags),
       group,
       concurrency,
       timeoutMs: timeout,

@@ -140,8 +140,10 @@ class Explaining {
     const told = job.job ?? seen.find((facts) => facts.job !== undefined)?.job
     if (told === undefined) return null
     const { name, bytes, replayOf, payload } = told
+    const { unique } = job
     const entryId = search.how === 'found' && job.job !== undefined ? search.entryId : null
-    const own = { name, entryId, publishedMs: timeOf(jobId), bytes, replayOf }
+    const held = unique && { unique: { key: unique.key, holder: unique.holder || null } }
+    const own = { name, entryId, publishedMs: timeOf(jobId), bytes, replayOf, ...held }
     return this.#wantsPayload ? { ...own, payload } : own
   }
 

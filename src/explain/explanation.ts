@@ -59,6 +59,8 @@ export interface ExplainedJob {
   readonly bytes: number | null
   /** The job that it is a copy of. */
   readonly replayOf: string | null
+  /** Of a job with a uniqueness key: which job holds that now, null for none. */
+  readonly unique?: { readonly key: string; readonly holder: string | null }
   /** Only where it was asked for; null if it is over 1 MiB, or there is none. */
   readonly payload?: string | null
 }

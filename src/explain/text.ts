@@ -34,7 +34,7 @@ function askedText({ id, is, group }: AskedId, jobId: string): string {
 
 function describedSentences(
   { id, nowMs, history }: Omit<Explanation, 'sentences'>,
-  { name, entryId, publishedMs, bytes, replayOf }: NonNullable<Explanation['job']>,
+  { name, entryId, publishedMs, bytes, replayOf, unique }: NonNullable<Explanation['job']>,
 ): Sentence[] {
   const what = name === null ? 'without a job name' : quoted(name, 100)
   const entry =
@@ -45,7 +45,14 @@ function describedSentences(
         : `as entry ${entryId}`
   const place = entryId === null && history.entries === 0 ? '' : `, ${entry}`
   const first = say(`Job ${what}, ${payloadText(bytes)}, published ${whenText(publishedMs, nowMs)}${place}.`)
-  return replayOf === null ? [first] : [first, say(`It is a copy that a replay made of ${quoted(replayOf)}.`)]
+  const copy = replayOf === null ? [] : [say(`It is a copy that a replay made of ${quoted(replayOf)}.`)]
+  return unique === undefined ? [first, ...copy] : [first, ...copy, say(uniqueText(id, unique))]
+}
+
+function uniqueText(id: string, { key, holder }: NonNullable<NonNullable<Explanation['job']>['unique']>): string {
+  if (holder === id) return `It holds the uniqueness key ${quoted(key, 256)}.`
+  const whose = holder === null ? 'no job holds' : `job ${holder} holds`
+  return `It has the uniqueness key ${quoted(key, 256)}, which ${whose} now.`
 }
 
 function delayedSentences({ delayed, stream, id, nowMs }: Omit<Explanation, 'sentences'>): Sentence[] {

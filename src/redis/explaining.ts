@@ -51,6 +51,8 @@ export interface JobFacts {
   readonly hasLost: boolean | undefined
   /** Of its entry in the stream, or of its record. */
   readonly job: Described | undefined
+  /** Its uniqueness key, if it has one, and which job holds that now; empty for none. */
+  readonly unique: { readonly key: string; readonly holder: string } | undefined
   /** The job that the entry of this id carries, where that is another. */
   readonly carries: string | undefined
   /** While it is a delayed publish; `dueMs` is infinite where it was set aside. */
@@ -93,6 +95,7 @@ export async function readJobFacts(
     lastId: textOf(told, 'lastId') ?? '0-0',
     hasLost: kind === 'none' ? false : hasLost === undefined ? undefined : hasLost === 1,
     job: describedOf(told.get('job')),
+    unique: uniqueOf(told.get('unique')),
     carries: textOf(told, 'carries'),
     delayed: due === undefined ? undefined : { dueMs: scoreOf(due), problem: textOf(told, 'problem') ?? '' },
     cancelledMs: numberOf(told, 'cancelled'),
@@ -326,6 +329,12 @@ export async function searchDelayedEntry(
     from = id
   }
   return { how: 'gave-up', lookedTo: from.replace('(', '') }
+}
+
+function uniqueOf(reply: unknown): JobFacts['unique'] {
+  if (reply === undefined) return undefined
+  const [key = '', holder = ''] = asArray(reply).map(asText)
+  return { key, holder }
 }
 
 function describedOf(reply: unknown): Described | undefined {

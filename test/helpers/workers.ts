@@ -19,19 +19,26 @@ export async function startWorker(options: Options): Promise<Worker> {
   return worker
 }
 
-/** A worker in a process of its own (test/fixtures/worker-process.ts). */
+/** A worker in a process of its own (test/fixtures/worker-process.ts); `only`: it knows this job alone. */
 export interface WorkerProcess extends Child {
   readonly consumer: string
   /** Lines that its handlers wrote, also through a SIGKILL. */
   log(): string[]
 }
 
-export async function startWorkerProcess(options: Omit<Options, 'handlers' | 'logger'>): Promise<WorkerProcess> {
+export async function startWorkerProcess({
+  only,
+  ...options
+}: Omit<Options, 'handlers' | 'logger'> & { only?: string }): Promise<WorkerProcess> {
   const dir = mkdtempSync(join(tmpdir(), 'millrace-log-'))
   onEnd(() => rmSync(dir, { recursive: true, force: true }))
   const file = join(dir, 'log')
   const child = startChild(new URL('../fixtures/worker-process.ts', import.meta.url), {
-    env: { WORKER: JSON.stringify({ stream: 'orders', leaseMs: LEASE_MS, ...options }), LOG: file },
+    env: {
+      WORKER: JSON.stringify({ stream: 'orders', leaseMs: LEASE_MS, ...options }),
+      LOG: file,
+      ...(only !== undefined && { ONLY: only }),
+    },
   })
   const [, consumer = ''] = await child.line(/^ready (.+)$/)
   const log = () => {

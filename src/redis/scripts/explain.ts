@@ -1,4 +1,5 @@
 import { ROW } from './dead.ts'
+import { HOLDER, KEY_IN, PLACE } from './holder.ts'
 import { NOW } from './lua.ts'
 import { RECORD } from './scheduled.ts'
 import { script } from './script.ts'
@@ -28,11 +29,11 @@ const DESCRIBED = `
 
 /**
  * A job as its stream has it: how far the history goes, its entry, or its record while it is a delayed publish, and the names
- * of the groups. `carries` is the job that the entry of this id carries, where that is another.
+ * of the groups. `unique` is its uniqueness key and the job that holds it now, '' for none. `carries` is the job that the entry of this id carries, where that is another.
  */
 export const explainJob = script(
   'explainJob',
-  `${WHERE}${NOW}${RECORD}${DESCRIBED}
+  `${WHERE}${NOW}${RECORD}${DESCRIBED}${HOLDER}${KEY_IN}
   -- KEYS stream scheduled scheduledJobs cancelled settings | ARGV jobId entryId mostGroups wantsPayload(1|0)
   local stream, jobId, entryId, wantsPayload = KEYS[1], ARGV[1], ARGV[2], ARGV[4] == '1'
   local kind = redis.call('TYPE', stream).ok
@@ -41,6 +42,14 @@ export const explainJob = script(
   local function put(name, value)
     told[#told + 1] = name
     told[#told + 1] = value
+  end
+  local settings = KEYS[5]${PLACE}
+  local function putUnique(flat)
+    local key = keyIn(flat)
+    if not key then return end
+    local kept = redis.pcall('GET', base .. ':unique:' .. key)
+    local holder = type(kept) == 'string' and holderOf(kept)
+    put('unique', {key:sub(1, 1024), holder and placeOf(holder) and holder.job or ''})
   end
   if kind == 'stream' then
     local info = fields(redis.call('XINFO', 'STREAM', stream))
@@ -51,7 +60,9 @@ export const explainJob = script(
     if newest then put('newestId', newest[1]) end
     if added then put('hasLost', added > info.length and 1 or 0) end
     local entry = entryId ~= '' and entryAt(stream, entryId)
-    if entry and jobOf(entry) == jobId then put('job', described(entry[2], 1, wantsPayload))
+    if entry and jobOf(entry) == jobId then
+      put('job', described(entry[2], 1, wantsPayload))
+      putUnique(entry[2])
     elseif entry then put('carries', jobOf(entry)) end
     local _, names = groupsOf(stream)
     put('groupCount', #names)
@@ -66,6 +77,7 @@ export const explainJob = script(
     if flat then
       put('problem', problem:sub(1, 2000))
       put('job', described(flat, 1, wantsPayload))
+      putUnique(flat)
     end
   end
   local cancelledAt = redis.call('ZSCORE', KEYS[4], jobId)
