@@ -33,7 +33,7 @@ test('is in force in four processes, and stays so though its setter and a worker
   onEnd(() => rmSync(folder, { recursive: true, force: true }))
   const file = join(folder, 'go')
   const start = () => startWorkerProcess({ redis: redis.url, leaseMs: LEASE_MS, concurrency: 1 })
-  const workers = await Promise.all([start(), start(), start(), start()])
+  const workers = [await start(), await start(), await start(), await start()]
   const log = () => workers.flatMap((worker) => worker.log())
   const running = await Promise.all([1, 2, 3, 4].map(() => add(redis.client, 'gated', { file })))
   const started = () => log().flatMap((line) => (line.startsWith('started') ? [line.split(' ')[1] ?? ''] : []))
