@@ -226,7 +226,7 @@ describe('publishing', () => {
     [{ unique: { mode: 'debounce' } }, "expected `delayMs` or `runAt` with `mode: 'debounce'`"],
     [{ unique: { maxWaitMs: 5 } }, "expected `unique.maxWaitMs` only with `mode: 'debounce'`"],
   ])('refuses %j', async (options, wanted) => {
-    const error = await failureOf(publish(1, options as PublishOptions))
+    const error = await failureOf(publish(1, options))
     expect(error).toMatchObject({ name: 'PublishError', published: 'no' })
     expect(error.message).toContain(wanted)
     expect(await redis.client.keys('*')).toEqual([])
