@@ -235,7 +235,8 @@ describe('publishing', () => {
   test('refuses a definition whose key is none, and a publishMany with one key for all', async () => {
     expect(() => defineJob('x', { unique: {} as never })).toThrow('expected `unique.key` to be a function')
     expect(() => defineJob('x', { unique: { key: () => 'a', scope: 'never' as never } })).toThrow('`unique.scope`')
-    const many = newProducer({ redis: redis.url }).publishMany('x', [1], { stream: 'orders', uniqueKey: 'a' } as object)
+    const options: object = { stream: 'orders', uniqueKey: 'a' }
+    const many = newProducer({ redis: redis.url }).publishMany('x', [1], options)
     expect((await failureOf(many)).message).toContain('expected no `uniqueKey` of publishMany')
   })
 
