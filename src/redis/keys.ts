@@ -130,6 +130,17 @@ export function limiterKey(place: LimiterPlace, what: 'slots' | 'permits', key: 
   return `${own}:${what}:${text}`
 }
 
+/**
+ * The same names in Lua, for what only a script knows: a job's uniqueness key, and which groups there are. `base` is what `baseOf`
+ * gives for the settings key of the stream.
+ */
+export const KEY_NAMES = `
+  local function baseOf(settings) return settings:sub(1, -10) end
+  local function uniqueIn(base, key) return base .. ':unique:' .. key end
+  local function cancelledIn(base) return base .. ':cancelled' end
+  local function scheduledIn(base) return base .. ':scheduled' end
+  local function ofGroup(base, group, kind) return base .. ':group:' .. group .. ':' .. kind end`
+
 /** Refuses a stream name whose keys could land in another slot or be taken for another stream's. */
 export function checkStreamName(name: unknown): string {
   const pattern = /^(?=.{1,200}$)[A-Za-z0-9_.:-]*(\{[A-Za-z0-9_.:-]+\})?[A-Za-z0-9_.:-]*$/

@@ -1,7 +1,6 @@
 import type { Redis } from 'ioredis'
 import { IdList, tallySlot } from './entry-id.ts'
 import { memberKeys, sourceKey, type Member, type Source } from './member.ts'
-import type { Extra } from '../wire-extra.ts'
 import { asArray, asNumber, asText } from './replies.ts'
 import { settleCompleted, settleGone } from './scripts/delivery.ts'
 import { settleFenced } from './scripts/outcomes.ts'
@@ -53,7 +52,8 @@ export async function settle(
 interface Completed {
   readonly entryId: string
   readonly id: string
-  readonly extra?: Extra | undefined
+  /** What is rare; its uniqueness key, if it has one. */
+  readonly extra?: { readonly unique?: { readonly key: string } } | undefined
 }
 
 /** Completed jobs of one minute, with those that are unique apart. Their ids are those of their entries until one of them has another. */

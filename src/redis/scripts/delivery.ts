@@ -63,7 +63,7 @@ export const settleCompleted = script(
           if not isStream and redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then
             redis.call('HDEL', index, jobIds[i])
           end
-          if uniques[i] then release(settings:sub(1, -10) .. ':unique:' .. uniques[i], jobIds[i], group, true) end
+          if uniques[i] then release(uniqueIn(baseOf(settings), uniques[i]), jobIds[i], group, true) end
           if line then
             lines[#lines + 1] = jobIds[i]
             lines[#lines + 1] = line

@@ -47,7 +47,7 @@ export const explainJob = script(
   local function putUnique(flat)
     local key = keyIn(flat)
     if not key then return end
-    local kept = redis.pcall('GET', base .. ':unique:' .. key)
+    local kept = redis.pcall('GET', uniqueIn(base, key))
     local holder = type(kept) == 'string' and holderOf(kept)
     put('unique', {key:sub(1, 1024), holder and placeOf(holder) and holder.job or ''})
   end

@@ -1,3 +1,5 @@
+import { KEY_NAMES } from '../keys.ts'
+
 /**
  * Pieces of Lua about who holds a uniqueness key. The key is a string: '<job id> <its entry, or - of a job that has none yet>
  * <how long: s = until it is settled, t = until it is started, l = as long as the key lives> <group, or - for any>
@@ -8,7 +10,7 @@
  */
 
 /** `holderOf(text)`: the parts of a holder, nil of a text that is none. */
-export const HOLDER = `
+export const HOLDER = `${KEY_NAMES}
   local function holderOf(text)
     local job, entry, scope, group, first = text:match('^(%d+%-%d+) (%S+) ([stl]) (%S+) (%d+)$')
     return job and {job = job, entry = entry, scope = scope, group = group, first = tonumber(first)}
@@ -48,8 +50,8 @@ export const KEY_IN = `
  * Held for no group by name, it is held until one of them has settled it. Takes `stream` and `settings`.
  */
 export const PLACE = `
-  local base = settings:sub(1, -10)
-  local cancelled = base .. ':cancelled'
+  local base = baseOf(settings)
+  local cancelled = cancelledIn(base)
   local known = {}
   local function groupsIn(key)
     if not known[key] then known[key] = {groupsOf(key)} end
@@ -77,24 +79,23 @@ export const PLACE = `
     return (not floor or less(floor, id)) and 'waits' or nil
   end
   local function placeFor(holder, group)
-    local own = base .. ':group:' .. group .. ':'
     if redis.call('ZSCORE', cancelled, holder.job .. ' ' .. group) then return nil, true end
-    if redis.call('ZSCORE', own .. 'scheduled', holder.job) then
-      holder.retries[#holder.retries + 1] = own .. 'scheduled'
+    if redis.call('ZSCORE', ofGroup(base, group, 'scheduled'), holder.job) then
+      holder.retries[#holder.retries + 1] = ofGroup(base, group, 'scheduled')
       return 'waits'
     end
-    local index = redis.call('HGET', own .. 'index', holder.job) or ''
+    local index = redis.call('HGET', ofGroup(base, group, 'index'), holder.job) or ''
     local dead = index:match('^dead (%d+%-%d+)$')
     if dead then return nil, true end
     local again = index:match('^redelivery (%d+%-%d+)$')
-    local place = again and placeIn(own .. 'redelivery', group, again)
+    local place = again and placeIn(ofGroup(base, group, 'redelivery'), group, again)
     if place or holder.entry == '-' then return place or nil end
     return placeIn(stream, group, holder.entry)
   end
   local function placeOf(holder)
     holder.retries = {}
     if redis.call('ZSCORE', cancelled, holder.job) then return nil end
-    if holder.entry == '-' then return redis.call('ZSCORE', base .. ':scheduled', holder.job) and 'later' or nil end
+    if holder.entry == '-' then return redis.call('ZSCORE', scheduledIn(base), holder.job) and 'later' or nil end
     local _, names = groupsIn(stream)
     local groups = holder.group == '-' and names or {holder.group}
     local place, isOver = 'waits', false

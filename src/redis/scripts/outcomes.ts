@@ -147,7 +147,7 @@ export const settleFenced = script(
   end
   local function freed(entry, raw, outcome)
     local key = keyIn(raw)
-    if key then release(settings:sub(1, -10) .. ':unique:' .. key, entry.jobId, group, false) end
+    if key then release(uniqueIn(baseOf(settings), key), entry.jobId, group, false) end
     return outcome
   end
   local function settle(entry, kind, args)

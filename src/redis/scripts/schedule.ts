@@ -82,7 +82,7 @@ export const promote = script(
   -- A retry needs no such note, since the index of its group has one.
   local function noteHolder(id, record, entry)
     local name = keyIn(record[2])
-    local key = name and zset:match('^(.*):scheduled$') .. ':unique:' .. name
+    local key = name and uniqueIn(zset:sub(1, -11), name)
     local kept = key and redis.pcall('GET', key)
     local holder = type(kept) == 'string' and holderOf(kept)
     if not holder or holder.job ~= id then return end
