@@ -162,7 +162,7 @@ function startPool(url: string, port: number): Program {
   const retries = ['--retry-attempts', String(ATTEMPTS), '--retry-delay', '100ms']
   return startProgram(
     ['worker', HANDLERS, '--stream', 'orders', '--metrics-port', String(port), '--processes', '2'].concat(
-      ...['--lease', '1500ms', '--unknown-jobs', '0', ...retries],
+      ...['--lease', '1500ms', '--unknown-jobs', '0s', ...retries],
     ),
     { env: { MILLRACE_REDIS_URL: url } },
   )
