@@ -4,7 +4,7 @@ import { LongestFirst } from './test/helpers/longest-first.ts'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    globalSetup: ['test/helpers/cli-bundle.ts'],
+    globalSetup: ['test/helpers/cli-bundle.ts', 'test/helpers/thread-bundle.js'],
     sequence: { sequencer: LongestFirst },
     // Processes, not threads: tests start threads of their own, send signals and look at process-wide state. The option
     // lets those threads run our TypeScript; they inherit it.

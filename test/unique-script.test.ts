@@ -433,6 +433,18 @@ describe('a batch', () => {
     expect(await storedNumbers(redis.client)).toEqual([1])
   })
 
+  test('that is to replace a job makes room among the notes of those that were replaced and settled before', async () => {
+    const by = await worker()
+    await publish(0)
+    await by.drop(await taken(by))
+    const first = await publish(1)
+    const script = "for i = 1, 100000 do redis.call('ZADD', KEYS[1], ARGV[1] + i, i .. '-1 main') end"
+    await redis.client.eval(script, 1, cancelledKey('orders'), Date.now() - 200_000)
+    expect(await publish(2, { mode: 'replace' })).toMatchObject({ outcome: 'replaced', replacedId: first.id })
+    expect(await redis.client.zscore(cancelledKey('orders'), `${first.id} main`)).not.toBeNull()
+    expect(await redis.client.zcard(cancelledKey('orders'))).toBe(99_981)
+  })
+
   test.each(['a:b', '{x}', 'a b', '\n', 'ü🚂', '='.repeat(256)])(
     'may have the key %j, and touches no other',
     async (key) => {

@@ -70,7 +70,7 @@ describe('a worker', () => {
   })
 
   test('does not start such a job while it cannot let go of its key, and loses none of it', async () => {
-    const server = await startServer()
+    const server = await startServer({ aof: true })
     const began: unknown[] = []
     const proxy = await startProxy(server.url)
     const isRelease = ([name, , , key]: string[]) =>
@@ -83,12 +83,13 @@ describe('a worker', () => {
     expect(began).toEqual([])
     expect(await publish(2, {}, producer)).toEqual({ id: first.id, outcome: 'duplicate' })
     await server.kill()
+    held.release()
     expect(began).toEqual([])
     await server.restart()
-    await eventually(() => expect(began).toEqual([1]))
+    await eventually(() => expect(began).toEqual([1]), { timeoutMs: 30_000 })
     expect((await publish(3, {}, producer)).outcome).toBe('added')
     await eventually(() => expect(began).toEqual([1, 3]))
-  })
+  }, 60_000)
 
   test('that is killed holds the keys of its jobs still: they are run by others of the group, and free then', async () => {
     const processes = await Promise.all(
@@ -226,7 +227,7 @@ describe('publishing', () => {
     [{ unique: { mode: 'debounce' } }, "expected `delayMs` or `runAt` with `mode: 'debounce'`"],
     [{ unique: { maxWaitMs: 5 } }, "expected `unique.maxWaitMs` only with `mode: 'debounce'`"],
   ])('refuses %j', async (options, wanted) => {
-    const error = await failureOf(publish(1, options as PublishOptions))
+    const error = await failureOf(publish(1, options))
     expect(error).toMatchObject({ name: 'PublishError', published: 'no' })
     expect(error.message).toContain(wanted)
     expect(await redis.client.keys('*')).toEqual([])

@@ -1,31 +1,34 @@
 /**
  * The thread of the lease keeper in one file, so that its start costs a third: every worker that a test starts has one, and
- * loading the files of ioredis and our own one by one takes longer than all else that such a test does. Kept until one of the
- * files that are in it changes.
+ * loading the files of ioredis and our own one by one takes longer than all else that such a test does. Made once, before a
+ * test run; processes and threads of tests only read it, and load the files one by one where one of them has changed since.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { fileURLToPath, URL } from 'node:url'
 
 const cache = new URL('../../node_modules/.cache/millrace/threads/', import.meta.url)
+const KEEPER_THREAD = fileURLToPath(new URL('../../src/lease/keeper-thread.ts', import.meta.url))
 
-/** The source of the file with all that it imports; undefined where it cannot be made: then the files are loaded one by one. */
-export async function bundleOf(url) {
-  const path = fileURLToPath(url)
-  const kept = new URL(`${createHash('sha256').update(path).digest('hex')}.json`, cache)
-  try {
-    const { inputs, code } = JSON.parse(await readFile(kept, 'utf8'))
-    if ((await stateOf(Object.keys(inputs))) === JSON.stringify(inputs)) return code
-  } catch {
-    // There is none yet, or a file of it is gone.
-  }
-  return bundle(path, kept)
+/** Called by vitest before the first test. */
+export async function setup() {
+  if ((await bundleOf(KEEPER_THREAD)) === undefined) await bundle(KEEPER_THREAD)
 }
 
-async function bundle(path, kept) {
+/** The source of the file with all that it imports; undefined if there is none that is as new as its files. */
+export async function bundleOf(path) {
+  try {
+    const { inputs, code } = JSON.parse(await readFile(placeOf(path), 'utf8'))
+    return (await stateOf(Object.keys(inputs))) === JSON.stringify(inputs) ? code : undefined
+  } catch {
+    // There is none yet, or a file of it is gone.
+    return undefined
+  }
+}
+
+async function bundle(path) {
   // What vitest is built with.
-  const { rolldown } = await import('rolldown').catch(() => ({}))
-  if (rolldown === undefined) return undefined
+  const { rolldown } = await import('rolldown')
   const bundler = await rolldown({ input: path, platform: 'node' })
   const { output } = await bundler.generate({ format: 'esm', codeSplitting: false })
   // Also those of which nothing was needed.
@@ -36,8 +39,11 @@ async function bundle(path, kept) {
   const draft = new URL(`${randomUUID()}.draft`, cache)
   await mkdir(cache, { recursive: true })
   await writeFile(draft, JSON.stringify({ inputs, code }))
-  await rename(draft, kept)
-  return code
+  await rename(draft, placeOf(path))
+}
+
+function placeOf(path) {
+  return new URL(`${createHash('sha256').update(path).digest('hex')}.json`, cache)
 }
 
 /** When each of the files was written, and how long it is. */

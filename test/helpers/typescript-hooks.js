@@ -13,7 +13,7 @@ const cache = new URL('../../node_modules/.cache/millrace/typescript/', import.m
 export async function load(url, context, nextLoad) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return nextLoad(url, context)
   if (url.endsWith(KEEPER_THREAD)) {
-    const source = await bundleOf(url)
+    const source = await bundleOf(fileURLToPath(url))
     if (source !== undefined) return { format: 'module', source, shortCircuit: true }
   }
   const text = await readFile(fileURLToPath(url), 'utf8')

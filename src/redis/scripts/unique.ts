@@ -47,6 +47,24 @@ const CLAIM = `
     redis.call('ZADD', KEYS[3], string.format('%.0f', unique.dueMs), old.job)
     keep(unique, old.job, '-', old)
   end
+  local function isOver(jobId, group)
+    local info = groupsIn(stream)[group]
+    return info and not less(info['last-delivered-id'], jobId)
+      and not redis.call('XPENDING', stream, group, jobId, jobId, 1)[1]
+      and not redis.call('ZSCORE', ofGroup(base, group, 'scheduled'), jobId)
+      and redis.call('HEXISTS', ofGroup(base, group, 'index'), jobId) == 0
+  end
+  local function forgetOver()
+    -- Notes of jobs that were replaced pile up for days where many are. The oldest of those that their groups have settled make room;
+    -- a job whose id is not that of its entry (its second half has sixteen digits) cannot be told so.
+    for _, noted in ipairs(redis.call('ZRANGE', cancelled, 0, 19)) do
+      local jobId, group = noted:match('^(%d+%-%d+) ?(%S*)$')
+      local _, names = groupsIn(stream)
+      local all = jobId and #jobId:match('%d+$') < 16 and #names > 0
+      for _, name in ipairs(group == '' and names or {group}) do all = all and isOver(jobId, name) end
+      if all then redis.call('ZREM', cancelled, noted) end
+    end
+  end
   local function claim(unique, at)
     if unique.group == '' and unique.scope ~= 'l' then
       local _, names = groupsIn(stream)
@@ -75,7 +93,12 @@ const CLAIM = `
       return '~' .. old.job
     end
     if place ~= 'later' then
+<<<<<<< HEAD
       unique.mark = old.group == ':' and old.job or old.job .. ' ' .. old.group
+=======
+      unique.mark = old.group == '-' and old.job or old.job .. ' ' .. old.group
+      if redis.call('ZCARD', cancelled) >= mostMarked then forgetOver() end
+>>>>>>> main
       if not mark(cancelled, unique.mark, mostMarked, keepMarkMs) then return '!full' end
     end
     unique.old, unique.place = old, place
