@@ -2,7 +2,7 @@ import { monotonicMs } from './clock.ts'
 import type { Cancelled } from './cancelled.ts'
 import { runChannel } from './channels.ts'
 import type { WorkerCounts } from './counts.ts'
-import { decide, type Outcome, type Run } from './decide.ts'
+import { decide, type Dead, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
 import { jobEventOf, type Events } from './events.ts'
 import { messageOf } from './errors.ts'
@@ -14,7 +14,7 @@ import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Overruns } from './overruns.ts'
-import { isChecked, prepare, type Prepared } from './prepare.ts'
+import { expiredBy, isChecked, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
 import { mergeRetry, type RetryOptions } from './retry.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
@@ -123,15 +123,15 @@ export class Executor {
     if (decoded.kind === 'job') this.#know(delivery, decoded)
     const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
-    if (kind?.limits === undefined) return this.#begin(delivery, decoded, kind)
-    this.#askLimits(delivery, kind.limits, decoded)
+    const prepared = this.#prepared(delivery, decoded, kind)
+    if (kind?.limits === undefined) return this.#begin(delivery, prepared)
+    this.#askLimits(delivery, kind.limits, prepared)
   }
 
   /** Its limits allow it, or it has none. */
-  #begin(delivery: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): void {
+  #begin(delivery: Delivery, prepared: Prepared): void {
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
-    const prepared = this.#prepared(delivery, decoded, kind)
     if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
     this.#letGo(delivery, prepared.handler, prepared.data)
   }
@@ -146,7 +146,9 @@ export class Executor {
       delivery.startedAtMs = monotonicMs()
       delivery.timeoutMs = timeoutMs
       this.#deps.holdings.timed(delivery)
-      this.#run(delivery, handler, data)
+      const late = this.#late(delivery)
+      if (late === undefined) this.#run(delivery, handler, data)
+      else this.#ended(delivery, { kind: 'unrun', outcome: late })
     })
   }
 
@@ -156,21 +158,27 @@ export class Executor {
     else this.#ended(delivery, { kind: 'failed', error: reason })
   }
 
-  /** What is not to run anyway asks for no limit. */
-  #askLimits(delivery: Delivery, limits: readonly Limit[], decoded: WireJob | Malformed): void {
+  /**
+   * What is not to run anyway asks for no limit. What was prepared is kept while it waits: a step or a schema that changes what it
+   * is given must not be given it twice.
+   */
+  #askLimits(delivery: Delivery, limits: readonly Limit[], prepared: Prepared): void {
     const { limiter, cancelled } = this.#deps
-    const kind = this.#kindOf(delivery.name)
-    const prepared = this.#prepared(delivery, decoded, kind)
     if (limiter === undefined || prepared.kind !== 'run' || cancelled.has(delivery.id)) {
-      return this.#begin(delivery, decoded, kind)
+      return this.#begin(delivery, prepared)
     }
     const fault = limiter.ask(delivery, limits, prepared.data, () => {
       delivery.startedAtMs = monotonicMs()
-      this.#begin(delivery, decoded, kind)
+      this.#begin(delivery, this.#late(delivery) ?? prepared)
     })
     if (fault !== undefined) return this.#unlimitable(delivery, fault)
     delivery.startedAtMs = 0
     this.#deps.onDeferred(delivery)
+  }
+
+  /** After a wait its deadline may be over. */
+  #late({ extra, startedAtMs }: Delivery): Dead | undefined {
+    return extra?.expiresMs === undefined ? undefined : expiredBy(extra.expiresMs, this.#deps.clock.at(startedAtMs))
   }
 
   /** Its limits cannot be told, now and at any other time. */

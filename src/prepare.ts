@@ -29,7 +29,8 @@ export function prepare(preparing: Preparing, now: Moment): Prepared {
   const { decoded, handler } = preparing
   if (decoded.kind !== 'job') return { kind: 'dead', reason: 'malformed', error: new Error(decoded.why) }
   const { extra } = decoded
-  if (extra?.expiresMs !== undefined && now.nowMs >= extra.expiresMs) return expired(extra.expiresMs)
+  const late = extra?.expiresMs === undefined ? undefined : expiredBy(extra.expiresMs, now.nowMs)
+  if (late !== undefined) return late
   const { unknownJobMs } = preparing
   if (handler === undefined) {
     return unknown('no worker of the group that received it has a handler for it', { decoded, unknownJobMs }, now)
@@ -71,7 +72,9 @@ function invalid(error: Error): Dead {
   return { kind: 'dead', reason: 'invalid', error }
 }
 
-function expired(expiresMs: number): Dead {
+/** The end of a job that was not started in time; undefined while there is time. */
+export function expiredBy(expiresMs: number, nowMs: number): Dead | undefined {
+  if (nowMs < expiresMs) return undefined
   const error = new Error(`it was to be started by ${instantText(expiresMs)}; its handler was not called`)
   return { kind: 'dead', reason: 'expired', error }
 }

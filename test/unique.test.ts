@@ -189,7 +189,7 @@ describe('publishing', () => {
     expect(await recovered).toMatchObject({ published: 3, broken: 0, unknown: 0 })
     const client = connectTo(server.url)
     expect(await client.zcard('{orders}:scheduled')).toBe(1)
-    expect(await client.get(uniqueKey('orders', 'a'))).toMatch(/ - l - \d+$/)
+    expect(await client.get(uniqueKey('orders', 'a'))).toMatch(/ - l : \d+$/)
     const [packed = ''] = await client.hvals('{orders}:scheduled:jobs')
     expect(packed).toContain('3')
   })

@@ -57,12 +57,20 @@ describe('the outcome wait', () => {
   })
 
   test('replaces the fields that it names, all of that name, and no others', async () => {
-    const id = await deliver('granted', 'a', 'granted', 'b', 'waited-since', '1')
+    const id = await deliver('granted', 'a', 'granted', 'b', 'note', '1')
     await settle([wait(id, { fields: ['granted', 'c'] })])
 
     const [shown] = await newInspector(redis.url).scheduled.show('orders', id)
     expect(shown?.fields.filter(([name]) => name === 'granted')).toEqual([['granted', 'c']])
-    expect(shown?.fields).toContainEqual(['waited-since', '1'])
+    expect(shown?.fields).toContainEqual(['note', '1'])
+  })
+
+  test('of a worker that knows the job, for a limit, ends its waiting for one: that begins anew if it comes to another', async () => {
+    const id = await deliver('waited-since', '1')
+    await settle([wait(id)])
+
+    const [shown] = await newInspector(redis.url).scheduled.show('orders', id)
+    expect(shown?.fields.map(([name]) => name)).not.toContain('waited-since')
   })
 
   test('is fenced: a delivery that is not ours any more is left as it is', async () => {

@@ -192,7 +192,10 @@ describe('a file of jobs', () => {
     ['{"data":1}', 'got no job'],
     ['{"job":5}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got 5'],
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
-    ['{"job":"mail","dta":1}', 'unknown key "dta" (known: job, data, delayMs, runAt, idempotencyToken, headers)'],
+    [
+      '{"job":"mail","dta":1}',
+      'unknown key "dta" (known: job, data, delayMs, runAt, expiresAt, ttlMs, idempotencyToken, uniqueKey, unique, headers)',
+    ],
     ['{"job":"mail","headers":{"n":5}}', 'expected the header `n` to be a text, got number'],
     ['{"job":"mail","delayMs":-1}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got -1'],
     ['{"job":"mail","delayMs":null}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got null'],

@@ -2,7 +2,7 @@ import { KEY_NAMES } from '../keys.ts'
 
 /**
  * Pieces of Lua about who holds a uniqueness key. The key is a string: '<job id> <its entry, or - of a job that has none yet>
- * <how long: s = until it is settled, t = until it is started, l = as long as the key lives> <group, or - for any>
+ * <how long: s = until it is settled, t = until it is started, l = as long as the key lives> <group, or : for any>
  * <when what it stands for was first published, in ms>'.
  *
  * A key is made of what a job says of itself, and groups are known to Redis alone, so the names of these keys, and of those that a
@@ -25,7 +25,7 @@ export const RELEASE = `${HOLDER}
   local function release(key, jobId, group, isCompleted)
     local kept = redis.pcall('GET', key)
     local holder = type(kept) == 'string' and holderOf(kept)
-    if not holder or holder.job ~= jobId or (holder.group ~= '-' and holder.group ~= group) then return end
+    if not holder or holder.job ~= jobId or (holder.group ~= ':' and holder.group ~= group) then return end
     if isCompleted and holder.scope == 'l' then return end
     redis.pcall('PEXPIRE', key, 0)
   end`
@@ -97,7 +97,7 @@ export const PLACE = `
     if redis.call('ZSCORE', cancelled, holder.job) then return nil end
     if holder.entry == '-' then return redis.call('ZSCORE', scheduledIn(base), holder.job) and 'later' or nil end
     local _, names = groupsIn(stream)
-    local groups = holder.group == '-' and names or {holder.group}
+    local groups = holder.group == ':' and names or {holder.group}
     local place, isOver = 'waits', false
     for _, group in ipairs(groups) do
       local there, isLost = placeFor(holder, group)

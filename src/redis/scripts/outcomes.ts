@@ -19,8 +19,9 @@ import { script } from './script.ts'
  *   and neither runs before its own. Only where that would make a record of more than a MiB beyond one entry, or the other
  *   one was set aside, the delivery stays pending, and what it was charged is taken off: 'twin'. It is claimed when its
  *   lease is over. An entry too wide to be appended again by unpack changes nothing: 'wide'.
- * - wait: the same without a failure: all fields but id and at stay, but for those that the caller has anew. The job has not
- *   run, and what it has of attempts and of its first failure is as it was.
+ * - wait: the same without a failure: all fields but id, at and waited-since stay, but for those that the caller has anew. The job
+ *   has not run, and what it has of attempts and of its first failure is as it was. A waited-since is of waiting for a worker that
+ *   knows it: one that puts it off for a limit does, and the next that does not must not count the time that the limit took.
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
@@ -120,7 +121,7 @@ export const settleFenced = script(
   end
   local function wait(entry, raw, args)
     if #raw + #args > 7000 then return 'wide' end
-    local names, own = {id = true, at = true}, {'id', entry.jobId}
+    local names, own = {id = true, at = true, ['waited-since'] = true}, {'id', entry.jobId}
     for i = 3, #args do
       own[#own + 1] = args[i]
       if i % 2 == 1 then names[args[i]] = true end

@@ -28,7 +28,7 @@ const CLAIM = `
     return string.format('%.0f', ${KEPT_MS} + ms)
   end
   local function keep(unique, job, entry, old)
-    local group = unique.group == '' and '-' or unique.group
+    local group = unique.group == '' and ':' or unique.group
     local text = table.concat({job, entry, unique.scope, group, string.format('%.0f', unique.first)}, ' ')
     if unique.scope == 'l' and old and old.scope == 'l' then return redis.call('SET', unique.key, text, 'KEEPTTL') end
     redis.call('SET', unique.key, text, 'PX', unique.scope == 'l' and unique.ttlMs or lifeFor(unique.dueMs or 0))
@@ -36,6 +36,11 @@ const CLAIM = `
   local function replaceInPlace(unique, old, at)
     local last = at + 2 + tonumber(ARGV[at + 2])
     local flat = {unpack(ARGV, at + 3, last)}
+    -- Its id tells when its first publish was, and '+' ms would count from then.
+    for i = 1, #flat, 2 do
+      local ms = flat[i] == 'expires' and flat[i + 1]:match('^%+(%d+)$')
+      if ms then flat[i + 1] = string.format('%.0f', nowMs + tonumber(ms)) end
+    end
     flat[#flat + 1] = 'id'
     flat[#flat + 1] = old.job
     redis.call('HSET', KEYS[4], old.job, cmsgpack.pack({'', flat}))
@@ -88,8 +93,12 @@ const CLAIM = `
       return '~' .. old.job
     end
     if place ~= 'later' then
+<<<<<<< HEAD
+      unique.mark = old.group == ':' and old.job or old.job .. ' ' .. old.group
+=======
       unique.mark = old.group == '-' and old.job or old.job .. ' ' .. old.group
       if redis.call('ZCARD', cancelled) >= mostMarked then forgetOver() end
+>>>>>>> main
       if not mark(cancelled, unique.mark, mostMarked, keepMarkMs) then return '!full' end
     end
     unique.old, unique.place = old, place
@@ -177,10 +186,11 @@ export const releaseStarted = script(
   -- KEYS unique… | ARGV group jobId…
   local released = 0
   for i = 1, #KEYS do
-    local kept = redis.call('GET', KEYS[i])
-    local holder = kept and holderOf(kept)
+    -- A key that holds something else is held by no job, and must not keep the others from being started.
+    local kept = redis.pcall('GET', KEYS[i])
+    local holder = type(kept) == 'string' and holderOf(kept)
     if holder and holder.scope == 't' and holder.job == ARGV[i + 1]
-      and (holder.group == '-' or holder.group == ARGV[1]) then
+      and (holder.group == ':' or holder.group == ARGV[1]) then
       released = released + redis.call('PEXPIRE', KEYS[i], 0)
     end
   end
