@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { limiterKey } from '../src/redis/keys.ts'
+import { KeptPermits } from '../src/lease/kept-permits.ts'
+import type { Connection } from '../src/redis/connection.ts'
+import { askForPermits } from '../src/redis/limiting.ts'
 import { KeeperHost } from '../src/lease/keeper-host.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -119,23 +122,58 @@ test('a job that fails, and one that is settled by its timeout, give their permi
   await eventually(async () => expect(await redis.client.exists(ONE)).toBe(0))
 })
 
-test('jobs that wait for a limit while the loop stands still are handed back, with the permits they have', async () => {
-  // Both have their permit, and the second one waits for its slot.
-  const slow = [{ name: 'one', rate: { jobs: 1, perMs: 1900, burst: 1 }, concurrency: 5 }]
-  const options = { redis: redis.url, leaseMs: LEASE_MS, limits: slow, concurrency: 5 }
-  const first = await startWorkerProcess(options)
-  const blocking = await add(redis.client, 'block', { ms: 600_000 })
-  const waiting = await add(redis.client, 'quick')
+test('jobs that wait for a limit while the loop stands still are handed back, and run elsewhere', async () => {
+  const held = [{ name: 'one', jobs: ['quick'], concurrency: 1 }]
+  const first = await startWorkerProcess({ redis: redis.url, leaseMs: LEASE_MS, limits: held })
+  await redis.client.zadd(ONE, Date.now() * 2, 'another')
+  // One read brings both: the first one asks for its permit, and before anybody answers the loop stands still.
+  const waiting = '1-1'
+  const entries = redis.client.multi().xadd('orders', waiting, 'job', 'quick', 'data', '{}')
+  await entries.xadd('orders', '1-2', 'job', 'block', 'data', '{"ms":600000}').exec()
   await eventually(() => expect(first.log()).toHaveLength(1))
   await eventually(async () => {
-    expect((await pending(redis.client)).filter(({ id }) => id === waiting)[0]?.consumer ?? '').toContain(':handback')
+    const row = (await pending(redis.client)).find(({ id }) => id === waiting)
+    expect(row?.consumer).toContain(':handback')
   })
+  await redis.client.del(ONE)
+  const ran: number[] = []
+  const handlers = { quick: (_: unknown, { attempt }: { attempt: number }) => void ran.push(attempt) }
+  await startWorker({ redis: redis.url, leaseMs: LEASE_MS, limits: held, handlers })
 
-  await eventually(async () => {
-    const holders = (await permits()).map(([holder]) => holder)
-    expect(holders).toHaveLength(1)
-    expect(holders[0]).toContain(blocking)
-  })
+  await eventually(() => expect(ran).toEqual([1]))
+})
+
+test('what a job holds that was handed back by the keeper is free at once, and what others hold is not', async () => {
+  const limiter = { name: 'one' }
+  const holders = ['me 1 orders 0 1-1', 'me 2 orders 0 1-2', 'me 3 orders 1 1-1']
+  const asks = holders.map((holder) => ({ key: undefined, most: 5, holder }))
+  await askForPermits(redis.client, limiter, asks, 60_000)
+  const kept = new KeptPermits(holders.map((holder) => ({ limiter, key: undefined, holder })))
+  const connection = { client: redis.client } as Connection
+  await kept.handedBack(connection, [{ source: 0, id: '1-1' }])
+  await redis.client.zrem(ONE, 'me 3 orders 1 1-1')
+
+  expect((await permits()).map(([holder]) => holder)).toEqual(['me 2 orders 0 1-2'])
+  // What it gave back it does not look for any more.
+  expect((await kept.renew(connection, 60_000)).map(({ holder }) => holder)).toEqual(['me 3 orders 1 1-1'])
+})
+
+test('jobs wait where Redis refuses the keys of a limit, and run once it allows them', async () => {
+  const refused = ['resetkeys', '~orders*', '~{orders}*']
+  await redis.client.acl('SETUSER', 'narrow', 'on', '>secret', '+@all', '&*', ...refused)
+  const url = new URL(redis.url)
+  Object.assign(url, { username: 'narrow', password: 'secret' })
+  const [attempts, warned] = [[] as number[], [] as string[]]
+  const handlers = { x: (_: unknown, { attempt }: { attempt: number }) => void attempts.push(attempt) }
+  const warn = (_: object, message: string) => void warned.push(message)
+  const logger = { debug() {}, info() {}, warn, error() {} }
+  await startWorker({ redis: url.href, leaseMs: LEASE_MS, limits, handlers, logger })
+  await add(redis.client, 'x')
+  await eventually(() => expect(warned).toContain('cannot ask for a limit now; its jobs wait'))
+  expect(attempts).toEqual([])
+  await redis.client.acl('SETUSER', 'narrow', '~*')
+
+  await eventually(() => expect(attempts).toEqual([1]))
 })
 
 test('two workers that take two limits in different order come to an end, and nothing of either is kept', async () => {

@@ -63,7 +63,10 @@ const AWAY_FIRST_MS = 1000
 const AWAY_MOST_MS = 30_000
 /** Tries here of what Redis does not answer. */
 const FAILURES_HERE = 4
-/** A job that was too late for so many slots begins all the same: a loop that always comes too late would never begin one. */
+/**
+ * A job that was too late for so many slots begins all the same: a loop that always comes too late would never begin one. What it
+ * missed is counted in the rate, and so is its last slot: it comes closer to others than it should, and none is one too many.
+ */
 const LATE_MOST = 10
 
 export class Limiter {
