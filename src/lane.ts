@@ -117,6 +117,7 @@ export class Lane {
       table: this.parts.holdings.table,
       settings: { member: this.member, stallMs: this.#options.stallMs, about, leaseMs, pulseMs },
       logger: this.logger,
+      permits: this.parts.limiter?.permits,
       events: {
         pulse: (reply) => this.#pulsed(reply),
         renewed: (count) => void (this.parts.numbers.renewals.ok += count),

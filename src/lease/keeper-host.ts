@@ -8,7 +8,8 @@ import { faultOf, faultText } from '../redis/faults.ts'
 import { HealthRecord } from './health-record.ts'
 import type { HealthPlace } from './health-server.ts'
 import { HealthWatch } from './health-watch.ts'
-import { Keeper, type KeeperReports, type KeeperSettings } from './keeper.ts'
+import { Keeper, type KeeperReports, type KeeperSettings, type KeeperTask } from './keeper.ts'
+import { KeptPermits, type PermitHolder } from './kept-permits.ts'
 import type { KeeperNews, KeeperOrder, KeeperThreadData } from './keeper-thread.ts'
 import { Leases } from './leases.ts'
 import type { LeaseTable } from './table.ts'
@@ -24,6 +25,8 @@ export interface KeeperLane {
   readonly settings: KeeperSettings
   readonly events: KeeperHostEvents
   readonly logger: Logger
+  /** Who holds permits for the limits of this stream's jobs, if there are any. */
+  readonly permits: PermitHolder | undefined
 }
 
 export interface KeeperHostEvents {
@@ -64,7 +67,7 @@ export class KeeperHost {
     this.#target = redis.target
     this.#commands = redis.commands
     this.#numbers = redis.numbers
-    this.#lanes = lanes.map((lane) => ({ ...lane, saidFaults: new Set() }))
+    this.#lanes = lanes.map((lane) => ({ ...lane, saidFaults: new Set(), keptHere: undefined }))
     this.#first = lanes[0]
     this.#leases = new Leases(lanes.map(({ settings }) => settings))
     this.#logger = logger
@@ -78,6 +81,7 @@ export class KeeperHost {
 
   /** Resolves once health checks are answered, if they are asked for. @throws MillraceError ERR_LISTEN */
   async start(): Promise<void> {
+    this.#lanes.forEach((kept, lane) => this.#hearOfPermits(kept, lane))
     this.#tick()
     this.#ticking = setInterval(() => this.#tick(), TICK_MS)
     this.#numbers.open.add(this.#link)
@@ -125,7 +129,9 @@ export class KeeperHost {
     const entry = import.meta.url.endsWith('.ts') ? './keeper-thread.ts' : './keeper-thread.js'
     const workerData: KeeperThreadData = {
       target: this.#target,
-      lanes: this.#lanes.map(({ table, settings }) => ({ shared: table.shared, settings })),
+      lanes: this.#lanes.map(({ table, settings, permits }) => {
+        return { shared: table.shared, settings, permits: permits && [...permits.held] }
+      }),
       place: this.health.place,
       isFirst,
     }
@@ -142,12 +148,14 @@ export class KeeperHost {
       void stopAll(this.#standIn)
       this.#standInWatch?.stop()
       this.#standIn = undefined
+      for (const kept of this.#lanes) kept.keptHere = undefined
     }
     switch (news.kind) {
       case 'pulse':
       case 'renewed':
       case 'lost':
       case 'returned':
+      case 'permits-lost':
       case 'fault': {
         const lane = this.#lanes[news.lane]
         if (lane !== undefined) this.#heardOf(lane, news)
@@ -181,6 +189,9 @@ export class KeeperHost {
           'the event loop stood still for a lease; prefetched jobs were handed back',
         )
         break
+      case 'permits-lost':
+        lane.permits?.lost(news.permits)
+        break
       case 'fault':
         this.#faulted(lane, news)
     }
@@ -200,14 +211,24 @@ export class KeeperHost {
   }
 
   #newKeeper(lane: Kept): Keeper {
-    const place = { connection: this.#commands, vitals: this.#first.table.vitals }
+    lane.keptHere = lane.permits && new KeptPermits(lane.permits.held)
+    const place = { connection: this.#commands, vitals: this.#first.table.vitals, permits: lane.keptHere }
     return new Keeper(place, lane.table, lane.settings, {
       pulse: (reply) => lane.events.pulse(reply),
       renewed: (count) => lane.events.renewed(count),
       lost: (rows) => lane.events.lost(rows),
       returned: () => {},
+      permitsLost: (permits) => lane.permits?.lost(permits),
       fault: (error, what) => this.#faulted(lane, { what, fault: faultText(error), code: faultOf(error).word }),
     })
+  }
+
+  #hearOfPermits(kept: Kept, lane: number): void {
+    if (kept.permits === undefined) return
+    kept.permits.onChange = (change) => {
+      this.#order({ kind: 'permits', lane, change })
+      kept.keptHere?.change(change)
+    }
   }
 
   #linked(): void {
@@ -215,7 +236,7 @@ export class KeeperHost {
     this.#link.isReady = this.#link.wasReady = true
   }
 
-  #faulted(lane: Kept, { what, fault, code }: { what: 'renew' | 'pulse'; fault: string; code: string }): void {
+  #faulted(lane: Kept, { what, fault, code }: { what: KeeperTask; fault: string; code: string }): void {
     this.#numbers.countCode(code)
     // What Redis has answered came over a connection.
     if (code === 'closed') this.#link.isReady = false
@@ -250,6 +271,8 @@ export class KeeperHost {
 /** A stream as it is kept now. */
 interface Kept extends KeeperLane {
   settings: KeeperSettings
+  /** What the stand-in renews of it, as long as there is one. */
+  keptHere: KeptPermits | undefined
   readonly saidFaults: Set<string>
 }
 

@@ -3,11 +3,13 @@ import { messageOf } from '../errors.ts'
 import { Connection } from '../redis/connection.ts'
 import type { RedisTarget } from '../redis/target.ts'
 import { faultOf, faultText } from '../redis/faults.ts'
+import type { Permit } from '../redis/limiting.ts'
 import type { PulseReply } from '../redis/stream.ts'
 import type { HealthNews } from './health-record.ts'
 import { HealthServer, type HealthPlace } from './health-server.ts'
 import { HealthWatch } from './health-watch.ts'
-import { Keeper, type KeeperSettings } from './keeper.ts'
+import { Keeper, type KeeperSettings, type KeeperTask } from './keeper.ts'
+import { KeptPermits, type PermitChange } from './kept-permits.ts'
 import { Leases } from './leases.ts'
 import { LeaseTable } from './table.ts'
 
@@ -16,24 +18,35 @@ import { LeaseTable } from './table.ts'
  * `KeeperNews`; everything about single jobs goes through the shared table instead.
  */
 
+export interface KeeperThreadLane {
+  readonly shared: SharedArrayBuffer
+  readonly settings: KeeperSettings
+  /** What jobs hold of limits now; undefined where the worker has no limits. */
+  readonly permits: readonly Permit[] | undefined
+}
+
 export interface KeeperThreadData {
   readonly target: RedisTarget
   /** By stream. The first one's table holds the signs of life of the whole worker. */
-  readonly lanes: readonly { readonly shared: SharedArrayBuffer; readonly settings: KeeperSettings }[]
+  readonly lanes: readonly KeeperThreadLane[]
   /** Where to answer health checks. */
   readonly place: HealthPlace | undefined
   /** The first thread of its worker: it works only if it can listen, and the worker has just joined its group. */
   readonly isFirst: boolean
 }
 
-export type KeeperOrder = { kind: 'follow'; lane: number; leaseMs: number; pulseMs: number } | { kind: 'stop' }
+export type KeeperOrder =
+  | { kind: 'follow'; lane: number; leaseMs: number; pulseMs: number }
+  | { kind: 'permits'; lane: number; change: PermitChange }
+  | { kind: 'stop' }
 
 export type KeeperNews =
   | { kind: 'pulse'; lane: number; reply: PulseReply }
   | { kind: 'renewed'; lane: number; count: number }
   | { kind: 'lost'; lane: number; rows: readonly { slot: number; generation: number }[] }
   | { kind: 'returned'; lane: number; slots: number }
-  | { kind: 'fault'; lane: number; what: 'renew' | 'pulse'; fault: string; code: string }
+  | { kind: 'permits-lost'; lane: number; permits: readonly Permit[] }
+  | { kind: 'fault'; lane: number; what: KeeperTask; fault: string; code: string }
   | { kind: 'stopped' }
   | HealthNews
 
@@ -55,12 +68,14 @@ function main(port: NonNullable<typeof parentPort>): void {
   const [table] = tables
   if (table === undefined) return
   const { vitals } = table
+  const permits = lanes.map((lane) => (lane.permits === undefined ? undefined : new KeptPermits(lane.permits)))
   const keepers = tables.map((own, lane) => {
-    return new Keeper({ connection, vitals }, own, all[lane] as KeeperSettings, {
+    return new Keeper({ connection, vitals, permits: permits[lane] }, own, all[lane] as KeeperSettings, {
       pulse: (reply) => tell({ kind: 'pulse', lane, reply }),
       renewed: (count) => tell({ kind: 'renewed', lane, count }),
       lost: (rows) => tell({ kind: 'lost', lane, rows }),
       returned: (slots) => tell({ kind: 'returned', lane, slots }),
+      permitsLost: (gone) => tell({ kind: 'permits-lost', lane, permits: gone }),
       fault: (error, what) => tell({ kind: 'fault', lane, what, fault: faultText(error), code: faultOf(error).word }),
     })
   })
@@ -75,6 +90,7 @@ function main(port: NonNullable<typeof parentPort>): void {
       watch.follow(leases.follow(order.lane, order.leaseMs))
       return
     }
+    if (order.kind === 'permits') return void permits[order.lane]?.change(order.change)
     connection.close()
     watch.stop()
     server.close()

@@ -4,6 +4,8 @@ import { compareIds } from '../redis/entry-id.ts'
 import { faultOf } from '../redis/faults.ts'
 import { SOURCES, type Member } from '../redis/member.ts'
 import { handBackAll, NO_CANCELS, renew, sendPulse, type PulseReply } from '../redis/stream.ts'
+import type { Permit } from '../redis/limiting.ts'
+import type { KeptPermits } from './kept-permits.ts'
 import { PREFETCHED, RUNNING, UNSETTLED, type HeldRow, type LeaseTable } from './table.ts'
 import type { Vitals } from './vitals.ts'
 
@@ -19,6 +21,7 @@ import type { Vitals } from './vitals.ts'
  *   elsewhere now. Running ones are still renewed, until nothing has ticked for `stallMs`: then nobody knows any more
  *   whether they run at all.
  * - A job past its timeout is not renewed.
+ * - The permits of running jobs, for limits, are renewed in the same rounds; those of jobs that are handed back are given back.
  *
  * A worker on several streams has a keeper for each, with a table of its own; all of them live in one thread, share its
  * connection, and write down the worker's signs of life in one place.
@@ -41,8 +44,12 @@ export interface KeeperReports {
   renewed(count: number): void
   lost(rows: readonly { slot: number; generation: number }[]): void
   returned(slots: number): void
-  fault(error: unknown, what: 'renew' | 'pulse'): void
+  /** Permits that Redis does not know any more. */
+  permitsLost(permits: readonly Permit[]): void
+  fault(error: unknown, what: KeeperTask): void
 }
+
+export type KeeperTask = 'renew' | 'pulse' | 'permits'
 
 export interface KeeperCounts {
   readonly renewed: number
@@ -58,6 +65,7 @@ export class Keeper {
   readonly #table: LeaseTable
   readonly #vitals: Vitals
   readonly #reports: KeeperReports
+  readonly #permits: KeptPermits | undefined
   #settings: KeeperSettings
   #stopped = new AbortController()
   #loops: Promise<unknown> = Promise.resolve()
@@ -69,13 +77,14 @@ export class Keeper {
   #cancelCursor = NO_CANCELS
 
   constructor(
-    { connection, vitals }: { connection: Connection; vitals: Vitals },
+    { connection, vitals, permits }: { connection: Connection; vitals: Vitals; permits?: KeptPermits | undefined },
     table: LeaseTable,
     settings: KeeperSettings,
     reports: KeeperReports,
   ) {
     this.#connection = connection
     this.#vitals = vitals
+    this.#permits = permits
     this.#table = table
     this.#settings = settings
     this.#reports = reports
@@ -130,7 +139,19 @@ export class Keeper {
     if (lost.length > 0) this.#reports.lost(lost.map(({ slot, generation }) => ({ slot, generation })))
     const counts = { renewed: rows.length - lost.length, lost: lost.length }
     this.#reports.renewed(counts.renewed)
+    await this.#renewPermits(leaseMs)
     return { ...counts, returned }
+  }
+
+  /** After the leases: a Redis that refuses the limiter's keys must not cost one. */
+  async #renewPermits(leaseMs: number): Promise<void> {
+    if (this.#permits === undefined) return
+    try {
+      const gone = await this.#permits.renew(this.#connection, leaseMs)
+      if (gone.length > 0) this.#reports.permitsLost(gone)
+    } catch (error) {
+      this.#reports.fault(error, 'permits')
+    }
   }
 
   async #renewing(): Promise<void> {
@@ -219,6 +240,7 @@ export class Keeper {
       // If this fails, nobody renews them any more and they are claimed a lease later: late, not lost.
       await handBackAll(this.#connection.client, this.#settings.member, source, held)
     }
+    await this.#permits?.handedBack(this.#connection, given).catch(() => {})
     if (given.length > 0) this.#reports.returned(given.length)
     return given.length
   }

@@ -63,12 +63,15 @@ const AWAY_FIRST_MS = 1000
 const AWAY_MOST_MS = 30_000
 /** Tries here of what Redis does not answer. */
 const FAILURES_HERE = 4
-/** A job that was too late for so many slots begins all the same: a loop that always comes too late would never begin one. */
+/**
+ * A job that was too late for so many slots begins all the same: a loop that always comes too late would never begin one. What it
+ * missed is counted in the rate, and so is its last slot: it comes closer to others than it should, and none is one too many.
+ */
 const LATE_MOST = 10
 
 export class Limiter {
   readonly #deps: LimiterDeps
-  readonly #permits: Permits
+  readonly permits: Permits
   readonly #lines = new PermitLines()
   readonly #asks: Gathering<LimiterPlace, PermitAsk, PermitTold>
   readonly #slots: Slots
@@ -76,12 +79,13 @@ export class Limiter {
   readonly #passages = new Map<Delivery, Passage>()
   readonly #gates = new Map<Limit, Gate>()
   readonly #failing = new Set<string>()
+  #asked = 0
   #isStopped = false
 
   constructor(limits: readonly Limit[], deps: LimiterDeps) {
     this.#deps = deps
     const { connection, leaseMs } = deps
-    this.#permits = new Permits({ connection, leaseMs }, (permits) => this.#released(permits))
+    this.permits = new Permits({ connection, leaseMs }, (permits) => this.#released(permits))
     this.#asks = new Gathering(LIMIT_BATCH, (limiter, asks) =>
       askForPermits(connection.client, limiter, asks, leaseMs()),
     )
@@ -109,7 +113,8 @@ export class Limiter {
     const passage: Passage = {
       ...{ delivery, tolls, proceed, permits: new Map(), slot: undefined, late: 0, failures: 0 },
       ...{ hasWaited: false, isOver: false },
-      holder: `${consumer} ${delivery.stream} ${delivery.source} ${delivery.entryId}`,
+      // A number: a job that is handed back and fetched again is another holder. The keeper reads the last two.
+      holder: `${consumer} ${++this.#asked} ${delivery.stream} ${delivery.source} ${delivery.entryId}`,
     }
     this.#passages.set(delivery, passage)
     void this.#pass(passage)
@@ -143,7 +148,7 @@ export class Limiter {
     this.#timetable.stop()
     this.#lines.wakeAll()
     for (const gate of this.#gates.values()) gate.stop()
-    await this.#permits.stop()
+    await this.permits.stop()
   }
 
   get #isFull(): boolean {
@@ -242,9 +247,9 @@ export class Limiter {
       const ask = { key, holder: passage.holder, most: limit.concurrency ?? 1 }
       const kind = await this.#asks.ask(limiterKey(limiter, 'permits', undefined), limiter, ask)
       if (kind === 'taken') {
-        this.#permits.hold(permit)
+        this.permits.hold(permit)
         // It left while it was asked for.
-        if (passage.isOver) this.#permits.release([permit])
+        if (passage.isOver) this.permits.release([permit])
         else passage.permits.set(toll, permit)
       }
       return { kind, error: new Error('its key in Redis holds something else') }
@@ -301,7 +306,7 @@ export class Limiter {
   }
 
   #giveBack(passage: Passage): void {
-    this.#permits.release(passage.permits.values())
+    this.permits.release(passage.permits.values())
     passage.permits.clear()
   }
 

@@ -1,10 +1,10 @@
-import { monotonicMs, sleep } from '../clock.ts'
+import type { PermitChange, PermitHolder } from '../lease/kept-permits.ts'
 import type { Connection } from '../redis/connection.ts'
-import { askForPermits, giveBack, inBatches, renewHeld, type Permit } from '../redis/limiting.ts'
+import { askForPermits, giveBack, inBatches, permitId, type Permit } from '../redis/limiting.ts'
 
 /**
- * The permits that this worker holds. They have a lease, as jobs have: renewed every third of it, so that those of a worker
- * that went away are free again when it is over.
+ * The permits that this worker holds. They have a lease, as jobs have, and the lease keeper renews them, which is told of each
+ * that is taken and given back: at once, since the next thing in this thread may be a handler that blocks it.
  *
  * What could not be given back, since Redis was away, is over a lease later. What Redis has lost while the job runs is taken again
  * though there may be too many then: the job runs, and one more must not begin beside it.
@@ -13,15 +13,14 @@ import { askForPermits, giveBack, inBatches, renewHeld, type Permit } from '../r
 /** More than any limit: for a job that runs already. */
 const ANY = 2 ** 31
 
-export class Permits {
+export class Permits implements PermitHolder {
   readonly #connection: Connection
   readonly #leaseMs: () => number
-  readonly #held = new Set<Permit>()
+  readonly #held = new Map<string, Permit>()
   readonly #onReleased: (permits: readonly Permit[]) => void
+  onChange: (change: PermitChange) => void = () => {}
   #leaving: Permit[] = []
   #sent: Promise<unknown> = Promise.resolve()
-  #renewing: Promise<void> | undefined
-  readonly #stopped = new AbortController()
 
   /** @param onReleased hears of permits whose giving back is on its way to Redis. */
   constructor(
@@ -33,44 +32,38 @@ export class Permits {
     this.#onReleased = onReleased
   }
 
-  get held(): number {
-    return this.#held.size
+  get held(): Iterable<Permit> {
+    return this.#held.values()
   }
 
   hold(permit: Permit): void {
-    this.#held.add(permit)
-    this.#renewing ??= this.#renew()
+    this.#held.set(permitId(permit), permit)
+    this.onChange({ taken: [permit], given: [] })
   }
 
   /** In one call with what else is given back in this turn of the event loop. */
   release(permits: Iterable<Permit>): void {
-    for (const permit of permits) {
-      if (!this.#held.delete(permit)) continue
-      if (this.#leaving.push(permit) === 1) setImmediate(() => this.#send())
-    }
+    const given = [...permits].filter((permit) => this.#held.delete(permitId(permit)))
+    if (given.length === 0) return
+    this.onChange({ taken: [], given })
+    if (this.#leaving.length === 0) setImmediate(() => this.#send())
+    this.#leaving.push(...given)
   }
 
   /** What is given back by then is sent; what runs on keeps its permit until its lease is over. */
   async stop(): Promise<void> {
     this.#send()
-    this.#stopped.abort()
     await this.#sent
-    await this.#renewing
   }
 
-  /** One round of renewals. @returns how many had been lost. */
-  async runOnce(): Promise<number> {
-    let lost = 0
-    for (const batch of inBatches(this.#held)) {
-      const gone = await renewHeld(this.#connection.client, batch, this.#leaseMs())
-      const again = gone.filter((permit) => this.#held.has(permit))
-      lost += again.length
-      const [first] = again
-      if (first === undefined) continue
-      const asks = again.map(({ key, holder }) => ({ key, holder, most: ANY }))
-      await askForPermits(this.#connection.client, first.limiter, asks, this.#leaseMs())
+  lost(permits: readonly Permit[]): void {
+    const again = permits.filter((permit) => this.#held.has(permitId(permit)))
+    for (const batch of inBatches(again)) {
+      const [{ limiter }] = batch as [Permit]
+      const asks = batch.map(({ key, holder }) => ({ key, holder, most: ANY }))
+      // If it fails, the next round of renewals finds them lost again.
+      askForPermits(this.#connection.client, limiter, asks, this.#leaseMs()).catch(() => {})
     }
-    return lost
   }
 
   #send(): void {
@@ -80,22 +73,5 @@ export class Permits {
     const sent = inBatches(leaving).map((batch) => giveBack(this.#connection.client, batch).catch(() => {}))
     this.#sent = Promise.all([this.#sent, ...sent])
     this.#onReleased(leaving)
-  }
-
-  async #renew(): Promise<void> {
-    const { signal } = this.#stopped
-    let pauseMs = this.#leaseMs() / 3
-    for (;;) {
-      await sleep(pauseMs, signal)
-      if (signal.aborted) return
-      const startedMs = monotonicMs()
-      try {
-        await this.runOnce()
-        pauseMs = Math.max(0, this.#leaseMs() / 3 - (monotonicMs() - startedMs))
-      } catch {
-        // Soon again: Redis is away, and the leases go on.
-        pauseMs = Math.min(1000, this.#leaseMs() / 10)
-      }
-    }
   }
 }

@@ -114,6 +114,11 @@ export function inBatches(permits: Iterable<Permit>): Permit[][] {
   return batches
 }
 
+/** Tells a permit from all others, also where it is a copy in another thread. */
+export function permitId(permit: Permit): string {
+  return `${keyOf(permit)}\n${permit.holder}`
+}
+
 function keyOf({ limiter, key }: Permit): string {
   return limiterKey(limiter, 'permits', key)
 }
