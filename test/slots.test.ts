@@ -120,7 +120,7 @@ describe('what may be read', () => {
     const { slots, users } = made(8, [3, 1])
     expect(slots.quotas(8, [100, 100])).toEqual([6, 2])
     users[0].waiting = 4
-    expect(slots.quotas(8, [100, 100])).toEqual([3, 5])
+    expect(slots.quotas(8, [100, 100])).toEqual([5, 3])
     expect(slots.quotas(8, [1, 100])).toEqual([1, 7])
   })
 
