@@ -21,7 +21,7 @@ test('its table names the options that there are, with the bounds that they have
   const rows = [...page.matchAll(/^\| `([^`]+)`/gm)].map(([, name = '']) => name)
   expect(rows).toEqual(['streams', 'streams[].weight', 'streams[].concurrency', 'priority'])
   const made = (options: object) => () =>
-    new Worker({ redis: 'redis://127.0.0.1:1', handlers: {}, ...options } as never)
+    new Worker({ redis: 'redis://127.0.0.1:1', handlers: { x() {} }, ...options } as never)
   const many = (count: number) => Array.from({ length: count }, (_, n) => `s${n}`)
   expect(made({ streams: many(64) })).not.toThrow()
   expect(made({ streams: many(65) })).toThrow('a list of 1 to 64 streams')

@@ -16,7 +16,7 @@ describe('a pool on several streams', () => {
       env: { MILLRACE_REDIS_URL: redis.url },
     })
     await pool.said(/^ready$/)
-    expect(pool.stderr[0]).toContain('orders,mails')
+    expect(pool.stderr.join()).toContain('streams orders, mails, group main, 2 processes x 32 slots')
     for (const stream of ['orders', 'mails']) {
       for (let n = 0; n < 20; n++) await add(redis.client, 'quick', {}, stream)
       await eventually(async () => expect(await tally(redis.client, stream)).toEqual({ completed: 20 }))
