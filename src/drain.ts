@@ -43,7 +43,16 @@ export async function drain<Lane extends Drained>(
 ): Promise<(readonly [Lane, StopResult])[]> {
   const untilMs = monotonicMs() + drainMs
   const reading = fetcher.stop()
-  return Promise.all(lanes.map(async (lane) => [lane, await drainLane(lane, { reading, untilMs })] as const))
+  const results = await Promise.all(
+    lanes.map(async (lane) => [lane, await drainLane(lane, { reading, untilMs })] as const),
+  )
+  // Not before all are drained: the keeper pulses for every stream until then, and would write the worker in again.
+  await Promise.all(lanes.map(leaveGroup))
+  return results
+}
+
+async function leaveGroup({ parts: { commands }, member }: Drained): Promise<void> {
+  if (commands.isReady) await leave(commands.client, member).catch(() => {})
 }
 
 async function drainLane(
@@ -51,7 +60,7 @@ async function drainLane(
   { reading, untilMs }: { reading: Promise<void>; untilMs: number },
 ): Promise<StopResult> {
   const { parts, member } = lane
-  const { dispatcher, holdings, settler, commands, claimer, scheduler, trimmer } = parts
+  const { dispatcher, holdings, settler, claimer, scheduler, trimmer } = parts
   await Promise.all([reading, ...[claimer, scheduler, trimmer].map((part) => part.stop())])
   const unstarted = await dispatcher.close(1000)
   let handedBack = await handBack(lane, unstarted)
@@ -67,7 +76,6 @@ async function drainLane(
   await parts.limiter?.stop()
   const unsettled = await settler.stop(SETTLE_MS)
   parts.numbers.abandoned += unstarted.length + unended.length - handedBack + unsettled
-  if (commands.isReady) await leave(commands.client, member).catch(() => {})
   return { handedBack, unsettled }
 }
 

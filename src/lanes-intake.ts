@@ -123,9 +123,10 @@ export class LanesIntake implements Intake {
       if (faultOf(error).kind !== 'fatal') throw error
       const reads = await readEach(client, asked, { total, turn: this.#turn })
       const faulty = reads.filter(({ fault }) => fault !== undefined)
+      // What came is ours, whatever else failed.
+      if (reads.some(({ entries }) => sizeOf(entries) > 0)) return reads
       // None of them, or all: it is not about one of the streams.
-      if (faulty.length === 0 && !reads.some(({ entries }) => sizeOf(entries) > 0)) throw error
-      if (faulty.length === reads.length && reads.length > 1) throw error
+      if (faulty.length === 0 || (faulty.length === reads.length && reads.length > 1)) throw error
       return reads
     }
   }
@@ -203,6 +204,7 @@ export class LanesIntake implements Intake {
     lane.parts.numbers.polls.error += 1
     const out = { tries, isSaid, retryAtMs: monotonicMs() + backoffMs(tries - 1, RETRY_MS, RETRY_MOST_MS) }
     state.out = out
+    this.#slots.isOut(this.#states.indexOf(state), true)
     if (kind !== 'lost-group') return
     out.retryAtMs = Infinity
     void lane
@@ -217,6 +219,7 @@ export class LanesIntake implements Intake {
   #takeIn(state: LaneState): void {
     if (state.out?.isSaid === true) state.lane.logger.warn({}, 'the worker reads from Redis again')
     state.out = undefined
+    this.#slots.isOut(this.#states.indexOf(state), false)
   }
 
   /** Somebody may have room who had none. */
@@ -259,7 +262,9 @@ export class LanesIntake implements Intake {
 
   #untilRetryMs(): number {
     const nowMs = monotonicMs()
-    const times = this.#states.flatMap(({ out }) => (out === undefined ? [] : [out.retryAtMs - nowMs]))
+    // One that is paused or full is not tried again before there is room, and whoever makes room rings.
+    const tried = this.#states.filter(({ dispatcher }) => dispatcher.fetchRoom > 0)
+    const times = tried.flatMap(({ out }) => (out === undefined ? [] : [out.retryAtMs - nowMs]))
     return Math.max(20, Math.min(Infinity, ...times))
   }
 }

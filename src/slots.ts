@@ -113,6 +113,12 @@ export class Slots {
     if (turn !== undefined && this.#priority === 'weighted') yieldTurns(this.#turns, turn, turn.user.waiting)
   }
 
+  /** The stream at this place cannot be read: it falls behind nobody with what it cannot get. */
+  isOut(at: number, isOut: boolean): void {
+    const turn = this.#turns[at]
+    if (turn !== undefined) turn.isOut = isOut
+  }
+
   #next(): Turn | undefined {
     if (this.#priority === 'strict') return this.#turns.find(({ want }) => want > 0)
     return this.#turns[nextOf(this.#turns)]
@@ -128,6 +134,7 @@ class Turn implements Sharing {
   readonly user: SlotUser
   readonly weight: number
   deficit = 0
+  isOut = false
 
   constructor(user: SlotUser, weight: number) {
     this.user = user
@@ -138,8 +145,8 @@ class Turn implements Sharing {
     return this.user.ready
   }
 
-  /** One that is paused, or has all that it may take, falls behind nobody. */
+  /** One that is paused, cannot be read, or has all that it may take, falls behind nobody. */
   get isSharing(): boolean {
-    return this.user.ready > 0 || this.user.fetchRoom > 0
+    return this.user.ready > 0 || (!this.isOut && this.user.fetchRoom > 0)
   }
 }

@@ -86,6 +86,34 @@ test('leases hold while the thread that keeps them is killed again and again', a
   expect(keeping.counts.leaseLost).toBe(0)
 })
 
+test('a worker on several streams keeps the leases of all of them when that thread is killed', async () => {
+  const { wait, open } = gate()
+  const streams = ['orders', 'mails', 'bills']
+  const starts: string[] = []
+  const hold = async (_data: unknown, job: { stream: string }) => {
+    starts.push(job.stream)
+    await wait()
+  }
+  const options = { redis: redis.url, stream: undefined as unknown as string, streams, handlers: { hold } }
+  threads.length = 0
+  const keeping = await startWorker(options)
+  for (const stream of streams) await add(redis.client, 'hold', {}, stream)
+  await eventually(() => expect(starts.toSorted()).toEqual(streams.toSorted()))
+  const other = await startWorker(options)
+  const passes = other.counts.claimPasses + keeping.counts.claimPasses
+  const known = threads.length
+  await (threads[0] as threading.Worker).terminate()
+  await waitFor(() => threads.length > known, { what: 'another thread is started' })
+  await waitFor(() => other.counts.claimPasses + keeping.counts.claimPasses > passes + 3 * streams.length)
+  open()
+
+  for (const stream of streams) {
+    await eventually(async () => expect(await tally(redis.client, stream)).toEqual({ completed: 1 }))
+  }
+  expect(starts).toHaveLength(streams.length)
+  expect([keeping.counts.leaseLost, other.counts.claimed]).toEqual([0, 0])
+})
+
 /** An entry delivered to `old`, then claimed and begun by `owner`: two deliveries. */
 async function takenOver(): Promise<{ id: string; old: Member; owner: Member }> {
   const [old, owner] = [member('old'), member('owner')]

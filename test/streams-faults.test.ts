@@ -1,0 +1,249 @@
+import { afterEach, describe, expect, test } from 'vitest'
+import { Worker, type WorkerOptions } from '../src/index.ts'
+import { onEnd } from './helpers/cleanup.ts'
+import { eventually } from './helpers/eventually.ts'
+import { keepingLogger } from './helpers/log.ts'
+import { startProxy } from './helpers/proxy.ts'
+import { withRedis } from './helpers/redis.ts'
+import { gate, pending, tally } from './helpers/workers.ts'
+
+/** What goes wrong on one stream of a worker is that stream's, and a stop or a refused start leaves nothing behind. */
+
+const redis = withRedis()
+const NOBODY = { a: 0, b: 0, c: 0 }
+
+function make(options: Partial<WorkerOptions>): Worker {
+  const worker = new Worker({
+    ...{ redis: redis.url, leaseMs: 600, logger: false, handlers: { x() {} }, streams: ['a', 'b', 'c'] },
+    ...options,
+  })
+  onEnd(async () => void (await worker.stop({ drainMs: 0 })))
+  return worker
+}
+
+async function start(options: Partial<WorkerOptions>): Promise<Worker> {
+  const worker = make(options)
+  await worker.start()
+  return worker
+}
+
+async function fill(stream: string, count: number, name = 'x'): Promise<void> {
+  const pipeline = redis.client.pipeline()
+  for (let n = 0; n < count; n++) pipeline.xadd(stream, '*', 'job', name, 'data', String(n))
+  await pipeline.exec()
+}
+
+/** How many workers each stream's group has on its list. */
+async function listed(): Promise<Record<string, number>> {
+  const of = async (stream: string) => [stream, await redis.client.zcard(`{${stream}}:group:main:workers`)] as const
+  return Object.fromEntries(await Promise.all(['a', 'b', 'c'].map(of)))
+}
+
+/** Resolves when the worker's keeper has pulsed so often for a stream. */
+async function pulses(stream: string, count: number): Promise<void> {
+  const key = `{${stream}}:group:main:workers`
+  const seen = new Set<string>()
+  await eventually(
+    async () => {
+      for (const score of (await redis.client.zrange(key, 0, -1, 'WITHSCORES')).filter((_, at) => at % 2 === 1)) {
+        seen.add(score)
+      }
+      expect(seen.size).toBeGreaterThan(count)
+    },
+    { intervalMs: 10 },
+  )
+}
+
+async function callsOf(command: string): Promise<number> {
+  const stats = await redis.client.info('commandstats')
+  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+}
+
+async function connections(): Promise<string[]> {
+  const list = String(await redis.client.client('LIST'))
+  return [...list.matchAll(/ name=(millrace:\S+)/g)].map(([, name = '']) => name)
+}
+
+describe('a start that one of the streams refuses', () => {
+  test('fails as a whole, and leaves no connection, no worker and no consumer', async () => {
+    await redis.client.set('b', 'not a stream')
+    await eventually(async () => expect(await connections()).toEqual([]))
+    const worker = make({})
+    await expect(worker.start()).rejects.toThrow('WRONGTYPE')
+    await eventually(async () => expect(await connections()).toEqual([]))
+    expect(await listed()).toEqual(NOBODY)
+    for (const stream of ['a', 'c']) {
+      const consumers = await redis.client.xinfo('CONSUMERS', stream, 'main').catch(() => [])
+      expect(consumers).toEqual([])
+    }
+  })
+})
+
+describe('a stop', () => {
+  test('leaves no worker on the list of a stream that had nothing more to do while another went on', async () => {
+    const { wait, open } = gate()
+    let isRunning = false
+    const handlers = {
+      x: () => {
+        isRunning = true
+        return wait()
+      },
+    }
+    const worker = await start({ handlers, leaseMs: 500 })
+    await fill('b', 1)
+    await eventually(() => expect(isRunning).toBe(true))
+    const stopped = worker.stop({ drainMs: 60_000 })
+    await pulses('b', 3)
+    open()
+    await stopped
+    expect(await listed()).toEqual(NOBODY)
+  })
+})
+
+describe('a fault of one stream', () => {
+  const notAllowed = 'notallowed'
+  afterEach(async () => void (await redis.client.acl('DELUSER', notAllowed)))
+
+  test('that Redis forbids it leaves the others at work, and is over when it is allowed again', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const starts: string[] = []
+    const { logger, lines } = keepingLogger()
+    const url = redis.url.replace('redis://', `redis://${notAllowed}:pw@`)
+    await start({ redis: url, logger, handlers: { x: (_: unknown, job) => void starts.push(job.stream) } })
+    await redis.client.acl('SETUSER', notAllowed, 'resetkeys', '~b', '~{b}*', '~c', '~{c}*', '~millrace*')
+    await fill('a', 3)
+    await fill('b', 20)
+    await fill('c', 20)
+    const of = (stream: string) => starts.filter((one) => one === stream).length
+    await eventually(() => expect([of('b'), of('c')]).toEqual([20, 20]))
+    const said = () => lines.filter(({ message }) => message.startsWith('cannot read from Redis now'))
+    await eventually(() => expect(said().map(({ fields }) => fields['stream'])).toContain('a'))
+    await redis.client.acl('SETUSER', notAllowed, '~*')
+    await eventually(() => expect(of('a')).toBe(3), { timeoutMs: 20_000 })
+  })
+
+  test('that it was deleted makes it anew, also while it is waited for, and says nothing of the others', async () => {
+    const starts: string[] = []
+    const { logger, lines } = keepingLogger()
+    await start({ logger, handlers: { x: (_: unknown, job) => void starts.push(job.stream) } })
+    await eventually(async () => expect(await redis.client.info('clients')).toContain('blocked_clients:1'))
+    await redis.client.del('a')
+    await fill('a', 2)
+    await fill('b', 2)
+    await eventually(() => expect(starts.toSorted()).toEqual(['a', 'a', 'b', 'b']))
+    expect(lines.filter(({ message }) => message.startsWith('cannot'))).toEqual([])
+  })
+
+  test('gives it no more than its share when it is over, however long it was', async () => {
+    const starts: string[] = []
+    const ends: (() => void)[] = []
+    onEnd(() => {
+      for (const end of ends.splice(0)) end()
+    })
+    const handlers = {
+      x: (_: unknown, job: { stream: string }) => {
+        starts.push(job.stream)
+        return new Promise<void>((resolve) => ends.push(resolve))
+      },
+      quick: () => {},
+    }
+    const { logger, messages } = keepingLogger()
+    const worker = await start({ streams: ['a', 'b'], concurrency: 1, handlers, logger })
+    await redis.client.set('a', 'not a stream')
+    await fill('b', 1, 'quick')
+    await eventually(() => expect([...messages()].join()).toContain('cannot read from Redis now'))
+    await fill('b', 300, 'quick')
+    await eventually(() => expect(worker.countsOf('b').completed).toBe(301))
+    await redis.client.del('a')
+    await eventually(() => expect([...messages()].join()).toContain('reads from Redis again'), { timeoutMs: 20_000 })
+    const pipeline = redis.client.multi()
+    for (let n = 0; n < 40; n++) for (const stream of ['a', 'b']) pipeline.xadd(stream, '*', 'job', 'x', 'data', '{}')
+    await pipeline.exec()
+    for (let n = 1; n <= 20; n++) {
+      await eventually(() => expect(starts.length).toBe(n), { intervalMs: 1 })
+      ends.shift()?.()
+    }
+    expect(starts.slice(0, 20).filter((one) => one === 'b').length).toBeGreaterThanOrEqual(8)
+  })
+
+  test('a read whose reply is lost costs none of its jobs', async () => {
+    const proxy = await startProxy(redis.url)
+    onEnd(() => proxy.stop())
+    const ran: string[] = []
+    const handlers = { x: (data: unknown, job: { stream: string }) => void ran.push(`${job.stream} ${String(data)}`) }
+    await start({ redis: proxy.url, streams: ['a', 'b'], handlers })
+    await fill('a', 1)
+    await eventually(() => expect(ran).toHaveLength(1))
+    // The read of both streams, in one script, of a time when there is something to be read.
+    const isRead = (command: string[]) =>
+      command[0] === 'evalsha' && command.includes('a') && command.includes('b') && command[2] === '4'
+    const lost = proxy.swallowReplyTo(isRead)
+    await redis.client.multi().xadd('a', '*', 'job', 'x', 'data', '7').xadd('b', '*', 'job', 'x', 'data', '8').exec()
+    await lost
+    await eventually(() => expect(new Set(ran)).toEqual(new Set(['a 0', 'a 7', 'b 8'])), { timeoutMs: 20_000 })
+    for (const stream of ['a', 'b']) {
+      await eventually(async () => expect(await pending(redis.client, stream)).toEqual([]))
+    }
+    expect([await tally(redis.client, 'a'), await tally(redis.client, 'b')]).toEqual([
+      { completed: 2 },
+      { completed: 1 },
+    ])
+  })
+})
+
+describe('claims', () => {
+  test('of one stream are made while another has a backlog that does not end', async () => {
+    await redis.client.xgroup('CREATE', 'b', 'main', '0', 'MKSTREAM')
+    await fill('b', 1, 'left')
+    await redis.client.xreadgroup('GROUP', 'main', 'ghost', 'STREAMS', 'b', '>')
+    let hasRun = false
+    const handlers = {
+      // Each brings the next one: the backlog lasts until the job that was left has run.
+      x: async () => void (hasRun || (await redis.client.xadd('a', '*', 'job', 'x', 'data', '{}'))),
+      left: () => void (hasRun = true),
+    }
+    await fill('a', 50)
+    await start({ streams: [{ stream: 'a', weight: 1000 }, 'b'], concurrency: 2, handlers })
+    await eventually(() => expect(hasRun).toBe(true), { timeoutMs: 20_000 })
+  })
+})
+
+describe('a worker on three streams makes no more reads than there is reason for', () => {
+  /** Reads of single keys while the keeper pulses ten times: what a loop without a pause would do hundreds of. */
+  async function readsOfTenPulses(): Promise<number> {
+    await pulses('b', 2)
+    const before = await callsOf('xreadgroup')
+    await pulses('b', 10)
+    return (await callsOf('xreadgroup')) - before
+  }
+
+  test('while there is nothing to do', async () => {
+    await start({})
+    expect(await readsOfTenPulses()).toBeLessThan(30)
+  })
+
+  test('while all slots are taken, and others wait', async () => {
+    const { wait, open } = gate()
+    onEnd(open)
+    const worker = await start({ concurrency: 2, handlers: { x: wait } })
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 20)
+    await eventually(() => expect(worker.counts.delivered).toBeGreaterThanOrEqual(2))
+    expect(await readsOfTenPulses()).toBeLessThan(30)
+    expect(worker.counts.delivered).toBeLessThanOrEqual(6)
+  })
+
+  test('while all jobs of one wait for a limit, which keeps no other stream from its work', async () => {
+    const { wait, open } = gate()
+    onEnd(open)
+    const limits = [{ jobs: ['held'], concurrency: 1 }]
+    const worker = await start({ concurrency: 4, handlers: { held: wait, x() {} }, limits })
+    await fill('a', 30, 'held')
+    await eventually(() => expect(worker.countsOf('a').delivered).toBeGreaterThanOrEqual(1))
+    await fill('b', 50)
+    await fill('c', 50)
+    await eventually(() => {
+      expect([worker.countsOf('b').completed, worker.countsOf('c').completed]).toEqual([50, 50])
+    })
+    expect(await readsOfTenPulses()).toBeLessThan(60)
+  })
+})
