@@ -13,7 +13,7 @@ describe('a pool on several streams', () => {
   test('works on all of them in each of its processes, and tells them apart in its metrics', async () => {
     const args = ['worker', handlers, '--stream', 'orders', '--stream', 'mails', '--weight', 'orders=3']
     const pool = startProgram([...args, '--processes', '2', '--metrics-port', '0', '--stream-metrics'], {
-      env: { MILLRACE_REDIS_URL: redis.url },
+      env: { MILLRACE_REDIS_URL: redis.url, LOG: '/dev/null' },
     })
     await pool.said(/^ready$/)
     expect(pool.stderr.join()).toContain('streams orders, mails, group main, 2 processes x 32 slots')
