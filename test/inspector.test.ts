@@ -34,7 +34,9 @@ async function addAged(key: string, ...secondsAgo: number[]): Promise<string[]> 
 }
 
 async function startWorker(handlers: Handlers, concurrency = 4): Promise<Worker> {
-  const worker = new Worker({ redis: redis.url, stream: 'orders', handlers, concurrency, leaseMs: 1000, logger: false })
+  // A lease that a busy machine does not lose: a job that another worker took over would be counted twice.
+  const own = { concurrency, leaseMs: 30_000, logger: false } as const
+  const worker = new Worker({ redis: redis.url, stream: 'orders', handlers, ...own })
   onEnd(async () => void (await worker.stop({ drainMs: 0 })))
   await worker.start()
   return worker
