@@ -93,12 +93,8 @@ const CLAIM = `
       return '~' .. old.job
     end
     if place ~= 'later' then
-<<<<<<< HEAD
       unique.mark = old.group == ':' and old.job or old.job .. ' ' .. old.group
-=======
-      unique.mark = old.group == '-' and old.job or old.job .. ' ' .. old.group
       if redis.call('ZCARD', cancelled) >= mostMarked then forgetOver() end
->>>>>>> main
       if not mark(cancelled, unique.mark, mostMarked, keepMarkMs) then return '!full' end
     end
     unique.old, unique.place = old, place
