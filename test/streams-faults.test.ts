@@ -45,8 +45,8 @@ async function pulses(stream: string, count: number): Promise<void> {
   const seen = new Set<string>()
   await eventually(
     async () => {
-      for (const score of (await redis.client.zrange(key, 0, -1, 'WITHSCORES')).filter((_, at) => at % 2 === 1)) {
-        seen.add(score)
+      for (const score of (await redis.client.zrange(key, '0', '-1', 'WITHSCORES')).filter((_, at) => at % 2 === 1)) {
+        seen.add(String(score))
       }
       expect(seen.size).toBeGreaterThan(count)
     },
