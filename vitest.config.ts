@@ -10,8 +10,8 @@ export default defineConfig({
     // lets those threads run our TypeScript; they inherit it.
     pool: 'forks',
     execArgv: ['--import', new URL('test/helpers/typescript.js', import.meta.url).href],
-    // Each file may run a Redis, workers and child processes, and most of its time it waits for them: three keep two cores busy.
-    maxWorkers: 3,
+    // Each file may run a Redis, workers and child processes, and most of its time it waits for them: five keep two cores busy.
+    maxWorkers: 5,
     // Longer than what a test waits for (test/helpers/eventually.ts), which says what it was.
     testTimeout: 120_000,
     hookTimeout: 120_000,

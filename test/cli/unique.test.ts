@@ -27,7 +27,7 @@ test('publish puts off a job that waits for its time, for a scope that is a dura
   expect(second.stdout).toBe(first.stdout)
   expect(second.stderr).toContain('has this payload and this time now')
   expect(await redis.client.zcard(scheduledKey('orders'))).toBe(1)
-  expect(await redis.client.get(uniqueKey('orders', 'u'))).toMatch(/ l - \d+$/)
+  expect(await redis.client.get(uniqueKey('orders', 'u'))).toMatch(/ l : \d+$/)
 })
 
 test.each([
