@@ -85,6 +85,8 @@ export async function handBack(
   deliveries: readonly Delivery[],
 ): Promise<number> {
   let handed = 0
+  // Before the first of them is another's: a keeper's round that comes in between would tell it as lost.
+  for (const delivery of deliveries) delivery.end(new StoppingError(member.stream, delivery.id))
   for (const source of SOURCES) {
     const given = deliveries.filter((delivery) => delivery.source === source)
     const held = given.map(asHeld)
@@ -103,7 +105,6 @@ export async function handBack(
   for (const delivery of deliveries) {
     if (delivery.startedAtMs > 0) delivery.count('handed_back')
     delivery.traced?.end('handed-back')
-    delivery.end(new StoppingError(member.stream, delivery.id))
     if (delivery.startedAtMs === 0) holdings.release(delivery)
     else holdings.abandon(delivery)
   }

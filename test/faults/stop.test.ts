@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
 import { Worker } from '../../src/index.ts'
+import { handBack, renewLeases } from '../../src/redis/scripts/delivery.ts'
 import { eventually, waitFor } from '../helpers/eventually.ts'
+import { startProxy } from '../helpers/proxy.ts'
 import { withRedis } from '../helpers/redis.ts'
-import { add, LEASE_MS, pending, startWorker, tally } from '../helpers/workers.ts'
+import { add, gate, LEASE_MS, pending, startWorker, tally } from '../helpers/workers.ts'
 
 /** What a stop leaves: nothing that is lost, nothing that is charged. */
 
@@ -138,4 +140,37 @@ test('stopping twice, or before the start, is fine', async () => {
   const [first, second] = await Promise.all([started.stop(), started.stop()])
   expect(first).toEqual(second)
   await expect(started.start()).rejects.toMatchObject({ code: 'ERR_WORKER_STATE' })
+})
+
+test('of jobs that are handed back in several calls none is told as lost, however long these take', async () => {
+  const proxy = await startProxy(redis.url)
+  await redis.client.call('script', 'load', handBack.lua)
+  for (let n = 0; n < 300; n++) await add(redis.client, 'x')
+  const { wait, open } = gate()
+  let started = 0
+  const handlers = {
+    x: async () => {
+      started += 1
+      await wait()
+    },
+  }
+  const worker = await startWorker({ redis: proxy.url, handlers, concurrency: 400, limits: [{ concurrency: 1 }] })
+  await waitFor(async () => started === 1 && (await pending(redis.client)).length === 300, { what: 'one runs, all wait' })
+  let [calls, rounds] = [0, 0]
+  const second = proxy.holdBefore(([, sha]) => {
+    if (sha === handBack.sha) calls += 1
+    return calls === 2
+  })
+  const stopped = worker.stop({ drainMs: 60_000 })
+  await second.held
+  const held = await pending(redis.client, 'orders', 'main', worker.consumer)
+  const renewed = proxy.holdBefore(([, sha]) => sha === renewLeases.sha && ++rounds === 3)
+  await renewed.held
+  renewed.release()
+  open()
+  second.release()
+
+  expect(held).toHaveLength(100)
+  expect(await stopped).toEqual({ handedBack: 299, unsettled: 0 })
+  expect(worker.counts).toMatchObject({ handedBack: 299, leaseLost: 0, completed: 1 })
 })
