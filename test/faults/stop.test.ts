@@ -155,7 +155,9 @@ test('of jobs that are handed back in several calls none is told as lost, howeve
     },
   }
   const worker = await startWorker({ redis: proxy.url, handlers, concurrency: 400, limits: [{ concurrency: 1 }] })
-  await waitFor(async () => started === 1 && (await pending(redis.client)).length === 300, { what: 'one runs, all wait' })
+  await waitFor(async () => started === 1 && (await pending(redis.client)).length === 300, {
+    what: 'one runs, all wait',
+  })
   let [calls, rounds] = [0, 0]
   const second = proxy.holdBefore(([, sha]) => {
     if (sha === handBack.sha) calls += 1
