@@ -350,15 +350,30 @@ describe('a Redis that has used its share of maxmemory', () => {
 })
 
 describe('what cannot be done is said', () => {
-  test('when Redis refuses one job of a batch: which, and from where the feed goes on', async () => {
+  test('when Redis refuses one job of a batch: which; nothing behind it is in Redis, and the feed goes on with it', async () => {
     await redis.client.lpush(tokenKey('orders', 'taken'), 'x')
     const feed = await openedFeed()
     const [first, second, third] = numbers(0, 3) as [FeedJob, FeedJob, FeedJob]
     const error = await failureOf(feed.publish([first, { ...second, idempotencyToken: 'taken' }, third]))
-    expect(error).toMatchObject({ code: 'ERR_PUBLISH_REFUSED', confirmed: 1, published: 'unknown', uncertain: 2 })
-    expect(error.message).toMatch(/the job before position 2, and has appended those behind it up to 3/)
-    expect(await feed.open()).toEqual({ position: '3' })
-    expect(await storedNumbers(redis.client)).toEqual([0, 2])
+    expect(error).toMatchObject({ code: 'ERR_PUBLISH_REFUSED', confirmed: 1, published: 'no', uncertain: 0 })
+    expect(error.message).toMatch(/the job before position 2, and nothing behind it/)
+    expect(await storedNumbers(redis.client)).toEqual([0])
+    await redis.client.del(tokenKey('orders', 'taken'))
+    expect(await feed.open()).toEqual({ position: '1' })
+    await feed.publish([{ ...second, idempotencyToken: 'taken' }, third])
+    expect(await storedNumbers(redis.client)).toEqual([0, 1, 2])
+  })
+
+  test('when unique jobs need a group by name: nothing is taken as published, whichever batch they are in', async () => {
+    await redis.client.xgroup('CREATE', 'orders', 'main', '0', 'MKSTREAM')
+    await redis.client.xgroup('CREATE', 'orders', 'mails', '0')
+    const feed = await openedFeed()
+    const unique = numbers(0, 700).map((job, at) => ({ ...job, uniqueKey: `key-${at}` }))
+    expect(await failureOf(feed.publish(unique))).toMatchObject({ confirmed: 0, published: 'no', uncertain: 0 })
+    expect(await feed.open()).toEqual({ position: '' })
+    const named = unique.map((job) => ({ ...job, unique: { group: 'mails' } }))
+    expect(await feed.publish(named)).toHaveLength(700)
+    expect(await storedNumbers(redis.client)).toHaveLength(700)
   })
 
   test('when the stream is a key of another type: at once, and nothing is in Redis', async () => {

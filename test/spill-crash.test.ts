@@ -137,3 +137,23 @@ test.each(notes)('one that dies $when note $n of what it did doubles and loses n
   await expectOnce()
   expect(existsSync(path)).toBe(false)
 })
+
+test.each(['before', 'after'] as const)(
+  'one that dies %s it notes that Redis refused a job leaves that job to be published, or in its file',
+  async (when) => {
+    await redis.flush()
+    const path = await spillPath()
+    await redis.client.hset('{orders}:token:taken', 'no', 'token')
+    const jobs = spilled(1, 3).map((job, at) => (at === 1 ? { ...job, token: { text: 'taken', ttlMs: 60_000 } } : job))
+    await writeSpill(path, { batches: [], jobs })
+    // The first note is that the sequence has begun.
+    const standing = standStill(await methodsOfFiles(), 2, when)
+    void newRecovery(redis.url, path).start()
+    await standing
+    await redis.client.del('{orders}:token:taken')
+    const [told] = await recover(redis.url, path)
+
+    expect(told).toMatchObject(when === 'before' ? { published: 3, broken: 0 } : { published: 2, broken: 1 })
+    expect(await numbersIn(redis.client)).toEqual(when === 'before' ? [1, 2, 3] : [1, 3])
+  },
+)

@@ -190,7 +190,7 @@ export class FeedLine {
         producerId,
         seq: this.#seq + 1,
         items: jobs.map(({ packed }) => packed),
-        mark: jobs.at(-1)?.packed.position ?? '',
+        positions: jobs.map(({ packed }) => packed.position),
         isRemembered,
         isChecked: !isUncertain,
       }).catch((error: unknown) => {
@@ -258,14 +258,13 @@ export class FeedLine {
     told.forEach(({ waiter }, at) => waiter.answered(answers[at] ?? ''))
     const job = jobs[refused]
     if (job === undefined) return
-    // Whoever waits for those behind it in the batch has no other way to hear of them.
-    this.#batch = { jobs: jobs.slice(refused), isUncertain: refused + 1 < jobs.length }
+    this.#batch = { jobs: jobs.slice(refused), isUncertain: false }
     const answer = answers[refused]
     const { code, why, cause } = refusalOf(isRefused(answer) ? answer : undefined)
     const refusal = code === undefined ? 'Redis refused to append' : `${why}; so Redis did not append`
     this.end({
       code: code ?? 'ERR_PUBLISH_REFUSED',
-      why: `${refusal} the job before position ${job.packed.position}, and has appended those behind it up to ${jobs.at(-1)?.packed.position ?? ''}, from where the feed goes on when it is opened again`,
+      why: `${refusal} the job before position ${job.packed.position}, and nothing behind it; opened again, the feed goes on with that job`,
       ...(cause !== undefined && { cause }),
     })
   }

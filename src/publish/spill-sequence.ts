@@ -131,8 +131,8 @@ export class SequenceRun {
     for (let tries = 0; from < batch.length;) {
       const part = batch.slice(from, from + size)
       const ending = this.#publishing.isHeld() ? { room: 0 } : await this.#send(opened, part)
-      if (ending === 'done') {
-        from += part.length
+      if (typeof ending === 'number') {
+        from += ending
         size = batch.length - from
         tries = 0
       } else if (typeof ending === 'string') {
@@ -145,24 +145,31 @@ export class SequenceRun {
     return 'done'
   }
 
-  /** Sends a batch until there is an answer. `room`: the stream is full but for that. */
-  async #send(opened: Opened, part: readonly Sendable[]): Promise<Ending | 'again' | { readonly room: number }> {
+  /**
+   * Sends a batch until there is an answer: of how many, since it ends at the first one that is refused. `room`: the stream is
+   * full but for that.
+   */
+  async #send(
+    opened: Opened,
+    part: readonly Sendable[],
+  ): Promise<Ending | 'again' | number | { readonly room: number }> {
     const { asking, book, logger } = this.#publishing
     const at = part.at(-1)?.at ?? 0
     const { producerId, seq } = opened
     const items = part.map(({ item }) => item)
     this.#sentTo = at
     const { answer, mayBeDone } = await asking.ask((mayBeDone) => {
-      const batch = { producerId, seq: seq + 1, items, mark: String(at), isChecked: !mayBeDone }
+      const positions = part.map((one) => String(one.at))
+      const batch = { producerId, seq: seq + 1, items, positions, isChecked: !mayBeDone }
       return append(asking.connection.client, this.#planned.stream, batch)
     })
     switch (answer.kind) {
       case 'done':
-        // Before the next batch: Redis remembers what it refused of one only until then.
-        await book.writeStates(refusedOf(part, answer.ids), 'refused')
-        this.#at = at
+        // Who goes on after a crash begins with it, as long as this is not written.
+        await book.writeStates(refusedOf(part.slice(0, answer.ids.length), answer.ids), 'refused')
+        this.#at = this.#sentTo = part[answer.ids.length - 1]?.at ?? at
         opened.seq += 1
-        return 'done'
+        return answer.ids.length
       case 'full':
         return { room: answer.bound - answer.backlog }
       case 'stale':

@@ -135,20 +135,26 @@ export interface SentBatch {
   readonly isChecked?: boolean
   /** The place behind it, of a sequence that is kept on disk. */
   readonly mark?: string
+  /** Instead the place behind each of its items: it then ends at the first one that Redis refuses, and so does its answer. */
+  readonly positions?: readonly string[]
 }
 
 /** Appends a batch, once, however often it is sent. */
 export async function append(client: Redis, stream: string, batch: SentBatch): Promise<Appended> {
-  const ttlMs = batch.isRemembered === true ? 0 : batch.mark === undefined ? PRODUCER_TTL_MS : KEPT_TTL_MS
+  const mark = batch.mark ?? batch.positions?.at(-1)
+  const ttlMs = batch.isRemembered === true ? 0 : mark === undefined ? PRODUCER_TTL_MS : KEPT_TTL_MS
   const isChecked = batch.isChecked === true
-  let [isMore, isUnique] = [isChecked || batch.mark !== undefined, false]
+  let [hasTokens, isUnique] = [false, false]
   for (const { token, unique } of batch.items) {
-    if (token !== undefined) isMore = true
-    if (unique !== undefined) isMore = isUnique = true
+    if (token !== undefined) hasTokens = true
+    if (unique !== undefined) isUnique = true
   }
+  const isMore = isChecked || mark !== undefined || hasTokens || isUnique
+  // Of jobs without a key a stream refuses none, or at its highest id all from one on.
+  const positions = (hasTokens || isUnique ? batch.positions : undefined) ?? []
   const keys = [stream, producerKey(stream, batch.producerId)]
   const args: Argument[] = [batch.seq, ttlMs, batch.items.length]
-  if (isMore) args.push(batch.mark ?? '', 0, isChecked ? 1 : 0)
+  if (isMore) args.push(mark ?? '', 0, isChecked ? 1 : 0, positions.join('\n'))
   if (isUnique) args.push(MOST_CANCELLED, KEEP_CANCELLED_MS)
   const named: string[] = []
   const later = pushItems(args, batch.items, { stream, named })

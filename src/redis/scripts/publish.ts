@@ -39,7 +39,12 @@ export const SEQUENCE = `
   local stored = redis.call('HGET', producer, 'seq')
   if not stored then return {'forgotten'} end
   stored = tonumber(stored)
-  if seq == stored then return redis.call('HGET', producer, 'ids') end
+  if seq == stored then
+    local ids = redis.call('HGET', producer, 'ids')
+    -- Nothing was noted of it: a script that ended in its middle. What of it is there nobody knows.
+    if ids == '' and items > 0 then return {'forgotten'} end
+    return ids
+  end
   if seq < stored then return {'stale'} end
   if seq > stored + 1 then return {'behind', stored} end
   local function wrongType()
@@ -77,7 +82,10 @@ export const CHECKS = `
       if kind ~= wanted and kind ~= 'none' then
         return redis.error_reply('WRONGTYPE the key ' .. KEYS[key] .. ' holds a ' .. kind)
       end
-    end${NOW}
+    end
+    -- Tried on what is not there: a user who may not do it is refused before anything is written.
+    local allowed = redis.pcall('ZADD', KEYS[3], 'XX', 0, '')
+    if type(allowed) == 'table' then return allowed end${NOW}
     nowMs = now()
   end
   local function dueOf(text) return tonumber(text) + (text:sub(1, 1) == '+' and nowMs or 0) end`
@@ -88,6 +96,27 @@ export const NUMBERS = `
     number = redis.pcall('HINCRBY', KEYS[5], 'scheduled-seq', items)
     if type(number) ~= 'number' then return number end
     number = 1000000000000000 + number - items
+  end`
+
+/**
+ * A batch with the positions of its items ends at the first one that is refused: its mark is then the position before that
+ * one, so that nothing behind a job which is not in Redis is taken to be there, and whoever goes on begins with that job.
+ */
+export const STOP = `
+    if positions ~= '' and ids[count]:sub(1, 1) == '!' then items = count end`
+
+/** Writes the mark of a batch, before its items; and again, behind them, where it was ended. */
+export const MARKED = `
+  local reached = mark ~= '' and redis.call('HGET', producer, 'mark')
+  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end`
+export const MARKED_AGAIN = `
+  if positions ~= '' and ids[count]:sub(1, 1) == '!' then
+    local seen = 0
+    for position in positions:gmatch('%C+') do
+      seen = seen + 1
+      if seen < count then reached = position end
+    end
+    redis.call('HSET', producer, 'mark', reached or '')
   end`
 
 /**
@@ -212,8 +241,8 @@ export const TOKEN = `
       held = redis.pcall('GET', token)
       -- A key that is no token, or that we may not write, answers with an error, which is what becomes of the item: '!'. Tried
       -- before the append: a job whose token is not kept would be published again.
-      if type(held) == 'string' then held = '=' .. held
-      elseif not held then
+      if type(held) == 'string' and held ~= '' then held = '=' .. held
+      elseif not held or held == '' then
         local kept = redis.pcall('SET', token, '', 'PX', tokenMs)
         held = kept.err and kept or nil
       end
@@ -233,7 +262,8 @@ const TOKEN_KEPT = `
  *   as 0, and a bound that is no number, or in a key of another type, as none: it must not stop a service over what nobody
  *   knows. Checked with the append, in one step, so that it holds for all producers together.
  * - A mark: the place behind the batch in what is being published, written with it. What was begun by a process that is gone
- *   goes on from there (`takeOverProducer`), without doubling and without a record of its own.
+ *   goes on from there (`takeOverProducer`), without doubling and without a record of its own. With the positions of all its
+ *   items, a line each, the batch ends at the first one that is refused, and so does its answer.
  * - Tokens: 't', index, ttlMs before an item name the key of its idempotency token. Where that holds the id of a job there
  *   already is one, and nothing is appended: the item's answer is '=' and that id.
  *
@@ -242,11 +272,10 @@ const TOKEN_KEPT = `
 export const publishChecked = script(
   'publishChecked',
   `
-  -- KEYS stream producer scheduled jobs settings [tokens …] | ARGV seq ttlMs items mark later check, then items as above
+  -- KEYS stream producer scheduled jobs settings [tokens …] | ARGV seq ttlMs items mark later check positions, then items as above
   ${SEQUENCE}${FIELDS}
-  local mark, later = ARGV[4], tonumber(ARGV[5])
-  local hasLater, at = later > 0, 7${CHECKS}${DUE}${BOUND}${NUMBERS}
-  redis.call('HSET', producer, 'seq', seq, 'ids', '')
-  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${ITEMS(TOKEN, TOKEN_KEPT)}
+  local mark, later, positions = ARGV[4], tonumber(ARGV[5]), ARGV[7]
+  local hasLater, at = later > 0, 8${CHECKS}${DUE}${BOUND}${NUMBERS}
+  redis.call('HSET', producer, 'seq', seq, 'ids', '')${MARKED}${ITEMS(TOKEN, TOKEN_KEPT + STOP)}${MARKED_AGAIN}
   return {'done', outcomes, bound or ''}`,
 )

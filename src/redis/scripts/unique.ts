@@ -1,7 +1,7 @@
 import { MARK } from './cancel.ts'
 import { HOLDER, PLACE } from './holder.ts'
 import { GROUPS, LESS, NOW } from './lua.ts'
-import { BOUND, CHECKS, DUE, ITEMS, NUMBERS, SEQUENCE, TOKEN } from './publish.ts'
+import { BOUND, CHECKS, DUE, ITEMS, MARKED, MARKED_AGAIN, NUMBERS, SEQUENCE, STOP, TOKEN } from './publish.ts'
 import { script } from './script.ts'
 
 /** How long a key is kept whose job has not let go of it, from when the job is due or somebody last asked for the key: 30 days. */
@@ -17,7 +17,8 @@ const CLAIM = `
   local function checkWritable(key)
     -- Tried once, on what is not there: a job whose holder cannot be written would not be unique, and one that cannot be taken
     -- away would run beside the one that replaces it.
-    redis.call('SET', key .. ' ', '', 'XX', 'PX', 1)
+    -- No key is empty, so none has this name.
+    redis.call('SET', uniqueIn(base, ''), '', 'XX', 'PX', 1)
     redis.call('ZREM', KEYS[3], '')
     redis.call('HDEL', KEYS[4], '')
     canWrite = true
@@ -111,7 +112,7 @@ const CLAIM = `
     elseif old then
       -- It comes to a worker at once, which counts it as cancelled, as it does every job with such a note.
       for _, retries in ipairs(old.retries) do
-        redis.call('ZADD', retries, 'XX', 'LT', string.format('%.0f', nowMs), old.job)
+        redis.pcall('ZADD', retries, 'XX', 'LT', string.format('%.0f', nowMs), old.job)
       end
     end
     keep(unique, job, answer:sub(1, 1) == '@' and '-' or job, old)
@@ -139,7 +140,7 @@ const AFTER = `
     if fresh then
       local job = ids[count]:sub(1, 1) ~= '!' and ids[count]:match('%d+%-%d+')
       if job then redis.call('SET', token, job, 'PX', tokenMs) else redis.pcall('PEXPIRE', token, 0) end
-    end`
+    end${STOP}`
 
 /**
  * The same as publishChecked, for batches in which jobs are unique: 'u', index, scope (s|t|l, see holder.ts), group or '', mode
@@ -157,18 +158,17 @@ export const publishUnique = script(
   'publishUnique',
   `
   -- KEYS stream producer scheduled jobs settings [tokens and keys …]
-  -- ARGV seq ttlMs items mark later check mostMarked keepMarkMs, then items as above
+  -- ARGV seq ttlMs items mark later check positions mostMarked keepMarkMs, then items as above
   ${SEQUENCE}${GROUPS}${LESS}${NOW}
-  local settings, mark, later = KEYS[5], ARGV[4], tonumber(ARGV[5])
-  local mostMarked, keepMarkMs = tonumber(ARGV[7]), tonumber(ARGV[8])
-  local hasLater, at = later > 0, 9${CHECKS}
+  local settings, mark, later, positions = KEYS[5], ARGV[4], tonumber(ARGV[5]), ARGV[7]
+  local mostMarked, keepMarkMs = tonumber(ARGV[8]), tonumber(ARGV[9])
+  local hasLater, at = later > 0, 10${CHECKS}
   nowMs = now()${DUE}${BOUND}${NUMBERS}
-  redis.call('HSET', producer, 'seq', seq, 'ids', '')
-  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${HOLDER}${PLACE}${MARK}${CLAIM}${ITEMS(
+  redis.call('HSET', producer, 'seq', seq, 'ids', '')${MARKED}${HOLDER}${PLACE}${MARK}${CLAIM}${ITEMS(
     BEFORE,
     AFTER,
     'unique and unique.dueMs or dueOf(text)',
-  )}
+  )}${MARKED_AGAIN}
   return {'done', outcomes, bound or ''}`,
 )
 
