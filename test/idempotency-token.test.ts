@@ -222,6 +222,26 @@ describe('what is not a token', () => {
     expect(await storedNumbers(client)).toEqual([2])
   })
 
+  test('a user who may not schedule is refused before anything is written, and leaves no token behind', async () => {
+    const server = await startServer()
+    const client = connectTo(server.url)
+    await open(client, 'orders', 'p')
+    await client.acl('SETUSER', 'app', 'on', '>secret', '~*', '+@all', '-zadd')
+    const app = connectTo(server.url.replace('//', '//app:secret@'))
+    const items = [item(1), { ...item(2, 'a'), due: '+60000' }]
+    await expect(append(app, 'orders', { producerId: 'p', seq: 1, items })).rejects.toThrow(/NOPERM|run this command/)
+
+    expect(await storedNumbers(client)).toEqual([])
+    expect(await token(client, 'a')).toBeNull()
+    expect(outcomes(await append(client, 'orders', { producerId: 'p', seq: 1, items }))).toEqual(['added', 'scheduled'])
+  })
+
+  test('a token without a job, as a script that ended in its middle leaves it, is as none', async () => {
+    await redis.client.set(tokenKey('orders', 'a'), '')
+
+    expect(outcomes(await send(1, [item(1, 'a')]))).toEqual(['added'])
+  })
+
   test('a job that Redis refuses to append leaves no token behind, so that it can be published later', async () => {
     await redis.client.xadd('orders', '18446744073709551615-18446744073709551615', 'job', 'last')
 

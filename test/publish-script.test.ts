@@ -69,6 +69,14 @@ describe('one batch', () => {
     expect(await redis.client.exists('orders')).toBe(0)
   })
 
+  test('whose number is noted and nothing of what became of it is forgotten: nobody knows what is there', async () => {
+    await open(redis.client, 'orders', 'p')
+    await redis.client.hset(KEY, 'seq', 1, 'ids', '')
+
+    expect(await send(redis.client, 1, 10)).toEqual({ kind: 'forgotten' })
+    expect(await storedNumbers(redis.client)).toEqual([])
+  })
+
   test('keeps its producer remembered for an hour more', async () => {
     await open(redis.client, 'orders', 'p')
     expect(await redis.client.pttl(KEY)).toBeGreaterThan(3_000_000)

@@ -368,6 +368,13 @@ describe('groups', () => {
   })
 })
 
+test('a key that differs from another by a space behind it is another one', async () => {
+  const spaced = (n: number) => publishItem(redis.client, item(n, 'a '))
+  const first = await spaced(1)
+  expect((await publish(2)).outcome).toBe('added')
+  expect(await spaced(3)).toEqual({ id: first.id, outcome: 'duplicate' })
+})
+
 describe('a batch', () => {
   test('with one key twice: the second is a duplicate of the first, or takes its place', async () => {
     const [one, two, three] = await publishItems(redis.client, [
