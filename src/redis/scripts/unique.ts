@@ -173,22 +173,32 @@ export const publishUnique = script(
 )
 
 /**
- * Lets go of the keys of jobs that are about to be started, before their handlers are called: from then on another job may have
- * them. Sent again it changes nothing. Returns how many were let go.
+ * Asked of unique jobs that were delivered, before their handlers are called: which of them are noted as cancelled. The others may
+ * start, and those that hold a key until then let go of it: from here on another job may have it. Sent again it changes nothing.
+ *
+ * It is what makes 'replaced' true. A publish takes the place only of a job that was not delivered, in one step with the note of
+ * it: if it came before the delivery, the note is seen here, and if after, it was answered with a duplicate.
+ *
+ * Returns the positions, from 1, of the jobs that are not to be started.
  */
-export const releaseStarted = script(
-  'releaseStarted',
+export const startUnique = script(
+  'startUnique',
   `${HOLDER}
-  -- KEYS unique… | ARGV group jobId…
-  local released = 0
-  for i = 1, #KEYS do
-    -- A key that holds something else is held by no job, and must not keep the others from being started.
-    local kept = redis.pcall('GET', KEYS[i])
-    local holder = type(kept) == 'string' and holderOf(kept)
-    if holder and holder.scope == 't' and holder.job == ARGV[i + 1]
-      and (holder.group == ':' or holder.group == ARGV[1]) then
-      released = released + redis.call('PEXPIRE', KEYS[i], 0)
+  -- KEYS cancelled unique… | ARGV group jobId…, those that let go of a key first, in the order of the keys
+  local cancelled, group, noted = KEYS[1], ARGV[1], {}
+  -- Neither in another type of key can there be a note, nor can what holds something else be held by a job.
+  local hasNotes = redis.call('TYPE', cancelled).ok == 'zset'
+  for i = 2, #ARGV do
+    local id = ARGV[i]
+    if hasNotes and (redis.call('ZSCORE', cancelled, id) or redis.call('ZSCORE', cancelled, id .. ' ' .. group)) then
+      noted[#noted + 1] = i - 1
+    elseif KEYS[i] then
+      local kept = redis.pcall('GET', KEYS[i])
+      local holder = type(kept) == 'string' and holderOf(kept)
+      if holder and holder.scope == 't' and holder.job == id and (holder.group == ':' or holder.group == group) then
+        redis.call('PEXPIRE', KEYS[i], 0)
+      end
     end
   end
-  return released`,
+  return noted`,
 )
