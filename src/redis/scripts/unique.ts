@@ -24,14 +24,29 @@ const CLAIM = `
   end
   local function lifeFor(dueMs)
     -- One that is set aside is never due.
-    local ms = dueMs == math.huge and 0 or math.max(0, dueMs - nowMs)
-    return string.format('%.0f', ${KEPT_MS} + ms)
+    if dueMs <= nowMs or dueMs == math.huge then return '${KEPT_MS}' end
+    return string.format('%.0f', ${KEPT_MS} + dueMs - nowMs)
   end
+  -- What is known of the keys of this call: between two of its items nobody but itself moves a job.
+  local holders, nowText = {}, string.format('%.0f', nowMs)
   local function keep(unique, job, entry, old)
     local group = unique.group == '' and ':' or unique.group
-    local text = table.concat({job, entry, unique.scope, group, string.format('%.0f', unique.first)}, ' ')
+    local first = unique.first == nowMs and nowText or string.format('%.0f', unique.first)
+    local text = job .. ' ' .. entry .. ' ' .. unique.scope .. ' ' .. group .. ' ' .. first
+    holders[unique.key] = {job = job, entry = entry, scope = unique.scope, group = group, first = unique.first, retries = {},
+      place = entry == '-' and 'later' or 'waits', isAsked = true}
     if unique.scope == 'l' and old and old.scope == 'l' then return redis.call('SET', unique.key, text, 'KEEPTTL') end
     redis.call('SET', unique.key, text, 'PX', unique.scope == 'l' and unique.ttlMs or lifeFor(unique.dueMs or 0))
+  end
+  local function holderFor(key)
+    local holder = holders[key]
+    if holder then return holder end
+    local kept = redis.call('GET', key)
+    holder = kept and holderOf(kept)
+    if not holder then return nil end
+    holder.place = placeOf(holder)
+    holders[key] = holder
+    return holder
   end
   local function replaceInPlace(unique, old, at)
     local last = at + 2 + tonumber(ARGV[at + 2])
@@ -71,20 +86,20 @@ const CLAIM = `
       if #names > 1 then return '!groups' end
       unique.group = names[1] or ''
     end
-    local kept = redis.call('GET', unique.key)
-    local old = kept and holderOf(kept)
-    local place = old and placeOf(old)
+    local old = holderFor(unique.key)
+    local place = old and old.place
     unique.first = place and unique.mode == 'd' and old.first or nowMs
-    if ARGV[at] == '0' then
+    if at and ARGV[at] == '0' then
       unique.dueMs = dueOf(ARGV[at + 1])
       if unique.mostMs then unique.dueMs = math.min(unique.dueMs, unique.first + unique.mostMs) end
     end
     if not canWrite then checkWritable(unique.key) end
     if not place then return nil end
     if unique.mode == 'r' or place == 'runs' or place == 'kept' then
-      if old.scope ~= 'l' then
+      if old.scope ~= 'l' and not old.isAsked then
         local due = place == 'later' and tonumber(redis.call('ZSCORE', KEYS[3], old.job)) or nowMs
         redis.call('PEXPIRE', unique.key, lifeFor(due))
+        old.isAsked = true
       end
       return '=' .. old.job
     end
@@ -96,6 +111,7 @@ const CLAIM = `
       unique.mark = old.group == ':' and old.job or old.job .. ' ' .. old.group
       if redis.call('ZCARD', cancelled) >= mostMarked then forgetOver() end
       if not mark(cancelled, unique.mark, mostMarked, keepMarkMs) then return '!full' end
+      there[cancelled] = true
     end
     unique.old, unique.place = old, place
   end
@@ -118,7 +134,31 @@ const CLAIM = `
     return old and '~' .. answer .. '/' .. old.job or answer
   end`
 
-const BEFORE = `${TOKEN}
+/** A run ends here; what follows, up to the end of AFTER, is of any other item. */
+const BEFORE = `
+  if ARGV[at] == 'U' then
+    local run, first, name = tonumber(ARGV[at + 1]), 4 + tonumber(ARGV[at + 2]), ARGV[at + 7]
+    local scope, group, mode, ttlMs = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+    at = at + 7
+    for i = 1, run do
+      local unique = {key = KEYS[first + i], scope = scope, group = group, mode = mode, ttlMs = ttlMs}
+      local ok, held = pcall(claim, unique)
+      if not ok then held = '!' end
+      if not held then
+        local key = unique.key:sub(keyFrom)
+        if scope == 's' then
+          note(redis.pcall('XADD', stream, '*', 'job', name, 'data', ARGV[at + i], 'unique', key))
+        else
+          local untilWhen = scope == 't' and 'started' or 'ttl'
+          note(redis.pcall('XADD', stream, '*', 'job', name, 'data', ARGV[at + i], 'unique', key, 'unique-until', untilWhen))
+        end
+        ids[count] = claimed(unique, ids[count])
+      else
+        note(held)
+      end
+    end
+    at = at + run + 1
+  else${TOKEN}
     local fresh, unique = token and not held, nil
     if ARGV[at] == 'u' then
       local most = tonumber(ARGV[at + 6])
@@ -139,7 +179,8 @@ const AFTER = `
     if fresh then
       local job = ids[count]:sub(1, 1) ~= '!' and ids[count]:match('%d+%-%d+')
       if job then redis.call('SET', token, job, 'PX', tokenMs) else redis.pcall('PEXPIRE', token, 0) end
-    end`
+    end
+  end`
 
 /**
  * The same as publishChecked, for batches in which jobs are unique: 'u', index, scope (s|t|l, see holder.ts), group or '', mode
@@ -158,13 +199,14 @@ export const publishUnique = script(
   `
   -- KEYS stream producer scheduled jobs settings [tokens and keys …]
   -- ARGV seq ttlMs items mark later check mostMarked keepMarkMs, then items as above
-  ${SEQUENCE}${GROUPS}${LESS}${NOW}
+  ${SEQUENCE}${GROUPS}${LESS}${NOW}${HOLDER}
   local settings, mark, later = KEYS[5], ARGV[4], tonumber(ARGV[5])
   local mostMarked, keepMarkMs = tonumber(ARGV[7]), tonumber(ARGV[8])
-  local hasLater, at = later > 0, 9${CHECKS}
+  local hasLater, at = later > 0, 9
+  local keyFrom = #uniqueIn(baseOf(settings), '') + 1${CHECKS}
   nowMs = now()${DUE}${BOUND}${NUMBERS}
   redis.call('HSET', producer, 'seq', seq, 'ids', '')
-  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${HOLDER}${PLACE}${MARK}${CLAIM}${ITEMS(
+  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${PLACE}${MARK}${CLAIM}${ITEMS(
     BEFORE,
     AFTER,
     'unique and unique.dueMs or dueOf(text)',
