@@ -61,7 +61,9 @@ describe('what Redis is asked', () => {
   const start = (by: HandWorker, taken: Taken | undefined) => {
     if (taken === undefined) throw new Error('expected an entry to take, there is none')
     const one = { id: taken.id, key: taken.extra.unique?.until === 'started' ? 'a' : undefined }
-    return startAll(redis.client, by.member, [one]).then((noted) => (noted.has(one) ? 'cancelled' : 'starts'))
+    return startAll(redis.client, by.member, [one]).then(({ cancelled }) =>
+      cancelled.has(one) ? 'cancelled' : 'starts',
+    )
   }
   const worker = (group?: string) => new HandWorker(redis.client, group).join()
   const put = (n: number, how: Parameters<typeof item>[2] = {}) => publishItem(redis.client, item(n, 'a', how))
@@ -110,8 +112,8 @@ describe('what Redis is asked', () => {
       const { key, until } = taken.extra.unique ?? {}
       starts.push({ id: taken.id, key: until === 'started' ? key : undefined })
     }
-    const noted = await startAll(redis.client, by.member, starts)
-    expect([...noted].map(({ id }) => id).sort()).toEqual(given.sort())
+    const { cancelled } = await startAll(redis.client, by.member, starts)
+    expect([...cancelled].map(({ id }) => id).sort()).toEqual(given.sort())
     const left = await redis.client.keys(uniqueKey('orders', '*'))
     expect(left).toHaveLength(8)
   })

@@ -12,15 +12,20 @@ export interface UniqueStart {
   readonly key: string | undefined
 }
 
-/**
- * Lets go of the keys of those that may start; of one that another job holds by now, nothing. Gives those that may not: they are
- * noted as cancelled.
- */
+/** What a batch of starts was told. */
+export interface StartsTold<Start> {
+  /** Those that are not to be started: they are noted as cancelled. */
+  readonly cancelled: ReadonlySet<Start>
+  /** Whether any job of the stream is noted as cancelled. */
+  readonly hasNotes: boolean
+}
+
+/** Lets go of the keys of those that may start; of one that another job holds by now, nothing. */
 export async function startAll<Start extends UniqueStart>(
   client: Redis,
   member: Member,
   starts: readonly Start[],
-): Promise<Set<Start>> {
+): Promise<StartsTold<Start>> {
   const keys = [cancelledKey(member.stream)]
   const ordered: Start[] = []
   for (const start of starts) {
@@ -29,6 +34,8 @@ export async function startAll<Start extends UniqueStart>(
     ordered.push(start)
   }
   for (const start of starts) if (start.key === undefined) ordered.push(start)
-  const noted = asArray(await run(client, startUnique, keys, [member.group, ...ordered.map(({ id }) => id)]))
-  return new Set(noted.map((position) => ordered[asNumber(position) - 1] as Start))
+  const args = [member.group, ...ordered.map(({ id }) => id)]
+  const [hasNotes, ...noted] = asArray(await run(client, startUnique, keys, args))
+  const cancelled = new Set(noted.map((position) => ordered[asNumber(position) - 1] as Start))
+  return { cancelled, hasNotes: asNumber(hasNotes) === 1 }
 }

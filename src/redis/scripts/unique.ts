@@ -221,15 +221,16 @@ export const publishUnique = script(
  * It is what makes 'replaced' true. A publish takes the place only of a job that was not delivered, in one step with the note of
  * it: if it came before the delivery, the note is seen here, and if after, it was answered with a duplicate.
  *
- * Returns the positions, from 1, of the jobs that are not to be started.
+ * Returns {1 if jobs are noted as cancelled at all | 0, the positions, from 1, of those that are not to be started …}.
  */
 export const startUnique = script(
   'startUnique',
   `${HOLDER}
   -- KEYS cancelled unique… | ARGV group jobId…, those that let go of a key first, in the order of the keys
-  local cancelled, group, noted = KEYS[1], ARGV[1], {}
+  local cancelled, group = KEYS[1], ARGV[1]
   -- Neither in another type of key can there be a note, nor can what holds something else be held by a job.
   local hasNotes = redis.call('TYPE', cancelled).ok == 'zset'
+  local noted = {hasNotes and 1 or 0}
   for i = 2, #ARGV do
     local id = ARGV[i]
     if hasNotes and (redis.call('ZSCORE', cancelled, id) or redis.call('ZSCORE', cancelled, id .. ' ' .. group)) then
