@@ -147,6 +147,26 @@ describe('the bound of a stream', () => {
     expect(await redis.client.xlen('orders')).toBe(5)
   })
 
+  test('has no bearing on a job whose token has one already: that takes no room', async () => {
+    await bound(2)
+    const send = await sequence()
+    const [once, later] = ['once', 'later'].map((text) => ({ token: { text, ttlMs: 60_000 } }))
+    const first = await send([
+      { ...job(1), ...once },
+      { ...job(2), ...later, due: '1' },
+    ])
+    expect(first).toMatchObject({ kind: 'done' })
+    const ids = first.kind === 'done' ? first.ids.map((id) => `=${String(id)}`) : []
+    expect(
+      await send([
+        { ...job(3), ...once },
+        { ...job(4), ...later, due: '1' },
+      ]),
+    ).toMatchObject({ ids })
+    expect(await send([{ ...job(5), ...once }, job(6)])).toEqual({ kind: 'full', backlog: 2, bound: 2 })
+    expect(await storedNumbers(redis.client)).toEqual([1, 2])
+  })
+
   test('lets a batch without jobs through at any time: it only moves a mark', async () => {
     await bound(1)
     const send = await sequence()

@@ -197,32 +197,37 @@ export const publishBatch = script(
 )
 
 /**
- * `dueAlready(at)`: how many of the items from ARGV `at` on have a time that is over, and so are for now: a `runAt` of
- * yesterday must not be a way past the bound.
+ * `countOf(what, at)`: of the items from ARGV `at` on, 'due': how many have a time that is over, and so are for now: a `runAt` of
+ * yesterday must not be a way past the bound. 'known': how many are for now and have a token that has a job already.
  */
-export const DUE = `
-  local function dueAlready(at)
-    local due, seen = 0, 0
+export const COUNT = `
+  local function countOf(what, at)
+    local found, seen = 0, 0
     while seen < items do
-      if ARGV[at] == 't' then at = at + 3 end
+      local token = ARGV[at] == 't' and KEYS[5 + tonumber(ARGV[at + 1])]
+      if token then at = at + 3 end
       if ARGV[at] == 'u' then at = at + 7 end
-      local width = tonumber(ARGV[at])
+      -- A run of unique jobs is for now: its count, and that of what comes before its payloads.
+      local width = ARGV[at] == 'U' and -tonumber(ARGV[at + 1]) or tonumber(ARGV[at])
+      if ARGV[at] == 'U' then at = at + 6 end
       seen = seen + math.max(1, -width)
-      if width == 0 then
-        if dueOf(ARGV[at + 1]) <= nowMs then due = due + 1 end
-        at = at + 3 + tonumber(ARGV[at + 2])
-      else
-        at = at + (width < 0 and 2 - width or width + 1)
+      local isDue = width == 0 and dueOf(ARGV[at + 1]) <= nowMs
+      if what == 'due' and isDue then found = found + 1 end
+      if what == 'known' and token and (width ~= 0 or isDue) then
+        local held = redis.pcall('GET', token)
+        if type(held) == 'string' and held ~= '' then found = found + 1 end
       end
+      if width == 0 then at = at + 3 + tonumber(ARGV[at + 2])
+      else at = at + (width < 0 and 2 - width or width + 1) end
     end
-    return due
+    return found
   end`
 
 /** Refuses a batch that the stream has no room for. Takes `later`, of its items those that are not for now. */
 export const BOUND = `
   local bound = ARGV[6] == '1' and redis.pcall('HGET', KEYS[5], 'maxBacklog')
   bound = type(bound) == 'string' and #bound <= 15 and bound:match('^%d+$') and tonumber(bound)
-  local coming = bound and items - later + (hasLater and dueAlready(at) or 0) or 0
+  local coming = bound and items - later + (hasLater and countOf('due', at) or 0) or 0
   if coming > 0 then
     local groups = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}
     local backlog = #groups == 0 and redis.call('XLEN', stream) or 0
@@ -230,7 +235,9 @@ export const BOUND = `
       local group = fields(flat)
       backlog = math.max(backlog, group.pending + (group.lag or 0))
     end
-    if backlog + coming > bound then return {'full', backlog, bound} end
+    -- What is there already takes no room, and is to be told so.
+    if backlog + coming > bound then coming = coming - countOf('known', at) end
+    if coming > 0 and backlog + coming > bound then return {'full', backlog, bound} end
   end`
 
 /** Of an item with a token: looks whether that has a job already, and tries whether it can be kept. */
@@ -275,7 +282,7 @@ export const publishChecked = script(
   -- KEYS stream producer scheduled jobs settings [tokens …] | ARGV seq ttlMs items mark later check positions, then items as above
   ${SEQUENCE}${FIELDS}
   local mark, later, positions = ARGV[4], tonumber(ARGV[5]), ARGV[7]
-  local hasLater, at = later > 0, 8${CHECKS}${DUE}${BOUND}${NUMBERS}
+  local hasLater, at = later > 0, 8${CHECKS}${COUNT}${BOUND}${NUMBERS}
   redis.call('HSET', producer, 'seq', seq, 'ids', '')${MARKED}${ITEMS(TOKEN, TOKEN_KEPT + STOP)}${MARKED_AGAIN}
   return {'done', outcomes, bound or ''}`,
 )
