@@ -60,7 +60,7 @@ export class Lane {
       group: () => this.#group,
       wake: host.wake,
     })
-    shared.slots?.add(this.parts.dispatcher, weight)
+    shared.slots?.add(this.parts.dispatcher, { weight, concurrency })
     this.live = this.#asLive()
   }
 
