@@ -54,9 +54,9 @@ async function pulses(stream: string, count: number): Promise<void> {
   )
 }
 
-async function callsOf(command: string): Promise<number> {
+async function callsOf(command: string, what = 'calls'): Promise<number> {
   const stats = await redis.client.info('commandstats')
-  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+  return Number(new RegExp(`cmdstat_${command}:.*?\\b${what}=(\\d+)`).exec(stats)?.[1] ?? 0)
 }
 
 async function connections(): Promise<string[]> {
@@ -100,6 +100,28 @@ describe('a stop', () => {
   })
 })
 
+describe('a stop beside streams that are gone', () => {
+  test.each([
+    ['one is deleted', () => redis.client.del('a')],
+    ['all is', () => redis.client.flushall()],
+  ])('ends as any other while %s', async (_what, vanish) => {
+    const { wait, open } = gate()
+    onEnd(open)
+    const { logger, lines } = keepingLogger()
+    const worker = await start({ handlers: { x: wait }, logger, concurrency: 4 })
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 1)
+    await eventually(() => expect(worker.counts.delivered).toBe(3))
+    await eventually(async () => expect(await redis.client.info('clients')).toContain('blocked_clients:1'))
+    const stopped = worker.stop({ drainMs: 60_000 })
+    await vanish()
+    open()
+    expect(await stopped).toEqual({ handedBack: 0, unsettled: 0 })
+    expect(await listed()).toEqual(NOBODY)
+    expect(await connections()).toEqual([])
+    expect(lines.filter(({ level, message }) => level === 'error' || message.startsWith('cannot'))).toEqual([])
+  })
+})
+
 describe('a fault of one stream', () => {
   const notAllowed = 'notallowed'
   afterEach(async () => void (await redis.client.acl('DELUSER', notAllowed)))
@@ -120,6 +142,27 @@ describe('a fault of one stream', () => {
     await eventually(() => expect(said().map(({ fields }) => fields['stream'])).toContain('a'))
     await redis.client.acl('SETUSER', notAllowed, '~*')
     await eventually(() => expect(of('a')).toBe(3), { timeoutMs: 20_000 })
+    expect(said().map(({ fields }) => fields['stream'])).toEqual(['a'])
+  })
+
+  test('that its group cannot be made again is told once, and leaves the others at work', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const { logger, lines } = keepingLogger()
+    const url = redis.url.replace('redis://', `redis://${notAllowed}:pw@`)
+    const worker = await start({ redis: url, logger })
+    await redis.client.acl('SETUSER', notAllowed, '-xgroup')
+    await redis.client.del('a')
+    const tries = async () => callsOf('evalsha', 'failed_calls')
+    const before = await tries()
+    await eventually(async () => expect((await tries()) - before).toBeGreaterThan(3))
+    await fill('b', 20)
+    await fill('c', 20)
+    await eventually(() => expect([worker.countsOf('b').completed, worker.countsOf('c').completed]).toEqual([20, 20]))
+    const said = () => lines.filter(({ message }) => message === 'cannot join the group')
+    expect(said().map(({ fields }) => fields['stream'])).toEqual(['a'])
+    await redis.client.acl('SETUSER', notAllowed, '+xgroup')
+    await fill('a', 2)
+    await eventually(() => expect(worker.countsOf('a').completed).toBe(2), { timeoutMs: 20_000 })
   })
 
   test('that it was deleted makes it anew, also while it is waited for, and says nothing of the others', async () => {
