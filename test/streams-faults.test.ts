@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { Worker, type WorkerOptions } from '../src/index.ts'
+import { leaveGroup } from '../src/redis/scripts/group.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { keepingLogger } from './helpers/log.ts'
@@ -120,6 +121,23 @@ describe('a stop beside streams that are gone', () => {
     expect(await connections()).toEqual([])
     expect(lines.filter(({ level, message }) => level === 'error' || message.startsWith('cannot'))).toEqual([])
   })
+})
+
+test('a worker that stops is taken off its lists only when nothing pulses any more, which would write it in again', async () => {
+  const proxy = await startProxy(redis.url)
+  onEnd(() => proxy.stop())
+  const hold = proxy.holdBefore(([name, sha]) => name === 'evalsha' && sha === leaveGroup.sha)
+  onEnd(() => hold.release())
+  const worker = await start({ redis: proxy.url })
+  await eventually(async () => expect(await listed()).toEqual({ a: 1, b: 1, c: 1 }))
+  const stopped = worker.stop()
+  await hold.held
+  const keepers = async () => (await connections()).filter((name) => name.startsWith('millrace:keeper'))
+  // A command that is held fails after 5 s.
+  await eventually(async () => expect(await keepers()).toEqual([]), { timeoutMs: 4000 })
+  hold.release()
+  await stopped
+  expect(await listed()).toEqual(NOBODY)
 })
 
 describe('a fault of one stream', () => {
