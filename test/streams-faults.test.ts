@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { Worker, type WorkerOptions } from '../src/index.ts'
-import { leaveGroup } from '../src/redis/scripts/group.ts'
+import { joinGroup, leaveGroup } from '../src/redis/scripts/group.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { keepingLogger } from './helpers/log.ts'
@@ -193,6 +193,24 @@ describe('a fault of one stream', () => {
     await fill('b', 2)
     await eventually(() => expect(starts.toSorted()).toEqual(['a', 'a', 'b', 'b']))
     expect(lines.filter(({ message }) => message.startsWith('cannot'))).toEqual([])
+  })
+
+  test('is over as soon as its group is there again: the wait for the others is ended', async () => {
+    const proxy = await startProxy(redis.url)
+    onEnd(() => proxy.stop())
+    const worker = await start({ redis: proxy.url })
+    const blocked = async () => expect(await redis.client.info('clients')).toContain('blocked_clients:1')
+    await eventually(blocked)
+    const hold = proxy.holdBefore(([name, sha]) => name === 'evalsha' && sha === joinGroup.sha)
+    onEnd(() => hold.release())
+    const before = await callsOf('client\\|unblock')
+    await redis.client.del('a')
+    await hold.held
+    await eventually(blocked)
+    await fill('a', 2)
+    hold.release()
+    await eventually(async () => expect(await callsOf('client\\|unblock')).toBeGreaterThan(before))
+    await eventually(() => expect(worker.countsOf('a').completed).toBe(2))
   })
 
   test('gives it no more than its share when it is over, however long it was', async () => {
