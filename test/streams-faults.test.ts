@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { Worker, type WorkerOptions } from '../src/index.ts'
 import { joinGroup, leaveGroup } from '../src/redis/scripts/group.ts'
+import { readLanes } from '../src/redis/scripts/lanes.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { keepingLogger } from './helpers/log.ts'
@@ -161,6 +162,37 @@ describe('a fault of one stream', () => {
     await redis.client.acl('SETUSER', notAllowed, '~*')
     await eventually(() => expect(of('a')).toBe(3), { timeoutMs: 20_000 })
     expect(said().map(({ fields }) => fields['stream'])).toEqual(['a'])
+  })
+
+  test('that is over while they are read one by one costs nothing of what is read', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const proxy = await startProxy(redis.url.replace('redis://', `redis://${notAllowed}:pw@`))
+    onEnd(() => proxy.stop())
+    const worker = await start({ redis: proxy.url, leaseMs: 5000 })
+    await redis.client.acl('SETUSER', notAllowed, 'resetkeys', '~b', '~{b}*', '~c', '~{c}*', '~millrace*')
+    const hold = proxy.holdBefore(([name, sha, keys]) => name === 'evalsha' && sha === readLanes.sha && keys === '2')
+    onEnd(() => hold.release())
+    await fill('b', 1)
+    await hold.held
+    await redis.client.acl('SETUSER', notAllowed, '~*')
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 2)
+    hold.release()
+    await eventually(() => expect(worker.counts.completed).toBe(7))
+    expect(worker.counts.claimed).toBe(0)
+  })
+
+  test('that all of them have is told once, and not of each', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const { logger, lines } = keepingLogger()
+    const url = redis.url.replace('redis://', `redis://${notAllowed}:pw@`)
+    const worker = await start({ redis: url, logger })
+    await redis.client.acl('SETUSER', notAllowed, 'resetkeys', '~millrace*')
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 1)
+    const said = () => lines.filter(({ message }) => message.startsWith('cannot read from Redis now'))
+    await eventually(() => expect(said().map(({ fields }) => fields['stream'])).toEqual(['a,b,c']))
+    await redis.client.acl('SETUSER', notAllowed, '~*')
+    await eventually(() => expect(worker.counts.completed).toBe(3))
+    expect(said()).toHaveLength(1)
   })
 
   test('that its group cannot be made again is told once, and leaves the others at work', async () => {
