@@ -38,6 +38,8 @@ export function streamOptions({
   priority,
 }: StreamFlags): Pick<WorkerOptions, 'stream' | 'streams' | 'priority'> {
   const streams = [...stream]
+  const twice = streams.find((name, at) => streams.indexOf(name) !== at)
+  if (twice !== undefined) throw usageError(`expected each \`--stream\` to name another one, got ${twice} twice`)
   const weights = new Map<string, number>()
   for (const one of weight) {
     if (!streams.includes(one.stream))

@@ -31,8 +31,8 @@ const SETTLE_MS = 5000
 
 /**
  * Ends a worker's work, step by step: no new reads; what was only prefetched is handed back at once; what runs may finish
- * within `drainMs`; then its signal aborts, and what has not completed is handed back too. Outcomes are settled, and the
- * worker leaves the group's list. Leases are kept all the while, by a keeper that the caller stops afterwards.
+ * within `drainMs`; then its signal aborts, and what has not completed is handed back too. Outcomes are settled. Leases are
+ * kept all the while, by a keeper that the caller stops afterwards; only then does the worker leave the group's list.
  *
  * @returns what it left, by stream.
  */
@@ -43,12 +43,12 @@ export async function drain<Lane extends Drained>(
 ): Promise<(readonly [Lane, StopResult])[]> {
   const untilMs = monotonicMs() + drainMs
   const reading = fetcher.stop()
-  const results = await Promise.all(
-    lanes.map(async (lane) => [lane, await drainLane(lane, { reading, untilMs })] as const),
-  )
-  // Not before all are drained: the keeper pulses for every stream until then, and would write the worker in again.
+  return Promise.all(lanes.map(async (lane) => [lane, await drainLane(lane, { reading, untilMs })] as const))
+}
+
+/** Takes a worker off the lists of its streams. Its keeper must have ended: a pulse would write it in again. */
+export async function leaveGroups(lanes: readonly Drained[]): Promise<void> {
   await Promise.all(lanes.map(leaveGroup))
-  return results
 }
 
 async function leaveGroup({ parts: { commands }, member }: Drained): Promise<void> {

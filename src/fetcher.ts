@@ -50,7 +50,8 @@ export class Fetcher {
   #reading = false
   /** Counts the reads: who wakes one must not wake the next. */
   #reads = 0
-  #waking: Promise<void> | undefined
+  /** The last one that is being woken, or was. */
+  #woken = 0
   #isFailing = false
   /** A read that was sent before the jobs of the last one were handed on. */
   #ahead: Promise<Batch> | undefined
@@ -87,14 +88,10 @@ export class Fetcher {
 
   /** Ends the read that is out: what it brings nobody would begin, or there is more to be read by now. */
   async wake(): Promise<void> {
-    this.#waking ??= this.#wakeRead().finally(() => {
-      this.#waking = undefined
-    })
-    return this.#waking
-  }
-
-  async #wakeRead(): Promise<void> {
     const read = this.#reads
+    // Once for each read, and for each: who still wakes the last one does nothing for the next.
+    if (this.#woken === read) return
+    this.#woken = read
     // It may be on its way to Redis while we wake it.
     while (this.#reading && this.#reads === read && !this.#stopping.signal.aborted) {
       if (this.#clientId !== undefined && this.#deps.commands.isReady) await this.#deps.commands.unblock(this.#clientId)

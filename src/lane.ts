@@ -40,6 +40,8 @@ export class Lane {
   #group: GroupSettings
   #onFollow: (leaseMs: number, pulseMs: number) => void = () => {}
   #rejoining: Promise<void> | undefined
+  /** Why it could not be, as it was told last: such a fault may last, and is told once. */
+  #saidUnjoined = ''
 
   constructor(
     options: ResolvedWorkerOptions,
@@ -60,7 +62,7 @@ export class Lane {
       group: () => this.#group,
       wake: host.wake,
     })
-    shared.slots?.add(this.parts.dispatcher, weight)
+    shared.slots?.add(this.parts.dispatcher, { weight, concurrency })
     this.live = this.#asLive()
   }
 
@@ -130,8 +132,9 @@ export class Lane {
   /** The group vanished under us (DESTROY, DEL, FLUSHALL): it is made again, once, however many parts noticed. */
   rejoin(): Promise<void> {
     this.#rejoining ??= this.#join('again')
+      .then(() => void (this.#saidUnjoined = ''))
       .catch(async (error: unknown) => {
-        this.logger.error({ fault: faultText(error) }, 'cannot join the group')
+        this.#sayUnjoined(faultText(error))
         await sleep(500)
         throw error
       })
@@ -153,6 +156,12 @@ export class Lane {
     // While it is paused nothing waits here: it is handed back and begun where and when work goes on.
     const overdue = dispatcher.takeOverdue(dispatcher.isPaused ? 0 : 2 * this.#group.pulseMs)
     if (overdue.length > 0) void handBack(this, overdue)
+  }
+
+  #sayUnjoined(fault: string): void {
+    if (fault === this.#saidUnjoined || this.#host.state() === 'stopped') return
+    this.#saidUnjoined = fault
+    this.logger.error({ fault }, 'cannot join the group')
   }
 
   async #join(startAt: 'oldest' | 'now' | 'again' | undefined): Promise<void> {

@@ -39,8 +39,8 @@ export class Slots {
   }
 
   /** In the order of the streams. */
-  add(user: SlotUser, weight: number): void {
-    this.#turns.push(new Turn(user, weight))
+  add(user: SlotUser, { weight, concurrency }: { weight: number; concurrency: number }): void {
+    this.#turns.push(new Turn(user, weight, concurrency))
   }
 
   get free(): number {
@@ -84,9 +84,12 @@ export class Slots {
     const [paces, weights] = [(turn: Turn) => turn.user.pace, (turn: Turn) => turn.weight]
     const all = Math.floor(sumOf(this.#turns, paces))
     this.#ahead = all
+    const free = Math.max(0, this.free)
     const weight = this.#priority === 'strict' ? 1 : sumOf(this.#turns, weights)
     for (const turn of this.#turns) {
-      turn.user.leastAhead = Math.ceil((all * (this.#priority === 'strict' ? 1 : turn.weight)) / weight)
+      const share = Math.ceil((all * (this.#priority === 'strict' ? 1 : turn.weight)) / weight)
+      // No more than it may begin when the slots of others are free: jobs that hang have none fetched behind them.
+      turn.user.leastAhead = Math.min(share, Math.max(0, turn.room - free))
     }
   }
 
@@ -133,12 +136,19 @@ function sumOf(turns: readonly Turn[], numberOf: (turn: Turn) => number): number
 class Turn implements Sharing {
   readonly user: SlotUser
   readonly weight: number
+  readonly #most: number
   deficit = 0
   isOut = false
 
-  constructor(user: SlotUser, weight: number) {
+  constructor(user: SlotUser, weight: number, most: number) {
     this.user = user
     this.weight = weight
+    this.#most = most
+  }
+
+  /** How many more slots it may take. */
+  get room(): number {
+    return this.#most - this.user.taken
   }
 
   get want(): number {
@@ -147,6 +157,6 @@ class Turn implements Sharing {
 
   /** One that is paused, cannot be read, or has all that it may take, falls behind nobody. */
   get isSharing(): boolean {
-    return this.user.ready > 0 || (!this.isOut && this.user.fetchRoom > 0)
+    return this.user.ready > 0 || (!this.isOut && this.room > 0 && this.user.fetchRoom > 0)
   }
 }

@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { EVENT_CHANNELS } from './channels.ts'
 import { sleep } from './clock.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
-import { drain, type StopResult } from './drain.ts'
+import { drain, leaveGroups, type StopResult } from './drain.ts'
 import { MillraceError, OptionError, RedisError } from './errors.ts'
 import type { EventName } from './event-table.ts'
 import { Events, tellingErrors, type EventListener } from './events.ts'
@@ -238,6 +238,7 @@ export class Worker<State = object> {
     const results = await drain(this.#lanes, this.#fetcher, drainMs)
     clearInterval(this.#reporting)
     await this.#keeper?.stop()
+    await leaveGroups(this.#lanes)
     this.#end()
     for (const [lane, result] of results) lane.sayStopped(result)
     return {

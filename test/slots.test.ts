@@ -30,12 +30,16 @@ class User implements SlotUser {
   }
 }
 
-function made(total: number, weights: readonly number[], priority: StreamPriority = 'weighted') {
+function made(
+  total: number,
+  weights: readonly number[],
+  { priority = 'weighted', bounds = [] }: { priority?: StreamPriority; bounds?: readonly number[] } = {},
+) {
   const begun: string[] = []
   const slots = new Slots(total, priority)
   const users = weights.map((weight, at) => {
     const user = new User('abc'[at] ?? '', begun)
-    slots.add(user, weight)
+    slots.add(user, { weight, concurrency: bounds[at] ?? total })
     return user
   }) as [User, User, ...User[]]
   /** Begins so many, each in a slot that was given back before. */
@@ -65,7 +69,7 @@ describe('slots', () => {
     for (const user of weighted.users) user.waiting = 100
     weighted.begin(40)
     expect([weighted.countOf('a'), weighted.countOf('b')]).toEqual([30, 10])
-    const strict = made(1, [1, 1000], 'strict')
+    const strict = made(1, [1, 1000], { priority: 'strict' })
     for (const user of strict.users) user.waiting = 5
     strict.begin(7)
     expect(strict.begun.join('')).toBe('aaaaabb')
@@ -86,6 +90,23 @@ describe('slots', () => {
     a.fetchRoom = 1
     a.waiting = 1000
     begin(100)
+    expect(countOf('a')).toBeGreaterThanOrEqual(49)
+    expect(countOf('a')).toBeLessThanOrEqual(51)
+  })
+
+  test('a stream that has all the slots it may take saves up no turns, also where it may be fetched ahead', () => {
+    const { slots, users, begin, countOf } = made(2, [1, 1], { bounds: [1, 2] })
+    const [a, b] = users
+    b.waiting = 1000
+    for (let n = 0; n < 100; n++) {
+      a.taken = 1
+      b.taken = 0
+      slots.fill()
+    }
+    expect(countOf('b')).toBe(100)
+    for (const user of users) user.taken = 0
+    a.waiting = 1000
+    begin(50)
     expect(countOf('a')).toBeGreaterThanOrEqual(49)
     expect(countOf('a')).toBeLessThanOrEqual(51)
   })
@@ -125,7 +146,7 @@ describe('what may be read', () => {
   })
 
   test('in strict order is all that the first wants, and it is read first', () => {
-    const { slots } = made(8, [1, 5], 'strict')
+    const { slots } = made(8, [1, 5], { priority: 'strict' })
     expect(slots.quotas(8, [100, 100])).toEqual([100, 100])
     expect(slots.order()).toEqual([0, 1])
   })
@@ -138,7 +159,8 @@ describe('what may be read', () => {
   })
 
   test('ahead is what ends in that time on all streams, less what waits, and each has its share of it', () => {
-    const { slots, users } = made(8, [3, 1])
+    const { slots, users } = made(16, [3, 1])
+    for (const user of users) user.taken = 8
     users[0].pace = 6
     users[1].pace = 2
     slots.measure()
@@ -148,6 +170,23 @@ describe('what may be read', () => {
     expect(slots.aheadRoom).toBe(3)
     users[1].waiting = 50
     expect(slots.aheadRoom).toBe(0)
+  })
+
+  test('ahead is no more than could begin if the slots of others were free', () => {
+    const { slots, users } = made(16, [1, 1])
+    const leastOf = (...taken: number[]) => {
+      for (const [at, user] of users.entries()) user.taken = taken[at] ?? 0
+      slots.measure()
+      return users.map(({ leastAhead }) => leastAhead)
+    }
+    for (const user of users) user.pace = 10
+    expect(leastOf(8, 8)).toEqual([8, 8])
+    expect(leastOf(3, 13)).toEqual([10, 3])
+    expect(leastOf(16, 0)).toEqual([0, 10])
+    expect(leastOf(17, 0)).toEqual([0, 10])
+    // What is free is read for anyway.
+    expect(leastOf(0, 0)).toEqual([0, 0])
+    expect(leastOf(0, 4)).toEqual([4, 0])
   })
 
   test('of claims, is at most a worker’s slots on all streams, and one on each in any case', () => {

@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { Worker, type WorkerOptions } from '../src/index.ts'
+import { joinGroup, leaveGroup } from '../src/redis/scripts/group.ts'
+import { readLanes } from '../src/redis/scripts/lanes.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { keepingLogger } from './helpers/log.ts'
@@ -54,9 +56,9 @@ async function pulses(stream: string, count: number): Promise<void> {
   )
 }
 
-async function callsOf(command: string): Promise<number> {
+async function callsOf(command: string, what = 'calls'): Promise<number> {
   const stats = await redis.client.info('commandstats')
-  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+  return Number(new RegExp(`cmdstat_${command}:.*?\\b${what}=(\\d+)`).exec(stats)?.[1] ?? 0)
 }
 
 async function connections(): Promise<string[]> {
@@ -100,6 +102,45 @@ describe('a stop', () => {
   })
 })
 
+describe('a stop beside streams that are gone', () => {
+  test.each([
+    ['one is deleted', () => redis.client.del('a')],
+    ['all is', () => redis.client.flushall()],
+  ])('ends as any other while %s', async (_what, vanish) => {
+    const { wait, open } = gate()
+    onEnd(open)
+    const { logger, lines } = keepingLogger()
+    const worker = await start({ handlers: { x: wait }, logger, concurrency: 4 })
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 1)
+    await eventually(() => expect(worker.counts.delivered).toBe(3))
+    await eventually(async () => expect(await redis.client.info('clients')).toContain('blocked_clients:1'))
+    const stopped = worker.stop({ drainMs: 60_000 })
+    await vanish()
+    open()
+    expect(await stopped).toEqual({ handedBack: 0, unsettled: 0 })
+    expect(await listed()).toEqual(NOBODY)
+    expect(await connections()).toEqual([])
+    expect(lines.filter(({ level, message }) => level === 'error' || message.startsWith('cannot'))).toEqual([])
+  })
+})
+
+test('a worker that stops is taken off its lists only when nothing pulses any more, which would write it in again', async () => {
+  const proxy = await startProxy(redis.url)
+  onEnd(() => proxy.stop())
+  const hold = proxy.holdBefore(([name, sha]) => name === 'evalsha' && sha === leaveGroup.sha)
+  onEnd(() => hold.release())
+  const worker = await start({ redis: proxy.url })
+  await eventually(async () => expect(await listed()).toEqual({ a: 1, b: 1, c: 1 }))
+  const stopped = worker.stop()
+  await hold.held
+  const keepers = async () => (await connections()).filter((name) => name.startsWith('millrace:keeper'))
+  // A command that is held fails after 5 s.
+  await eventually(async () => expect(await keepers()).toEqual([]), { timeoutMs: 4000 })
+  hold.release()
+  await stopped
+  expect(await listed()).toEqual(NOBODY)
+})
+
 describe('a fault of one stream', () => {
   const notAllowed = 'notallowed'
   afterEach(async () => void (await redis.client.acl('DELUSER', notAllowed)))
@@ -120,6 +161,58 @@ describe('a fault of one stream', () => {
     await eventually(() => expect(said().map(({ fields }) => fields['stream'])).toContain('a'))
     await redis.client.acl('SETUSER', notAllowed, '~*')
     await eventually(() => expect(of('a')).toBe(3), { timeoutMs: 20_000 })
+    expect(said().map(({ fields }) => fields['stream'])).toEqual(['a'])
+  })
+
+  test('that is over while they are read one by one costs nothing of what is read', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const proxy = await startProxy(redis.url.replace('redis://', `redis://${notAllowed}:pw@`))
+    onEnd(() => proxy.stop())
+    const worker = await start({ redis: proxy.url, leaseMs: 5000 })
+    await redis.client.acl('SETUSER', notAllowed, 'resetkeys', '~b', '~{b}*', '~c', '~{c}*', '~millrace*')
+    const hold = proxy.holdBefore(([name, sha, keys]) => name === 'evalsha' && sha === readLanes.sha && keys === '2')
+    onEnd(() => hold.release())
+    await fill('b', 1)
+    await hold.held
+    await redis.client.acl('SETUSER', notAllowed, '~*')
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 2)
+    hold.release()
+    await eventually(() => expect(worker.counts.completed).toBe(7))
+    expect(worker.counts.claimed).toBe(0)
+  })
+
+  test('that all of them have is told once, and not of each', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const { logger, lines } = keepingLogger()
+    const url = redis.url.replace('redis://', `redis://${notAllowed}:pw@`)
+    const worker = await start({ redis: url, logger })
+    await redis.client.acl('SETUSER', notAllowed, 'resetkeys', '~millrace*')
+    for (const stream of ['a', 'b', 'c']) await fill(stream, 1)
+    const said = () => lines.filter(({ message }) => message.startsWith('cannot read from Redis now'))
+    await eventually(() => expect(said().map(({ fields }) => fields['stream'])).toEqual(['a,b,c']))
+    await redis.client.acl('SETUSER', notAllowed, '~*')
+    await eventually(() => expect(worker.counts.completed).toBe(3))
+    expect(said()).toHaveLength(1)
+  })
+
+  test('that its group cannot be made again is told once, and leaves the others at work', async () => {
+    await redis.client.acl('SETUSER', notAllowed, 'on', '>pw', '~*', '&*', '+@all')
+    const { logger, lines } = keepingLogger()
+    const url = redis.url.replace('redis://', `redis://${notAllowed}:pw@`)
+    const worker = await start({ redis: url, logger })
+    await redis.client.acl('SETUSER', notAllowed, '-xgroup')
+    await redis.client.del('a')
+    const tries = async () => callsOf('evalsha', 'failed_calls')
+    const before = await tries()
+    await eventually(async () => expect((await tries()) - before).toBeGreaterThan(3))
+    await fill('b', 20)
+    await fill('c', 20)
+    await eventually(() => expect([worker.countsOf('b').completed, worker.countsOf('c').completed]).toEqual([20, 20]))
+    const said = () => lines.filter(({ message }) => message === 'cannot join the group')
+    expect(said().map(({ fields }) => fields['stream'])).toEqual(['a'])
+    await redis.client.acl('SETUSER', notAllowed, '+xgroup')
+    await fill('a', 2)
+    await eventually(() => expect(worker.countsOf('a').completed).toBe(2), { timeoutMs: 20_000 })
   })
 
   test('that it was deleted makes it anew, also while it is waited for, and says nothing of the others', async () => {
@@ -132,6 +225,24 @@ describe('a fault of one stream', () => {
     await fill('b', 2)
     await eventually(() => expect(starts.toSorted()).toEqual(['a', 'a', 'b', 'b']))
     expect(lines.filter(({ message }) => message.startsWith('cannot'))).toEqual([])
+  })
+
+  test('is over as soon as its group is there again: the wait for the others is ended', async () => {
+    const proxy = await startProxy(redis.url)
+    onEnd(() => proxy.stop())
+    const worker = await start({ redis: proxy.url })
+    const blocked = async () => expect(await redis.client.info('clients')).toContain('blocked_clients:1')
+    await eventually(blocked)
+    const hold = proxy.holdBefore(([name, sha]) => name === 'evalsha' && sha === joinGroup.sha)
+    onEnd(() => hold.release())
+    const before = await callsOf('client\\|unblock')
+    await redis.client.del('a')
+    await hold.held
+    await eventually(blocked)
+    await fill('a', 2)
+    hold.release()
+    await eventually(async () => expect(await callsOf('client\\|unblock')).toBeGreaterThan(before))
+    await eventually(() => expect(worker.countsOf('a').completed).toBe(2))
   })
 
   test('gives it no more than its share when it is over, however long it was', async () => {

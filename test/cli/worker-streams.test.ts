@@ -51,13 +51,21 @@ describe('a pool on several streams', () => {
     [['--stream', 'mails', '--weight', 'mails=0'], 'expected `--weight` to be a positive integer up to 1000, got 0'],
     [['--stream', 'mails', '--weight', 'mails=1001'], 'to be a positive integer up to 1000, got 1001'],
     [['--stream', 'mails', '--priority', 'fair'], 'Allowed choices are weighted, strict'],
-    [['--stream', 'orders'], 'expected `streams` to name each stream once, got "orders" twice'],
-    [['--stream', 'bad name'], 'expected a stream name'],
-  ])('%j is refused with one line and exit code 2', async (args, text) => {
-    const { code, stdout, stderr } = await millrace(['worker', handlers, '--stream', 'orders', ...args], {
-      redis: redis.url,
-    })
+    [['--stream', 'orders'], 'expected each `--stream` to name another one, got orders twice'],
+    [['--stream', 'mails', '--stream', 'orders', '--weight', 'orders=2'], 'got orders twice'],
+  ])('%j is refused with one line and exit code 2, before a process is started', async (args, text) => {
+    // A worker process would look for the file first of all.
+    const asked = ['worker', './no-such-handlers.ts', '--stream', 'orders', ...args]
+    const { code, stdout, stderr } = await millrace(asked, { redis: redis.url })
     expect(stderr).toContain(text)
+    expect(stderr.trim().split('\n')).toHaveLength(1)
+    expect([code, stdout]).toEqual([2, ''])
+  })
+
+  test('a name that no stream can have is refused with one line and exit code 2', async () => {
+    const asked = ['worker', handlers, '--stream', 'orders', '--stream', 'bad name']
+    const { code, stdout, stderr } = await millrace(asked, { redis: redis.url })
+    expect(stderr).toContain('expected a stream name')
     expect(stderr.trim().split('\n')).toHaveLength(1)
     expect([code, stdout]).toEqual([2, ''])
   })

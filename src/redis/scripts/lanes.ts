@@ -8,7 +8,8 @@ import { script } from './script.ts'
  *
  * `turn` (0 | 1) says where an odd one goes: it changes with every read, so that with room for one the stream does not wait
  * for ever behind its redelivery stream. A stream that cannot be read (no group, another type) does not stop the others; what
- * was delivered of it before is in the reply.
+ * was delivered of it before is in the reply. What Redis answers to every write now is an error of the whole script: it is about
+ * no stream, nothing was delivered, and a client that hears READONLY looks for the Redis that was promoted.
  *
  * Returns for each stream {how many were asked for, how many came, fault or '', entries, redelivery entries}.
  */
@@ -17,7 +18,8 @@ export const readLanes = script(
   `
   -- KEYS stream, redelivery, and so on | ARGV group consumer total turn, then for each stream: quota want
   local group, consumer, left, turn = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-  local lanes = {}
+  local everywhere = {READONLY = true, MISCONF = true, NOREPLICAS = true, OOM = true}
+  local lanes, refused = {}, nil
   for at = 1, #KEYS / 2 do lanes[at] = {0, 0, '', {}, {}} end
   local function read(at, source, count)
     local lane = lanes[at]
@@ -25,6 +27,8 @@ export const readLanes = script(
     local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', KEYS[2 * at - 1 + source], '>')
     if reply and reply.err then
       lane[3] = reply.err
+      -- Before 7.0 it says first of which script it is.
+      if everywhere[string.match(reply.err, '^[^%u]*(%u+)')] then refused = reply.err end
       return 0
     end
     local entries, found = reply and reply[1][2] or {}, lane[4 + source]
@@ -46,5 +50,6 @@ export const readLanes = script(
     local lane = lanes[at]
     if lane[2] == lane[1] then readLane(at, math.min(tonumber(ARGV[4 + 2 * at]) - lane[2], left)) end
   end
+  if refused then return {err = refused} end
   return lanes`,
 )
