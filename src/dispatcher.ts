@@ -75,6 +75,10 @@ export class Dispatcher implements SlotUser {
     return this.#fetched.length - this.#head + this.#claimed.length + this.#quarantined.length
   }
 
+  get claims(): number {
+    return this.#claimed.length + this.#quarantined.length
+  }
+
   get taken(): number {
     return this.#running + this.#beginning
   }
@@ -126,7 +130,7 @@ export class Dispatcher implements SlotUser {
     if (this.#halted) return 0
     // As many as there are slots, also while all are taken: a backlog must not keep claims out. Those that wait too long move on.
     const { concurrency, holdings, slots } = this.#deps
-    const waiting = this.#claimed.length + this.#quarantined.length
+    const waiting = this.claims
     const shared = slots === undefined ? Infinity : slots.claimRoomBeside(waiting)
     return Math.min(concurrency - waiting, holdings.free, shared)
   }

@@ -16,6 +16,8 @@ export interface SlotUser {
   readonly fetchRoom: number
   /** What waits here to be begun. */
   readonly waiting: number
+  /** Those of them that were claimed. */
+  readonly claims: number
   /** How many of its jobs end in the time that is fetched ahead for. */
   readonly pace: number
   /** How many it may fetch ahead, however few of its own end: where others do, all must, or they were never asked for. */
@@ -29,6 +31,8 @@ export class Slots {
   readonly #priority: StreamPriority
   readonly #turns: Turn[] = []
   #filling = false
+  /** While it is looked whose turn it is: how many are free, which each of the streams asks. */
+  #known: number | undefined
   #ahead = 0
   /** Told whenever there may be room to read. */
   onRoom: () => void = () => {}
@@ -44,6 +48,7 @@ export class Slots {
   }
 
   get free(): number {
+    if (this.#known !== undefined) return this.#known
     let free = this.#total
     for (const { user } of this.#turns) free -= user.taken
     return free
@@ -56,7 +61,8 @@ export class Slots {
 
   /** How many claimed deliveries may come to wait here on one stream, where so many wait on it. */
   claimRoomBeside(waiting: number): number {
-    const all = this.#turns.reduce((sum, { user }) => sum + user.waiting, 0)
+    // Not what was fetched ahead: there is always some of it while a backlog of short jobs lasts.
+    const all = sumOf(this.#turns, ({ user }) => user.claims)
     // One in any case: what is claimed on other streams must not keep a stream's own from being taken over.
     return Math.max(waiting === 0 ? 1 : 0, this.#total - all)
   }
@@ -67,13 +73,15 @@ export class Slots {
     this.#filling = true
     try {
       // One at a time: a handler that ends at once has its slot free again before the next turn.
-      while (this.free > 0) {
+      while ((this.#known = this.free) > 0) {
         const turn = this.#next()
         if (turn === undefined) break
         if (this.#priority === 'weighted') serve(this.#turns, turn)
+        this.#known = undefined
         turn.user.beginOne()
       }
     } finally {
+      this.#known = undefined
       this.#filling = false
     }
     this.onRoom()

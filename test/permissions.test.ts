@@ -10,12 +10,12 @@ import * as publishing from '../src/redis/scripts/publish.ts'
 import * as schedule from '../src/redis/scripts/schedule.ts'
 import type { Script } from '../src/redis/scripts/script.ts'
 import * as trimming from '../src/redis/scripts/trim.ts'
-import { publishUnique, releaseStarted } from '../src/redis/scripts/unique.ts'
+import { publishUnique, startUnique } from '../src/redis/scripts/unique.ts'
 
 const groups = { forgetConsumers, joinGroup, leaveGroup, pulse }
 const RUN_BY: Partial<Record<Role, readonly object[]>> = {
   producer: [publishing, { publishUnique }],
-  worker: [claiming, delivery, groups, lanes, limits, outcomes, schedule, { trim: trimming.trim }, { releaseStarted }],
+  worker: [claiming, delivery, groups, lanes, limits, outcomes, schedule, { trim: trimming.trim }, { startUnique }],
 }
 
 /** See there: it is known what does not work without. */

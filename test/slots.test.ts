@@ -7,6 +7,7 @@ import type { StreamPriority } from '../src/worker-streams.ts'
 class User implements SlotUser {
   taken = 0
   waiting = 0
+  claims = 0
   fetchRoom = 1
   pace = 0
   leastAhead = 0
@@ -191,10 +192,16 @@ describe('what may be read', () => {
 
   test('of claims, is at most a worker’s slots on all streams, and one on each in any case', () => {
     const { slots, users } = made(4, [1, 1])
-    users[0].waiting = 3
+    users[0].claims = 3
     expect(slots.claimRoomBeside(0)).toBe(1)
-    users[0].waiting = 9
+    users[0].claims = 9
     expect(slots.claimRoomBeside(0)).toBe(1)
     expect(slots.claimRoomBeside(9)).toBe(0)
+  })
+
+  test('of claims, is not taken up by what was fetched ahead, of which there is always some while a backlog lasts', () => {
+    const { slots, users } = made(4, [1, 1])
+    for (const user of users) user.waiting = 50
+    expect(slots.claimRoomBeside(0)).toBe(4)
   })
 })
