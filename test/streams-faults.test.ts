@@ -119,7 +119,7 @@ describe('a stop beside streams that are gone', () => {
     open()
     expect(await stopped).toEqual({ handedBack: 0, unsettled: 0 })
     expect(await listed()).toEqual(NOBODY)
-    expect(await connections()).toEqual([])
+    await eventually(async () => expect(await connections()).toEqual([]))
     expect(lines.filter(({ level, message }) => level === 'error' || message.startsWith('cannot'))).toEqual([])
   })
 })
