@@ -84,6 +84,25 @@ describe('the reader of several streams', () => {
     }
   })
 
+  test('with room for one reads the retries of a stream too, whose backlog does not end', async () => {
+    let isRetried = false
+    const handlers = {
+      // Long enough that nothing is fetched ahead; each brings the next one.
+      x: async () => {
+        await sleep(12)
+        if (!isRetried) await fill('a', 1)
+      },
+      failing: (_: unknown, { attempt }: { attempt: number }) => {
+        if (attempt === 1) throw new Error('once')
+        isRetried = true
+      },
+    }
+    await fill('a', 1, 'failing')
+    await fill('a', 3)
+    await start({ concurrency: 1, handlers, retry: { delayMs: 1 } })
+    await eventually(() => expect(isRetried).toBe(true), { timeoutMs: 30_000 })
+  })
+
   test('takes no more than can be held while outcomes cannot be settled, and each of it runs once', async () => {
     const proxy = await startProxy(redis.url)
     onEnd(() => proxy.stop())
