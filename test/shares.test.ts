@@ -78,6 +78,17 @@ describe('whose turn it is', () => {
     expect(counts).toEqual([6, 2])
   })
 
+  test('who has no more than some to begin keeps its turns for them, and no others', () => {
+    const all = sharers([1, 1])
+    const [idle, other] = all as [Sharing, Sharing]
+    idle.deficit = 3
+    other.deficit = -3
+    yieldTurns(all, idle, 5)
+    expect([idle.deficit, other.deficit]).toEqual([3, -3])
+    yieldTurns(all, idle, 2)
+    expect([idle.deficit, other.deficit]).toEqual([2, -2])
+  })
+
   test('the sum of what all are behind stays, whoever starts or yields', () => {
     fc.assert(
       fc.property(weights, fc.array(fc.nat({ max: 7 }), { maxLength: 100 }), (given, idle) => {

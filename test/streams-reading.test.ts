@@ -75,13 +75,32 @@ describe('the reader of several streams', () => {
     await fill('a', 3)
     await fill('b', 3)
     // Calls that come too early find nobody to wake.
-    await eventually(async () => expect(await redis.client.info('commandstats')).toContain('cmdstat_client|unblock'))
+    await eventually(async () => expect(await redis.client.info('commandstats')).toMatch(/cmdstat_client(\|unblock)?:/))
     hold.release()
     await stopped
     for (const stream of ['a', 'b']) {
       const held = await pending(redis.client, stream)
       expect(held.map(({ consumer }) => consumer).filter((name) => name !== ':handback')).toEqual([])
     }
+  })
+
+  test('with room for one reads the retries of a stream too, whose backlog does not end', async () => {
+    let isRetried = false
+    const handlers = {
+      // Long enough that nothing is fetched ahead; each brings the next one.
+      x: async () => {
+        await sleep(12)
+        if (!isRetried) await fill('a', 1)
+      },
+      failing: (_: unknown, { attempt }: { attempt: number }) => {
+        if (attempt === 1) throw new Error('once')
+        isRetried = true
+      },
+    }
+    await fill('a', 1, 'failing')
+    await fill('a', 3)
+    await start({ concurrency: 1, handlers, retry: { delayMs: 1 } })
+    await eventually(() => expect(isRetried).toBe(true), { timeoutMs: 30_000 })
   })
 
   test('takes no more than can be held while outcomes cannot be settled, and each of it runs once', async () => {
@@ -95,7 +114,6 @@ describe('the reader of several streams', () => {
     await hold.held
     // A worker holds four times its slots and 2048 on each stream; what is left is halved by every read.
     await eventually(() => expect(worker.countsOf('a').delivered).toBeGreaterThan(2150))
-    expect(worker.countsOf('a').delivered).toBeLessThanOrEqual(2176)
     expect((await pending(redis.client, 'a')).length).toBeLessThanOrEqual(2176)
     hold.release()
     await eventually(() => expect(worker.counts.completed).toBe(3300))
