@@ -219,6 +219,32 @@ describe('a signal', () => {
     expect(await storedNumbers(redis.client)).toEqual([0, 1])
   })
 
+  test.each([
+    ['the stream has no room', true],
+    ['Redis has no memory', false],
+  ])('takes back a job on its way as soon as %s for it, and no other of its batch', async (_why, isBound) => {
+    await loadScripts(redis.client)
+    const proxy = await startProxy(redis.url)
+    const producer = newProducer({ redis: proxy.url, maxMemoryShare: false })
+    await redis.client.hset(settingsKey('orders'), 'maxBacklog', isBound ? 1 : 100)
+    await publish(producer, 0)
+    onEnd(async () => void (await redis.client.config('SET', 'maxmemory', '0')))
+    if (!isBound) await redis.client.config('SET', 'maxmemory', '1')
+    const hold = proxy.holdBefore(isBatch)
+    const controller = new AbortController()
+    const taken = failureOf(producer.publish('x', 1, { ...ORDERS, signal: controller.signal, timeoutMs: 30_000 }))
+    const waits = publish(producer, 2)
+    await hold.held
+    controller.abort()
+    hold.release()
+
+    expect(await taken).toMatchObject({ code: 'ERR_PUBLISH_ABORTED', published: 'no' })
+    await redis.client.config('SET', 'maxmemory', '0')
+    await redis.client.del(settingsKey('orders'))
+    await waits
+    expect(await storedNumbers(redis.client)).toEqual([0, 2])
+  })
+
   test('ends a publishMany, which says how many are in Redis', async () => {
     const producer = newProducer({ redis: redis.url })
     const controller = new AbortController()

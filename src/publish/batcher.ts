@@ -117,9 +117,11 @@ export class Batcher {
     queueMicrotask(() => void this.#run())
   }
 
-  /** Takes a job back that is not on its way yet. */
+  /** Takes a job back: at once if it is not on its way yet, else when its batch was surely not executed. */
   withdraw(item: Outgoing): void {
-    if (item.settled === undefined || item.isOnItsWay || this.#abandoned) return
+    if (item.settled === undefined || this.#abandoned) return
+    item.isUnwanted = true
+    if (item.isOnItsWay) return
     this.buffer.withdraw(item, this.#trouble.error('no', 'its signal was aborted', { code: 'ERR_PUBLISH_ABORTED' }))
   }
 
@@ -237,7 +239,9 @@ export class Batcher {
         // Nothing under this id is appended there any more, whatever is still on its way. And a server that has those batches
         // after all, found again after a failover, must not take a new one for one of them: a new id, not their numbers.
         this.#producerId = undefined
-        if (batch.confirmed === undefined) this.#putBack(batch)
+        // What Redis had said of this one is over, too, whatever replicas may say.
+        batch.confirmed = undefined
+        this.#putBack(batch)
         return true
       case 'forgotten':
       case 'stale':
@@ -344,6 +348,7 @@ export class Batcher {
   #putBack(batch: Batch): void {
     this.#inFlight = undefined
     this.buffer.putBack(batch.items)
+    for (const item of batch.items) if (item.isUnwanted) this.withdraw(item)
   }
 
   #giveUp(batch: Batch, reason: string): void {
