@@ -319,6 +319,16 @@ describe('a stream with a maxBacklog', () => {
     expect(await storedNumbers(redis.client)).toEqual(range(7))
   })
 
+  test('is filled to it by jobs whose time is over, which count as those for now do', async () => {
+    await bounded(5)
+    const feed = await openedFeed()
+    const publishing = feed.publish(numbers(0, 10).map((job) => ({ ...job, runAt: 1000 })))
+    await eventually(async () => expect(await redis.client.xlen('orders')).toBe(5))
+    await settle(5)
+    expect(await publishing).toHaveLength(10)
+    expect(await storedNumbers(redis.client)).toEqual(range(10))
+  })
+
   test.each([
     [['now', 'now', 'now'], 2, 2],
     [['later', 'now', 'later', 'now'], 1, 3],
@@ -384,6 +394,14 @@ describe('what cannot be done is said', () => {
     })
   })
 
+  test('when it is to wait for longer than a timer can, which would be over at once', async () => {
+    const feed = newFeed({ isNew: true })
+    for (const waiting of [feed.open({ timeoutMs: 2 ** 31 }), feed.close({ timeoutMs: 2 ** 31 })]) {
+      await expect(waiting).rejects.toThrow('up to 2147483647, got 2147483648')
+    }
+    expect(await feed.open({ timeoutMs: 2 ** 31 - 1 })).toEqual({ position: '' })
+  })
+
   test('when it is used before it is opened, or opened while it publishes', async () => {
     const feed = newFeed({ isNew: true })
     await expect(feed.publish(numbers(0, 1))).rejects.toThrow('expected the feed to be opened before')
@@ -402,7 +420,8 @@ describe('what cannot be done is said', () => {
     [{ id: randomUUID().repeat(3) }, 'expected `id` to be 1 to 100 letters'],
     [{ isNew: 'yes' }, 'expected `isNew` to be true or false, got "yes"'],
     [{ maxMemoryShare: 0 }, 'expected `maxMemoryShare` to be a number from 0.01 to 1, or false, got 0'],
-    [{ timeoutMs: 0 }, 'expected `timeoutMs` to be a positive integer, got 0'],
+    [{ timeoutMs: 0 }, 'expected `timeoutMs` to be a positive integer up to 2147483647, got 0'],
+    [{ timeoutMs: 30 * 86_400_000 }, 'expected `timeoutMs` to be a positive integer up to 2147483647, got 2592000000'],
     [{ position: 'x' }, 'unknown option `position` of Feed'],
   ])('when it is made with %j', (options, message) => {
     expect(() => new Feed({ stream: 'orders', id: 'x', ...options })).toThrow(message)
