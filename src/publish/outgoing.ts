@@ -38,6 +38,13 @@ export type Settled = (
   replicated: number,
 ) => void
 
+/** A batch that was given up while nobody knew what became of it, as Redis would know it. */
+export interface BatchLeft {
+  readonly producerId: string
+  readonly seq: number
+  readonly items: readonly Outgoing[]
+}
+
 /** The name of its job. Every item is packed with this one first. */
 export function jobNameOf({ fields }: Item): string {
   return fields[1] ?? ''
