@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { defineJob, Feed, type FeedError, type FeedJob, type FeedOptions } from '../src/index.ts'
 import { fittingJobs, type WaitingFeedJob } from '../src/publish/feed-line.ts'
-import { producerKey, settingsKey, tokenKey } from '../src/redis/keys.ts'
+import { producerKey, scheduledKey, settingsKey, tokenKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { startProxy, type Match } from './helpers/proxy.ts'
@@ -327,6 +327,17 @@ describe('a stream with a maxBacklog', () => {
     await settle(5)
     expect(await publishing).toHaveLength(10)
     expect(await storedNumbers(redis.client)).toEqual(range(10))
+  })
+
+  test('that is full takes a job for later which comes before one whose time is over', async () => {
+    await bounded(1)
+    await redis.client.xadd('orders', '*', 'job', 'x', 'data', '0')
+    const feed = await openedFeed()
+    const times = [Date.now() + 3_600_000, 1000]
+    const publishing = feed.publish(numbers(1, 3).map((job, at) => ({ ...job, runAt: times[at] ?? 0 })))
+    await eventually(async () => expect(await redis.client.zcard(scheduledKey('orders'))).toBe(1))
+    await settle(1)
+    expect((await publishing).map(({ outcome }) => outcome)).toEqual(['scheduled', 'added'])
   })
 
   test.each([
