@@ -27,9 +27,9 @@ export function parseDuration(
 const EXAMPLES = ['500ms', '1s', '2m', '1h']
 
 /** A duration that no timer of ours has to hold, so that it may be long, and 0. @throws CliError that says what was expected. */
-export function parseDelay(option: string, text: string): number {
+export function parseDelay(option: string, text: string, { minMs = 0 }: { minMs?: number } = {}): number {
   const ms = durationMs(text)
-  if (ms <= LONGEST_DELAY_MS) return ms
+  if (ms >= minMs && ms <= LONGEST_DELAY_MS) return ms
   throw wrongValue(option, 'a duration up to 3650d, such as 30s, 5m, 2h or 7d', text)
 }
 

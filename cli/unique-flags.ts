@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { UniqueOptions } from '../src/index.ts'
-import { durationMs, parseDuration } from './duration.ts'
+import { durationMs, parseDelay } from './duration.ts'
 import { usageError, wrongValue } from './exit.ts'
 
 /** The flags that say how a job is unique. */
@@ -21,7 +21,7 @@ export function addUniqueFlags(command: Command): Command {
     .option('--unique-mode <mode>', 'reject (default), replace or debounce')
     .option('--unique-group <group>', 'the group that settles or starts it')
     .option('--unique-max-wait <duration>', 'put off at most so long', (text) =>
-      parseDuration('--unique-max-wait', text),
+      parseDelay('--unique-max-wait', text, { minMs: 1 }),
     )
 }
 
@@ -30,10 +30,10 @@ export function uniqueOf(flags: UniqueFlags): { uniqueKey: string; unique: Uniqu
   const { uniqueKey, uniqueScope: scope, uniqueMode, uniqueGroup: group, uniqueMaxWait: maxWaitMs } = flags
   const mode = uniqueMode as UniqueOptions['mode']
   const given = {
-    ...(scope && { scope }),
-    ...(mode && { mode }),
-    ...(group && { group }),
-    ...(maxWaitMs && { maxWaitMs }),
+    ...(scope !== undefined && { scope }),
+    ...(mode !== undefined && { mode }),
+    ...(group !== undefined && { group }),
+    ...(maxWaitMs !== undefined && { maxWaitMs }),
   }
   if (uniqueKey !== undefined) return { uniqueKey, unique: given }
   if (Object.keys(given).length > 0) throw usageError('expected a `--unique-key` with the other `--unique` flags')

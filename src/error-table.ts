@@ -65,7 +65,8 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     todo: 'Repair what `cause` names in Redis, then publish again.',
   },
   ERR_PUBLISH_ABORTED: {
-    thrownBy: '`publish`: its `signal` was aborted before the job was on its way.',
+    thrownBy:
+      '`publish`: its `signal` was aborted before the job was on its way, or while it was and Redis refused it for now.',
     inRedis: 'No.',
     todo: 'Nothing: you have taken it back.',
   },

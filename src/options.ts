@@ -5,6 +5,9 @@ import { OptionError } from './errors.ts'
  * "expected `concurrency` to be a positive integer, got 0".
  */
 
+/** The longest that a timer can be set to, in ms: one that is to wait for longer is over at once. */
+export const MOST_TIMER_MS = 2 ** 31 - 1
+
 /** Refuses keys that nobody reads: a mistyped option would otherwise be ignored in silence. */
 export function refuseUnknownKeys(where: string, given: object, known: readonly string[]): void {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {

@@ -77,7 +77,10 @@ export interface PublishOptions {
   ttlMs?: number
   /** Which jobs a full buffer keeps, 0 (goes first) to 9. @default 5 */
   bufferPriority?: BufferPriority
-  /** Takes the publish back while the job is not on its way yet; it then fails with `published: 'no'`. @default none */
+  /**
+   * Takes the publish back while the job is not on its way yet, or when Redis refuses its batch for now; it then fails with
+   * `published: 'no'`. One that is buffered can be taken back only while it waits for room. @default none
+   */
   signal?: AbortSignal
   /**
    * A name for this job, 1 to 200 characters: another publish to the stream with the same one within `tokenTtlMs` appends nothing
@@ -98,6 +101,11 @@ export interface PublishOptions {
    * 8 KiB in all. @default none
    */
   headers?: Headers
+  /**
+   * Which version its payload is, 1 to 1000, of a job that is published by its name alone, as one that was given back is.
+   * @default that of the job's definition, or 1
+   */
+  version?: number
 }
 
 /** The options of a publish that has a durability of its own. */
@@ -153,6 +161,7 @@ export const PUBLISH_KNOWN = [
   'uniqueKey',
   'unique',
   'headers',
+  'version',
 ]
 
 const DEFAULT_AGE_MS = 600_000

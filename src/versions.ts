@@ -15,12 +15,17 @@ export type Upcasts = Readonly<Record<number, Upcast>>
 
 const MOST_VERSIONS = 1000
 
+/** @throws OptionError */
+export function checkVersion(given: unknown): number {
+  return wholeNumber('version', given, { or: 1, max: MOST_VERSIONS })
+}
+
 /** @throws OptionError unless there is a step from every version before this one, and no other. */
 export function checkVersions(given: { version?: number; upcast?: Upcasts }): {
   version: number
   upcast: Upcasts | undefined
 } {
-  const version = wholeNumber('version', given.version, { or: 1, max: MOST_VERSIONS })
+  const version = checkVersion(given.version)
   const { upcast } = given
   if (upcast !== undefined && (typeof upcast !== 'object' || upcast === null || Array.isArray(upcast))) {
     throw new OptionError(`expected \`upcast\` to be an object of functions by version, got ${shown(upcast)}`)

@@ -158,7 +158,8 @@ export function jobIdOf(entryId: string, fields: readonly string[]): string {
   return entryId
 }
 
-function firstOf(fields: readonly string[], name: string): string | undefined {
+/** The value of the first field of this name. */
+export function firstOf(fields: readonly string[], name: string): string | undefined {
   for (let at = 0; at + 1 < fields.length; at += 2) if (fields[at] === name) return fields[at + 1]
   return undefined
 }

@@ -99,12 +99,30 @@ describe('publish refuses', () => {
     [{ timeoutMs: 0 }, 'ERR_OPTION', 'expected `timeoutMs` to be a positive integer, got 0'],
     [{ timeoutMs: '1s' }, 'ERR_OPTION', 'expected `timeoutMs` to be a positive integer, got "1s"'],
     [{ stream: undefined }, 'ERR_OPTION', 'expected `stream`: job x does not say where it goes'],
+    [{ version: '2' }, 'ERR_OPTION', 'expected `version` to be a positive integer up to 1000, got "2"'],
+    [{ version: 1001 }, 'ERR_OPTION', 'expected `version` to be a positive integer up to 1000, got 1001'],
   ])('the options %j, as not in Redis', async (options, code, message) => {
     const failure = await failureOf(publish(1, options))
     expect(failure).toMatchObject({ code })
     expect(failure.message).toMatch(message)
     expect(failure).toBeInstanceOf(PublishError)
     expect(failure.published).toBe('no')
+  })
+
+  test('a version that is not that of the definition; the same one is taken, and any by the name alone', async () => {
+    const job = defineJob('x', { stream: 'orders', version: 2, upcast: { 1: (old) => old } })
+    const producer = newProducer({ redis: redis.url })
+    const failure = await failureOf(producer.publish(job, 1, { version: 1 }))
+    expect(failure).toMatchObject({ code: 'ERR_OPTION', published: 'no' })
+    expect(failure.message).toBe(
+      'expected `version` of job x to be that of its definition, 2, got 1: publish an older payload by the name of the job',
+    )
+    for (const version of [1, 2, 3]) await producer.publish('x', 1, { stream: 'orders', version })
+    await producer.publish(job, 1, { version: 2 })
+    const fields = (await redis.client.xrange('orders', '-', '+')).map(([, entry]) => entry.slice(4).join(' '))
+    await redis.flush()
+
+    expect(fields).toEqual(['', 'version 2', 'version 3', 'version 2'])
   })
 
   test.each([null, undefined, 5, '', 'a b', {}])('the job %j', async (job) => {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { defineJob, Feed, type FeedError, type FeedJob, type FeedOptions } from '../src/index.ts'
 import { fittingJobs, type WaitingFeedJob } from '../src/publish/feed-line.ts'
-import { producerKey, settingsKey, tokenKey } from '../src/redis/keys.ts'
+import { producerKey, scheduledKey, settingsKey, tokenKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { startProxy, type Match } from './helpers/proxy.ts'
@@ -319,6 +319,27 @@ describe('a stream with a maxBacklog', () => {
     expect(await storedNumbers(redis.client)).toEqual(range(7))
   })
 
+  test('is filled to it by jobs whose time is over, which count as those for now do', async () => {
+    await bounded(5)
+    const feed = await openedFeed()
+    const publishing = feed.publish(numbers(0, 10).map((job) => ({ ...job, runAt: 1000 })))
+    await eventually(async () => expect(await redis.client.xlen('orders')).toBe(5))
+    await settle(5)
+    expect(await publishing).toHaveLength(10)
+    expect(await storedNumbers(redis.client)).toEqual(range(10))
+  })
+
+  test('that is full takes a job for later which comes before one whose time is over', async () => {
+    await bounded(1)
+    await redis.client.xadd('orders', '*', 'job', 'x', 'data', '0')
+    const feed = await openedFeed()
+    const times = [Date.now() + 3_600_000, 1000]
+    const publishing = feed.publish(numbers(1, 3).map((job, at) => ({ ...job, runAt: times[at] ?? 0 })))
+    await eventually(async () => expect(await redis.client.zcard(scheduledKey('orders'))).toBe(1))
+    await settle(1)
+    expect((await publishing).map(({ outcome }) => outcome)).toEqual(['scheduled', 'added'])
+  })
+
   test.each([
     [['now', 'now', 'now'], 2, 2],
     [['later', 'now', 'later', 'now'], 1, 3],
@@ -399,6 +420,14 @@ describe('what cannot be done is said', () => {
     })
   })
 
+  test('when it is to wait for longer than a timer can, which would be over at once', async () => {
+    const feed = newFeed({ isNew: true })
+    for (const waiting of [feed.open({ timeoutMs: 2 ** 31 }), feed.close({ timeoutMs: 2 ** 31 })]) {
+      await expect(waiting).rejects.toThrow('up to 2147483647, got 2147483648')
+    }
+    expect(await feed.open({ timeoutMs: 2 ** 31 - 1 })).toEqual({ position: '' })
+  })
+
   test('when it is used before it is opened, or opened while it publishes', async () => {
     const feed = newFeed({ isNew: true })
     await expect(feed.publish(numbers(0, 1))).rejects.toThrow('expected the feed to be opened before')
@@ -417,7 +446,8 @@ describe('what cannot be done is said', () => {
     [{ id: randomUUID().repeat(3) }, 'expected `id` to be 1 to 100 letters'],
     [{ isNew: 'yes' }, 'expected `isNew` to be true or false, got "yes"'],
     [{ maxMemoryShare: 0 }, 'expected `maxMemoryShare` to be a number from 0.01 to 1, or false, got 0'],
-    [{ timeoutMs: 0 }, 'expected `timeoutMs` to be a positive integer, got 0'],
+    [{ timeoutMs: 0 }, 'expected `timeoutMs` to be a positive integer up to 2147483647, got 0'],
+    [{ timeoutMs: 30 * 86_400_000 }, 'expected `timeoutMs` to be a positive integer up to 2147483647, got 2592000000'],
     [{ position: 'x' }, 'unknown option `position` of Feed'],
   ])('when it is made with %j', (options, message) => {
     expect(() => new Feed({ stream: 'orders', id: 'x', ...options })).toThrow(message)

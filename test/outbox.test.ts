@@ -1,7 +1,15 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Redis } from 'ioredis'
-import { defineJob, Producer, PublishError, type Durability, type ProducerOptions } from 'millrace'
+import {
+  defineJob,
+  Producer,
+  PublishError,
+  type Durability,
+  type JobOptions,
+  type ProducerOptions,
+  type Schema,
+} from 'millrace'
 import type { Pool, PoolClient } from 'pg'
 import { Registry } from 'prom-client'
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -92,6 +100,22 @@ describe.skipIf(postgres === undefined)('the outbox', () => {
       await expect(insert('x', 1, {})).rejects.toThrow('where it goes')
 
       expect(await rowsLeft()).toEqual({ outbox: 0, failed: 0 })
+    })
+
+    test('fails where the definition of the job asks for more than the outbox keeps, or the data does not fit it', async () => {
+      const insert = (options: JobOptions & { schema?: Schema }, data: unknown) =>
+        transaction((client) => insertJob(client, defineJob('x', { stream: 'orders', ...options }), data))
+      const schema = schemaOf((data) =>
+        data === 'fits' ? { value: data } : { issues: [{ message: '', path: ['a', { key: 0 }] }] },
+      )
+      await expect(insert({ unique: { key: () => 'k' } }, 1)).rejects.toThrow('expected job x to be without `unique`')
+      await expect(insert({ schema }, 'secret')).rejects.toThrow(
+        /^expected the data of x to fit its schema; it does not at a\.0$/,
+      )
+      await expect(insert({ schema: schemaOf(async () => ({ value: 1 })) }, 1)).rejects.toThrow('answers at once')
+      await insert({ schema }, 'fits')
+
+      expect(await rowsLeft()).toEqual({ outbox: 1, failed: 0 })
     })
 
     test('has its jobs in Redis before its rows go, whatever the producer was made for', async () => {
@@ -290,6 +314,22 @@ describe.skipIf(postgres === undefined)('the outbox', () => {
       expect(await rowsLeft()).toEqual({ outbox: 0, failed: 0 })
       expect(await storedNumbers(redis.client)).toEqual([1])
     })
+  })
+
+  test('a row keeps the version of its payload, also when it is set aside and put back', async () => {
+    const receipt = defineJob<number>('x', { stream: 'orders', version: 2, upcast: { 1: (old) => old } })
+    await transaction((client) => insertJob(client, receipt, 1))
+    await newRelay({ producer: { maxPayloadBytes: 1 } }).relay.runOnce()
+    await transaction((client) => insertJob(client, receipt, 22))
+    const { relay } = newRelay({ producer: { maxPayloadBytes: 1 } })
+    await relay.runOnce()
+    const { rows } = await pool.query<{ id: string }>('SELECT id FROM outbox_failed')
+    const [, putBack = ''] = /```sql\n(WITH back AS[^]*?)```/.exec(await readPage()) ?? []
+    await pool.query(putBack.replace(/'[0-9a-f-]{36}'/, `'${rows[0]?.id}'`))
+    await newRelay().relay.runOnce()
+
+    const entries = await redis.client.xrange('orders', '-', '+')
+    expect(entries.map(([, fields]) => fields.slice(2).join(' '))).toEqual(['data 1 version 2', 'data 22 version 2'])
   })
 
   test.each<[string, boolean, string, object]>([
@@ -502,6 +542,10 @@ describe.skipIf(postgres === undefined)('the outbox', () => {
 })
 
 const readPage = () => readFile(join(EXAMPLE, '../../docs/outbox.md'), 'utf8')
+
+const schemaOf = (validate: Schema['~standard']['validate']): Schema => ({
+  '~standard': { version: 1, vendor: 'test', validate },
+})
 
 const numbers = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, n) => from + n)
 

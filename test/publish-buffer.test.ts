@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, expectTypeOf, test } from 'vitest'
 import {
+  defineJob,
   Producer,
   SpillError,
   type BufferedJob,
@@ -217,6 +218,32 @@ describe('a signal', () => {
     await publishing
 
     expect(await storedNumbers(redis.client)).toEqual([0, 1])
+  })
+
+  test.each([
+    ['the stream has no room', true],
+    ['Redis has no memory', false],
+  ])('takes back a job on its way as soon as %s for it, and no other of its batch', async (_why, isBound) => {
+    await loadScripts(redis.client)
+    const proxy = await startProxy(redis.url)
+    const producer = newProducer({ redis: proxy.url, maxMemoryShare: false })
+    await redis.client.hset(settingsKey('orders'), 'maxBacklog', isBound ? 1 : 100)
+    await publish(producer, 0)
+    onEnd(async () => void (await redis.client.config('SET', 'maxmemory', '0')))
+    if (!isBound) await redis.client.config('SET', 'maxmemory', '1')
+    const hold = proxy.holdBefore(isBatch)
+    const controller = new AbortController()
+    const taken = failureOf(producer.publish('x', 1, { ...ORDERS, signal: controller.signal, timeoutMs: 30_000 }))
+    const waits = publish(producer, 2)
+    await hold.held
+    controller.abort()
+    hold.release()
+
+    expect(await taken).toMatchObject({ code: 'ERR_PUBLISH_ABORTED', published: 'no' })
+    await redis.client.config('SET', 'maxmemory', '0')
+    await redis.client.del(settingsKey('orders'))
+    await waits
+    expect(await storedNumbers(redis.client)).toEqual([0, 2])
   })
 
   test('ends a publishMany, which says how many are in Redis', async () => {
@@ -562,6 +589,25 @@ test('what a close could not publish comes back with all that is needed to publi
   const again = newProducer({ redis: server.url })
   for (const { job, data, options } of unpublished) await again.publish(job, data, options)
   expect(await storedNumbers(connectTo(server.url))).toEqual([1])
+})
+
+test('what is given back keeps the version of its payload and its deadline, published again by its name', async () => {
+  const job = defineJob<number>('x', { stream: 'orders', version: 2, upcast: { 1: (old) => old } })
+  const expiresAt = Date.now() + 3_600_000
+  const deadlines = [{ ttlMs: 60_000 }, { expiresAt: new Date(expiresAt) }]
+  const away = newProducer({ redis: 'redis://127.0.0.1:1', durability: 'buffered' })
+  for (const deadline of deadlines) await away.publish(job, 1, deadline)
+  const { unpublished } = await away.close({ timeoutMs: 0 })
+
+  expect(unpublished.map(({ options }) => options)).toEqual([
+    { stream: 'orders', version: 2, ttlMs: 60_000 },
+    { stream: 'orders', version: 2, expiresAt },
+  ])
+  const producer = newProducer({ redis: redis.url })
+  for (const deadline of deadlines) await producer.publish(job, 1, deadline)
+  for (const again of unpublished) await producer.publish(again.job, again.data, again.options)
+  const fields = (await redis.client.xrange('orders', '-', '+')).map(([, entry]) => entry)
+  expect(fields.slice(2)).toEqual(fields.slice(0, 2))
 })
 
 describe('a spill file', () => {

@@ -107,6 +107,21 @@ describe('memory', () => {
     expect(await numbersIn()).toEqual([0])
   })
 
+  test('an async iterable that ends after the producer was closed has published all there was', async () => {
+    const producer = newProducer({ redis: redis.url })
+    const hold = gate()
+    async function* held(): AsyncGenerator<number> {
+      yield* upTo(2)
+      await hold.wait()
+    }
+    const publishing = publishMany(producer, held())
+    await eventually(async () => expect(await numbersIn()).toEqual([0, 1]))
+    await producer.close()
+    hold.open()
+
+    expect(await publishing).toEqual({ published: 2 })
+  })
+
   test('large jobs wait by their bytes: at most 4 MiB and one job', async () => {
     const proxy = await startProxy(redis.url)
     const producer = newProducer({ redis: proxy.url })

@@ -138,6 +138,27 @@ describe('a Redis that has lost batches', () => {
 
     expect(await storedNumbers(redis.client)).toEqual([1, 2, 3, 4, 5])
   })
+
+  test('while replicas were waited for gets the job again: nobody is told of a job that is nowhere', async () => {
+    const proxy = await startProxy(redis.url)
+    const producer = newProducer({ redis: proxy.url })
+    for (const n of [1, 2]) await publish(producer, n)
+    const key = await keyOfProducer()
+    const hold = proxy.holdBefore(([name]) => name === 'wait')
+    const durability = { replicas: 1, timeoutMs: 60_000 }
+    const publishing = producer.publish('x', 3, { ...ORDERS, durability, timeoutMs: 60_000 })
+    await hold.held
+    // A failover to a replica that lacks the last two batches.
+    const { ids } = await stored(redis.client)
+    await redis.client.xdel('orders', ids[1] ?? '', ids[2] ?? '')
+    await redis.client.hset(key, { seq: 1, ids: ids[0] ?? '' })
+    proxy.cut()
+    hold.release()
+
+    await eventually(async () => expect(await storedNumbers(redis.client)).toEqual([1, 3]))
+    await producer.close({ timeoutMs: 0 })
+    expect(await publishing).toMatchObject({ id: (await stored(redis.client)).ids[1], isReplicated: false })
+  })
 })
 
 describe('close', () => {

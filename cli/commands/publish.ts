@@ -76,7 +76,9 @@ export function registerPublish(program: Command, context: CliContext): void {
     .option('--expires-at <time>', 'when the job is to be started at the latest; then it is dead', (text) =>
       parseDueInstant('--expires-at', text),
     )
-    .option('--ttl <duration>', 'the same as a time from now: 30s, 5m, 2h, 7d', (text) => parseDuration('--ttl', text))
+    .option('--ttl <duration>', 'the same as a time from now: 30s, 5m, 2h, 7d', (text) =>
+      parseDelay('--ttl', text, { minMs: 1 }),
+    )
 
   addUniqueFlags(command)
   command

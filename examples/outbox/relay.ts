@@ -154,6 +154,7 @@ export class OutboxRelay {
         idempotencyToken: `outbox:${row.id}`,
         tokenTtlMs,
         ...(row.runAt !== null && { runAt: row.runAt }),
+        ...(row.version !== null && { version: row.version }),
       })
       if ('isReplicated' in result && !result.isReplicated) return { kind: 'later', isUntouched: false, error: TOO_FEW }
       return { kind: result.outcome === 'duplicate' ? 'duplicate' : 'published' }

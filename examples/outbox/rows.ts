@@ -14,6 +14,8 @@ export interface Row {
   /** JSON text. */
   readonly data: string
   readonly runAt: Date | number | null
+  /** Of the payload; null is the first. */
+  readonly version: number | null
   /** Whether nobody has tried to publish it before, or Redis certainly did not get it. */
   readonly isFirst: boolean
   /** Whether it may have been published longer ago than Redis remembers tokens. */
@@ -53,8 +55,8 @@ export async function takeRows(database: Database, taking: Taking): Promise<Row[
        FROM sized WHERE outbox.position = sized.position AND bytes_before < $5
        RETURNING outbox.*
      )
-     SELECT position, id, stream, job, data::text AS data, run_at AS "runAt", maybe_since = now() AS "isFirst",
-       maybe_since < now() - $6::float8 * interval '1 ms' AS "isForgotten"
+     SELECT position, id, stream, job, data::text AS data, run_at AS "runAt", version,
+       maybe_since = now() AS "isFirst", maybe_since < now() - $6::float8 * interval '1 ms' AS "isForgotten"
      FROM taken ORDER BY position`,
     [relay, without, maxRows, leaseMs, maxBytes, rememberedMs],
   )
@@ -79,8 +81,8 @@ export async function removeRows(database: Database, rows: readonly Named[]): Pr
 export async function setRowsAside(database: Database, rows: readonly (Named & { reason: string })[]): Promise<void> {
   await database.query(
     `WITH gone AS (DELETE FROM outbox WHERE ${THESE} RETURNING *)
-     INSERT INTO outbox_failed (id, stream, job, data, run_at, created_at, reason)
-     SELECT id, stream, job, data, run_at, created_at, reason
+     INSERT INTO outbox_failed (id, stream, job, data, run_at, version, created_at, reason)
+     SELECT id, stream, job, data, run_at, version, created_at, reason
      FROM gone JOIN unnest($1::bigint[], $3::text[]) AS why (position, reason) USING (position)`,
     [...naming(rows), rows.map(({ reason }) => reason)],
   )

@@ -13,6 +13,8 @@ CREATE TABLE outbox (
   created_at timestamptz NOT NULL DEFAULT now(),
   -- From when on the job is delivered; null is at once. Jobs can be scheduled for the next ten years.
   run_at timestamptz CHECK (run_at < created_at + interval '9 years'),
+  -- Of the payload, as the job's definition says; null is the first.
+  version integer CHECK (version BETWEEN 2 AND 1000),
   -- The relay's own: who has the row and until when, and since when its job may be in Redis.
   relay uuid,
   taken_until timestamptz,
@@ -33,6 +35,7 @@ CREATE TABLE outbox_failed (
   job text NOT NULL,
   data json NOT NULL,
   run_at timestamptz,
+  version integer,
   created_at timestamptz NOT NULL,
   failed_at timestamptz NOT NULL DEFAULT now(),
   reason text NOT NULL

@@ -7,7 +7,7 @@ import type { Connection } from '../redis/connection.ts'
 import { faultText } from '../redis/faults.ts'
 import { append, isRefused, open, type Appended } from '../redis/publishing.ts'
 import type { OutageBuffer } from './outage-buffer.ts'
-import { isAwaited, isSettled, type Outgoing } from './outgoing.ts'
+import { isAwaited, isSettled, type BatchLeft, type Outgoing } from './outgoing.ts'
 import { refusalOf } from './refusals.ts'
 import { awaitReplicas, type Confirmed } from './replicas.ts'
 import { Trouble } from './trouble.ts'
@@ -64,13 +64,6 @@ export interface BatcherDeps {
   readonly reject: (item: Outgoing, error: PublishError) => void
 }
 
-/** A batch that was given up while nobody knew what became of it, as Redis would know it. */
-export interface BatchLeft {
-  readonly producerId: string
-  readonly seq: number
-  readonly items: readonly Outgoing[]
-}
-
 export class Batcher {
   readonly numbers: ProducerNumbers
   readonly buffer: OutageBuffer
@@ -117,8 +110,9 @@ export class Batcher {
     queueMicrotask(() => void this.#run())
   }
 
-  /** Takes a job back that is not on its way yet. */
+  /** Takes a job back: at once if it is not on its way yet, else when its batch was surely not executed. */
   withdraw(item: Outgoing): void {
+    item.isUnwanted = true
     if (item.settled === undefined || item.isOnItsWay || this.#abandoned) return
     this.buffer.withdraw(item, this.#trouble.error('no', 'its signal was aborted', { code: 'ERR_PUBLISH_ABORTED' }))
   }
@@ -237,7 +231,7 @@ export class Batcher {
         // Nothing under this id is appended there any more, whatever is still on its way. And a server that has those batches
         // after all, found again after a failover, must not take a new one for one of them: a new id, not their numbers.
         this.#producerId = undefined
-        if (batch.confirmed === undefined) this.#putBack(batch)
+        this.#putBack(batch)
         return true
       case 'forgotten':
       case 'stale':
@@ -343,7 +337,10 @@ export class Batcher {
   /** A batch that was surely not executed returns to the head of the line, where items whose time is up leave as 'no'. */
   #putBack(batch: Batch): void {
     this.#inFlight = undefined
+    // What Redis had said before is over, whatever replicas may say.
+    batch.confirmed = undefined
     this.buffer.putBack(batch.items)
+    for (const item of batch.items) if (item.isUnwanted) this.withdraw(item)
   }
 
   #giveUp(batch: Batch, reason: string): void {

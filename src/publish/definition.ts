@@ -1,8 +1,25 @@
-import { InvalidDataError, PublishError } from '../errors.ts'
+import { InvalidDataError, OptionError, PublishError } from '../errors.ts'
 import type { JobDefinition } from '../job.ts'
 import { checkData, placesText, type Schema } from '../schema.ts'
+import { checkVersion } from '../versions.ts'
 
 /** What the definition of a job says of what is published: which version it is, and what it must be. */
+
+/**
+ * Which version a payload is: what the definition of its job says, or what the publish says of a job that is published by its
+ * name alone.
+ * @throws OptionError where both say something else.
+ */
+export function versionOf(job: Pick<JobDefinition<never>, 'name' | 'version'> | string, asked: unknown): number {
+  const version = checkVersion(asked)
+  if (typeof job === 'string') return version
+  const { name, version: own = 1 } = job
+  if (asked === undefined || version === own) return own
+  throw new OptionError(
+    `expected \`version\` of job ${name} to be that of its definition, ${own}, got ${version}: ` +
+      'publish an older payload by the name of the job',
+  )
+}
 
 /** The field of a payload's version; none for the first. */
 export function versionFields({ version = 1 }: Pick<JobDefinition, 'version'>): readonly string[] {

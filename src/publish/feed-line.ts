@@ -273,7 +273,7 @@ export class FeedLine {
   #shrink(batch: Batch, { backlog, bound }: { backlog: number; bound: number }): Step {
     const why = `the stream has a backlog of ${backlog}, and its maxBacklog is ${bound}`
     this.#trouble.meet(why, { waiting: this.jobs, code: 'ERR_STREAM_FULL' })
-    const fitting = fittingJobs(batch.jobs, bound - backlog)
+    const fitting = howMany(batch.jobs, bound - backlog)
     if (fitting === 0 || fitting === batch.jobs.length) return 'wait'
     this.#line = [...batch.jobs.slice(fitting), ...this.#line.slice(this.#head)]
     this.#head = 0
@@ -310,6 +310,15 @@ export class FeedLine {
     }
     return { jobs, isUncertain: false }
   }
+}
+
+/**
+ * How many of the jobs that a stream had no room for are to be sent next. Where all of them seem to fit, some are for a time
+ * that is over by the server's clock, and count: then no more than there is room for, or a single one, which may take none.
+ */
+function howMany(jobs: readonly WaitingFeedJob[], room: number): number {
+  const fitting = fittingJobs(jobs, room)
+  return fitting < jobs.length ? fitting : Math.min(jobs.length, Math.max(1, room))
 }
 
 /** How many jobs from the first on a stream has room for; those for later take none. */

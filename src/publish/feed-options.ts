@@ -2,7 +2,7 @@ import { OptionError } from '../errors.ts'
 import type { Headers } from '../headers.ts'
 import type { JobDefinition } from '../job.ts'
 import type { Logger } from '../logger.ts'
-import { flag, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
+import { flag, MOST_TIMER_MS, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { checkShare } from '../producer-options.ts'
 import { checkStreamName } from '../redis/keys.ts'
 import type { UniqueOptions } from './unique.ts'
@@ -23,7 +23,7 @@ export interface FeedOptions {
    * feed that Redis does not know has been lost, and to begin it again would publish twice. @default false
    */
   isNew?: boolean
-  /** How long Redis may take no job before a publish fails, in ms. @default 30000 */
+  /** How long Redis may take no job before a publish fails, in ms, up to 2147483647. @default 30000 */
   timeoutMs?: number
   /** Largest payload, as JSON, in bytes. @default 1048576 */
   maxPayloadBytes?: number
@@ -92,7 +92,7 @@ export function checkFeed(options: FeedOptions): FeedRules {
     stream: checkStreamName(options.stream),
     id,
     isNew: flag('isNew', options.isNew),
-    timeoutMs: wholeNumber('timeoutMs', options.timeoutMs, { or: 30_000 }),
+    timeoutMs: wholeNumber('timeoutMs', options.timeoutMs, { or: 30_000, max: MOST_TIMER_MS }),
     maxPayloadBytes: wholeNumber('maxPayloadBytes', options.maxPayloadBytes, { or: 1024 * 1024, max: 2 ** 29 }),
     maxMemoryShare: checkShare(options.maxMemoryShare),
   }

@@ -1,7 +1,7 @@
 import { backoffMs, monotonicMs, sleep } from '../clock.ts'
 import { FeedError, MillraceError, OptionError, PublishError, RedisError } from '../errors.ts'
 import { resolveLogger, withFields, type Logger } from '../logger.ts'
-import { flag, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
+import { flag, MOST_TIMER_MS, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { Connection } from '../redis/connection.ts'
 import { faultText } from '../redis/faults.ts'
 import { fateOf, forgetSoon, takeOver, type TakenOver } from '../redis/publishing.ts'
@@ -65,7 +65,7 @@ export class Feed {
    */
   async open(options: { timeoutMs?: number } = {}): Promise<{ position: string }> {
     refuseUnknownKeys('open', options, ['timeoutMs'])
-    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#rules.timeoutMs })
+    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#rules.timeoutMs, max: MOST_TIMER_MS })
     this.#checkClosed()
     if (this.#isOpening || (this.#line !== undefined && this.#line.failure === undefined && this.#line.jobs > 0)) {
       throw new OptionError('expected a feed to be opened again only when nothing of it is on its way')
@@ -120,7 +120,7 @@ export class Feed {
    */
   async close(options: { timeoutMs?: number; isFinished?: boolean } = {}): Promise<void> {
     refuseUnknownKeys('close', options, ['timeoutMs', 'isFinished'])
-    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: 5000, min: 0 })
+    const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: 5000, min: 0, max: MOST_TIMER_MS })
     const isFinished = flag('isFinished', options.isFinished)
     this.#isClosed = true
     await this.#line?.idle(timeoutMs)

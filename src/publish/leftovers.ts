@@ -1,7 +1,7 @@
 import { PublishError, type Published } from '../errors.ts'
-import type { Batcher, BatchLeft } from './batcher.ts'
+import type { Batcher } from './batcher.ts'
 import type { Outcomes } from './outcomes.ts'
-import type { Outgoing } from './outgoing.ts'
+import type { BatchLeft, Outgoing } from './outgoing.ts'
 import { toUnpublished, type UnpublishedJob } from './unpublished.ts'
 
 /** What a closing producer could not publish to one stream. */

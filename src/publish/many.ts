@@ -60,8 +60,10 @@ async function fromAsync<Data>(iterator: AsyncIterator<Data>, many: Many<Data>):
       many.onFailure = () => resolve(undefined)
       next.then(resolve, reject)
     })
+    // All of it was taken: what is closed meanwhile cuts nothing short.
+    if (taken?.done === true) return
     // Closed, or failed, while it was waited for: nobody would send it any more.
-    if (taken === undefined || taken.done === true || !many.mayTake()) break
+    if (taken === undefined || !many.mayTake()) break
     if (!(many.tryPush(taken.value) || (await many.pushed()))) break
   }
   // Not awaited: a generator answers only when what it waits for itself has come.

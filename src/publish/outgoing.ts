@@ -20,8 +20,10 @@ export interface Outgoing extends Item {
   deadlineMs: number
   /** Whether it waits for room in the buffer. */
   isAtDoor: boolean
-  /** Whether a batch carries it: nobody can take it back then. */
+  /** Whether a batch carries it: nobody can take it back then, unless the batch comes back. */
   isOnItsWay: boolean
+  /** Whether it is to be taken back. */
+  isUnwanted: boolean
   /** Called once it is in the buffer, at once or after a wait; undefined from then on. */
   admitted: ((item: Outgoing) => void) | undefined
   /** Called once: with what became of it (`fateOf` reads it), or with the error. Undefined from then on. */
@@ -35,6 +37,13 @@ export type Settled = (
   item: Outgoing,
   replicated: number,
 ) => void
+
+/** A batch that was given up while nobody knew what became of it, as Redis would know it. */
+export interface BatchLeft {
+  readonly producerId: string
+  readonly seq: number
+  readonly items: readonly Outgoing[]
+}
 
 /** The name of its job. Every item is packed with this one first. */
 export function jobNameOf({ fields }: Item): string {

@@ -79,6 +79,7 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
     deadlineMs: publishedAtMs + Math.min(route.timeoutMs, route.maxAgeMs),
     isAtDoor: false,
     isOnItsWay: false,
+    isUnwanted: false,
     admitted: undefined,
     settled: undefined,
   }

@@ -13,7 +13,7 @@ import {
 } from '../producer-options.ts'
 import type { Batcher } from './batcher.ts'
 import { resolveDeadline } from './deadline.ts'
-import { isSameKind, versionFields, type Kind } from './definition.ts'
+import { isSameKind, versionFields, versionOf, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { Durability } from './durability.ts'
 import type { Route } from './packing.ts'
@@ -106,7 +106,7 @@ export class Router {
       trace: undefined,
       traceBytes: 0,
       schema: kind?.schema,
-      extra: extraFields(kind, options),
+      extra: extraFields(job, options),
       headers: options.headers === undefined ? undefined : packHeaders(options.headers)?.fields,
       numbers: batcher.numbers.jobs.of(name),
     }
@@ -146,10 +146,15 @@ export function refusal(error: unknown): unknown {
 }
 
 /** Undefined in the common case. */
-function extraFields(kind: Kind | undefined, options: AnyPublishOptions): readonly string[] | undefined {
-  if (kind === undefined && options.expiresAt === undefined && options.ttlMs === undefined) return undefined
+function extraFields(job: Named, options: AnyPublishOptions): readonly string[] | undefined {
+  const { version, expiresAt, ttlMs } = options
+  const isFirst = typeof job === 'string' || (job.version ?? 1) === 1
+  if (isFirst && version === undefined && expiresAt === undefined && ttlMs === undefined) return undefined
   const expires = resolveDeadline(options, Date.now())
-  const fields = [...versionFields(kind ?? {}), ...(expires === undefined ? [] : ['expires', expires])]
+  const fields = [
+    ...versionFields({ version: versionOf(job, version) }),
+    ...(expires === undefined ? [] : ['expires', expires]),
+  ]
   return fields.length === 0 ? undefined : fields
 }
 

@@ -325,6 +325,12 @@ describe('what people write and read', () => {
     ['7d', 604_800_000],
   ])('a delay of %s is %i ms', (text, ms) => expect(parseDelay('--delay', text)).toBe(ms))
 
+  test('a time that is to pass may be as long as a delay, and not 0', () => {
+    expect(parseDelay('--ttl', '3650d', { minMs: 1 })).toBe(315_360_000_000)
+    const wanted = 'expected `--ttl` to be a duration up to 3650d, such as 30s, 5m, 2h or 7d, got "0s"'
+    expect(() => parseDelay('--ttl', '0s', { minMs: 1 })).toThrow(wanted)
+  })
+
   test('progress has a bar and the time left only where the end is known', () => {
     expect(progressLine(1234, 2, undefined)).toBe('1,234 jobs  617/s')
     expect(progressLine(1000, 2, 0.5)).toBe('████████████░░░░░░░░░░░░ 50%  1,000 jobs  500/s  2.0s left')

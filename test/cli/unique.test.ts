@@ -21,7 +21,7 @@ test('publish with a key tells of a duplicate, and of what is replaced, with the
 })
 
 test('publish puts off a job that waits for its time, for a scope that is a duration', async () => {
-  const flags = ['--unique-mode', 'debounce', '--unique-scope', '10m', '--unique-max-wait', '1h', '--delay', '5m']
+  const flags = ['--unique-mode', 'debounce', '--unique-scope', '10m', '--unique-max-wait', '30d', '--delay', '5m']
   const first = await publish(...flags)
   const second = await publish(...flags)
   expect(second.stdout).toBe(first.stdout)
@@ -30,11 +30,12 @@ test('publish puts off a job that waits for its time, for a scope that is a dura
   expect(await redis.client.get(uniqueKey('orders', 'u'))).toMatch(/ l : \d+$/)
 })
 
+// What is empty is a variable of a shell that is not set, and asks for something all the same.
 test.each([
   [['--unique-scope', 'always'], 'expected `--unique-scope` to be until-settled, until-started or a duration'],
-  [['--unique-mode', 'maybe'], 'expected `unique.mode` to be one of reject, replace, debounce'],
+  [['--unique-mode', ''], 'expected `unique.mode` to be one of reject, replace, debounce, got ""'],
   [['--unique-mode', 'debounce'], 'expected `delayMs` or `runAt`'],
-  [['--unique-group', '*'], 'expected a group name'],
+  [['--unique-group', ''], 'expected a group name'],
 ])('publish refuses %j with what was expected', async (flags, wanted) => {
   const { code, stderr } = await publish(...flags)
   expect(code).toBe(2)

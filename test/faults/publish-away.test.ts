@@ -57,7 +57,8 @@ test('every publish is told the truth while Redis has lost its data directory, a
 })
 
 test('a job that a replica was said to have is there once after its promotion, and what is published then too', async () => {
-  const [primary, replica] = await Promise.all([startServer({ args: NO_SYNC_DELAY }), startServer()])
+  const start = () => startServer({ args: NO_SYNC_DELAY })
+  const [primary, replica] = await Promise.all([start(), start()])
   const [before, after] = [adminOf(primary), adminOf(replica)]
   await after.replicaof('127.0.0.1', primary.port)
   await eventually(async () => expect(await after.info('replication')).toMatch(/master_link_status:up/))
@@ -65,7 +66,7 @@ test('a job that a replica was said to have is there once after its promotion, a
   const ledger = new Ledger()
   const open = (name: string, more: LoadOptions['producer']) =>
     new Load({ name, ledger, timeoutMs: 30_000, everyMs: 25, producer: { redis: proxy.url, ...more } })
-  const load = open('a producer that wants a replica', { durability: { replicas: 1, timeoutMs: 1000 } })
+  const load = open('a producer that wants a replica', { durability: { replicas: 1, timeoutMs: 30_000 } })
   onEnd(() => load.close(0))
   await before.ping()
   load.start()
@@ -74,7 +75,9 @@ test('a job that a replica was said to have is there once after its promotion, a
   await after.replicaof('NO', 'ONE')
   proxy.retarget(replica.url)
   const then = ledger.counts.in
-  // The new primary has no replica: what is published now is in Redis, and said not to be replicated.
+  // What is published now waits for a replica of the new primary: it is the old one, which has lost everything.
+  await primary.restart()
+  await before.replicaof('127.0.0.1', replica.port)
   await load.stop()
   const last = open('a producer after it', {})
   onEnd(() => last.close(0))
