@@ -7,8 +7,9 @@ import { deliverAll, joinAs, MEMBER } from './helpers/audits.ts'
 import { DEAD } from './helpers/dead.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
+import { awaitPulses } from './helpers/pulses.ts'
 import { withRedis } from './helpers/redis.ts'
-import { add, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
+import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 const SCHEDULED = groupScheduledKey('orders', 'main')
@@ -254,6 +255,29 @@ describe('a job that this worker has no handler for', () => {
     await startWorker({ redis: redis.url, concurrency: 1, handlers: { x: (data) => void ran.push(data) } })
     await eventually(() => expect(ran).toEqual(['behind']))
     await eventually(async () => expect(await redis.client.zcard(SCHEDULED)).toBe(20))
+  })
+
+  test('is not dead while another worker of the group that is alive knows it, though that is busy; it runs there', async () => {
+    const { wait: busy, open } = gate()
+    const y = (data: unknown) => (data === 'first' ? busy() : undefined)
+    const knows = await startWorker({ redis: redis.url, concurrency: 1, handlers: { y } })
+    await add(redis.client, 'y', 'first')
+    await eventually(async () => expect(await pending(redis.client)).toHaveLength(1))
+    await awaitPulses(redis.client, 1)
+    const worker = await startWorker({ redis: redis.url, unknownJobMs: 1, handlers: other })
+    await add(redis.client, 'y', 'late')
+    const never = await add(redis.client, 'never')
+    const newer = (await redis.client.xadd('orders', '*', 'job', 'y', 'version', '2')) as string
+    await eventually(() => expect(worker.counts.dead).toBe(2))
+    await eventually(() => expect(worker.counts.waited).toBeGreaterThan(3))
+    expect((await lettersOf()).map(({ id, reason }) => [id, reason]).sort()).toEqual([
+      [never, 'unknown-job'],
+      [newer, 'unknown-job'],
+    ])
+    await worker.stop()
+    open()
+    await eventually(() => expect(knows.counts.completed).toBe(2))
+    expect(await newInspector(redis.url).audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
   })
 
   test('that is redriven has its whole time again', async () => {

@@ -45,6 +45,17 @@ export async function readWorkers(
   }
 }
 
+/** What a worker says of itself. Any process could have written it: what is no such thing is taken for nothing. */
+export function toldBy(about: string | undefined): Record<string, unknown> {
+  try {
+    const parsed: unknown = JSON.parse(about ?? '')
+    if (typeof parsed === 'object' && parsed !== null) return parsed as Record<string, unknown>
+  } catch {
+    // nothing said yet, or not by one of ours
+  }
+  return {}
+}
+
 function heldBy(reply: unknown): Map<string, Held> {
   return new Map(
     inRows(reply, 3).map(([name, entries, idleMs]) => [
