@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { PublishError, type Producer, type PublishContext, type PublishMiddleware } from '../src/index.ts'
+import { z } from 'zod'
+import { defineJob, PublishError, type Producer, type PublishContext, type PublishMiddleware } from '../src/index.ts'
 import { publishChannel } from '../src/channels.ts'
 import { failureOf, newProducer } from './fixtures/producers.ts'
 import { onEnd } from './helpers/cleanup.ts'
@@ -13,6 +14,15 @@ const withMiddleware = (...layers: PublishMiddleware[]): Producer =>
 const mail = (producer: Producer, data: unknown = 1, options: object = {}) =>
   producer.publish('mail', data, { stream: 'orders', ...options })
 const entries = async () => (await redis.client.xrange('orders', '-', '+')).map(([, fields]) => fields)
+
+function raise(what: unknown): never {
+  throw what
+}
+
+/** What the types do not let it do. */
+function put(publish: PublishContext, name: keyof PublishContext, value: unknown): void {
+  Object.assign(publish, { [name]: value })
+}
 
 async function failed(publishing: Promise<unknown>): Promise<PublishError> {
   const error = await failureOf(publishing)
@@ -131,6 +141,47 @@ describe('a middleware that', () => {
     expect((await failed(mail(producer))).published).toBe('no')
     expect(late).toThrow('middleware 1 called next() after it had ended')
     expect(await redis.client.exists('orders')).toBe(0)
+  })
+
+  test.each<[string, (publish: PublishContext) => void, string, string]>([
+    [
+      'takes the data away',
+      (publish) => void delete (publish as { data?: unknown }).data,
+      'ERR_PAYLOAD',
+      'got undefined',
+    ],
+    ['makes data that has no JSON', (publish) => (publish.data = { n: 1n }), 'ERR_PAYLOAD', 'BigInt'],
+    ['makes data that does not fit', (publish) => (publish.data = 'a'), 'ERR_INVALID_DATA', 'fit its schema'],
+    ['makes data without its key', (publish) => (publish.data = 7), 'ERR_OPTION', 'expected `unique.key`'],
+    [
+      'puts a Map for the headers',
+      (publish) => put(publish, 'headers', new Map([['a', 'b']])),
+      'ERR_OPTION',
+      'none of its own',
+    ],
+    ['puts a text for the headers', (publish) => put(publish, 'headers', 'a=b'), 'ERR_OPTION', 'got "a=b"'],
+    ['throws nothing', () => raise(undefined), 'ERR_MIDDLEWARE', 'of mail: undefined; nothing was published'],
+    ['throws what has no text', () => raise(Object.create(null)), 'ERR_MIDDLEWARE', '(what was thrown has no text)'],
+  ])('%s has the publish refused, and nothing is sent', async (_what, change, code, message) => {
+    const key = (data: number) => (data === 7 ? (data as unknown as string) : undefined)
+    const job = defineJob('mail', { stream: 'orders', schema: z.number(), unique: { key } })
+    const producer = withMiddleware((publish, next) => {
+      change(publish)
+      return next()
+    })
+    const error = await failed(producer.publish(job, 1))
+    expect([error.code, error.published, error.message]).toEqual([code, 'no', expect.stringContaining(message)])
+    expect(await redis.client.exists('orders')).toBe(0)
+  })
+
+  test('says another job or stream changes neither: what is published was checked before', async () => {
+    const producer = withMiddleware((publish, next) => {
+      put(publish, 'job', 'other')
+      put(publish, 'stream', 'others')
+      return next()
+    })
+    await mail(producer)
+    expect([await entries(), await redis.client.exists('others')]).toEqual([[['job', 'mail', 'data', '1']], 0])
   })
 
   test.each([

@@ -342,6 +342,28 @@ describe('a deadline in the entry', () => {
     expect(await newInspector(redis.url).audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
   })
 
+  test('that passes while the group is paused, or while the job waits for a worker, has it dead as expired', async () => {
+    const inspector = newInspector(redis.url)
+    const waits = await deliver('expires', '1')
+    expect(await settle([wait(waits, { fields: ['waited-since', '9'] })])).toEqual(['waits'])
+    await wake(waits)
+    const worker = await startWorker({ redis: redis.url, handlers: { other() {} } })
+    await inspector.pause('orders')
+    await awaitPulses(redis.client, 3)
+    const expires = (await serverMs()) + 100
+    const held = await addUntil(expires)
+    await eventually(async () => expect(await serverMs()).toBeGreaterThan(expires))
+    await inspector.resume('orders')
+    await eventually(async () =>
+      expect((await lettersOf()).map(({ id, reason, attempts }) => [id, reason, attempts]).sort()).toEqual([
+        [waits, 'expired', '0'],
+        [held, 'expired', '0'],
+      ]),
+    )
+    expect(worker.counts.waited).toBe(0)
+    expect(await inspector.audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
+  })
+
   test('holds for a retry too, and not while a run goes on', async () => {
     let held = () => {}
     const gone = new Promise<void>((resolve) => (held = resolve))
