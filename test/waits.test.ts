@@ -349,7 +349,7 @@ describe('a deadline in the entry', () => {
     await wake(waits)
     const worker = await startWorker({ redis: redis.url, handlers: { other() {} } })
     await inspector.pause('orders')
-    await awaitPulses(redis.client, 3)
+    await awaitPulses(redis.client, 2)
     const expires = (await serverMs()) + 100
     const held = await addUntil(expires)
     await eventually(async () => expect(await serverMs()).toBeGreaterThan(expires))
