@@ -4,7 +4,7 @@ import type { Handler } from './job.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultOf } from './redis/faults.ts'
 import type { Member } from './redis/member.ts'
-import { readWorkers, toldBy, type WorkersSeen } from './redis/present.ts'
+import { readAlive, toldBy } from './redis/present.ts'
 
 /**
  * Which jobs the workers of a group know. Each tells it with its pulse, so that one that has no handler for a job does not take
@@ -16,7 +16,7 @@ export type Known = ReadonlyMap<string, number>
 
 /** Characters of what a worker tells, once a pulse. One that knows more tells none of them. */
 const MOST_CHARACTERS = 2000
-/** Workers that are asked, those that were heard of last. */
+/** Workers that are asked. */
 const MOST_ASKED = 200
 /** How long an answer is good for, in ms: those that die do so in crowds. */
 const GOOD_FOR_MS = 1000
@@ -35,13 +35,12 @@ export function knownText(handlers: ReadonlyMap<string, Handler>): string {
   return text.length > MOST_CHARACTERS ? '' : text
 }
 
-/** What is known to workers that are alive, but for one. Pure. */
-export function knownBy({ nowMs, heard, about }: WorkersSeen, but: string): Known {
+/** What is known to workers that say so of themselves, but for one. Pure. */
+export function knownBy(workers: ReadonlyMap<string, string>, but: string): Known {
   const known = new Map<string, number>()
-  for (const [worker, lastSeenMs] of heard) {
-    if (worker === but || Math.abs(nowMs - lastSeenMs) > PRESENT_MS) continue
-    const { jobs } = toldBy(about.get(worker))
-    if (typeof jobs !== 'string') continue
+  for (const [worker, about] of workers) {
+    const { jobs } = toldBy(about)
+    if (worker === but || typeof jobs !== 'string') continue
     for (const told of jobs.split(' ')) {
       const [name = '', version = '1'] = told.split('@')
       known.set(name, Math.max(known.get(name) ?? 0, Number(version) || 0))
@@ -71,8 +70,8 @@ export class KnownJobs {
 
   async #ask(): Promise<Known | undefined> {
     try {
-      const seen = await readWorkers(this.#connection.client, this.#member, MOST_ASKED)
-      return seen === undefined ? new Map() : knownBy(seen, this.#member.consumer)
+      const alive = await readAlive(this.#connection.client, this.#member, { presentMs: PRESENT_MS, most: MOST_ASKED })
+      return knownBy(alive, this.#member.consumer)
     } catch (error) {
       // Redis that does not let it be read never will: then it is as if nobody knew any.
       return faultOf(error).kind === 'fatal' ? new Map() : undefined

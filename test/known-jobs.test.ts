@@ -5,28 +5,16 @@ import { KnownJobs, knownBy, knownText } from '../src/known-jobs.ts'
 import { Connection } from '../src/redis/connection.ts'
 import { workersInfoKey, workersKey } from '../src/redis/keys.ts'
 import { resolveRedis } from '../src/redis/target.ts'
-import { joinAs, MEMBER } from './helpers/audits.ts'
+import { MEMBER } from './helpers/audits.ts'
 import { onEnd } from './helpers/cleanup.ts'
-import { withRedis } from './helpers/redis.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 
 /** What workers tell each other of the jobs that they know. */
 
 const redis = withRedis()
-const NOW_MS = 1_700_000_000_000
-const NOTHING = new Map<never, never>()
 
-/** Workers by name: when they were heard of, and what they told. */
-const known = (workers: Record<string, [seenMs: number, about: string]>) =>
-  Object.fromEntries(
-    knownBy(
-      {
-        ...{ nowMs: NOW_MS, listed: 2, onStream: NOTHING, onRedelivery: NOTHING },
-        heard: new Map(Object.entries(workers).map(([name, [seenMs]]) => [name, seenMs])),
-        about: new Map(Object.entries(workers).map(([name, [, about]]) => [name, about])),
-      },
-      'self',
-    ),
-  )
+/** By what workers told, by name. */
+const known = (workers: Record<string, string>) => Object.fromEntries(knownBy(new Map(Object.entries(workers)), 'self'))
 const about = (jobs: unknown) => JSON.stringify({ host: 'h', jobs })
 
 function connection(): Connection {
@@ -40,39 +28,36 @@ test('a worker tells names, and versions of those that have had more than one; o
   const jobs = [defineJob('mail'), defineJob('a.b:c-d', { version: 3, upcast }), defineJob('last', { version: 1 })]
   const text = knownText(resolveHandlers(jobs.map((job) => handle(job, () => {}))))
   expect(text).toBe('mail a.b:c-d@3 last')
-  expect(known({ a: [NOW_MS, about(text)] })).toEqual({ mail: 1, 'a.b:c-d': 3, last: 1 })
+  expect(known({ a: about(text) })).toEqual({ mail: 1, 'a.b:c-d': 3, last: 1 })
 
   const many = (count: number) => Array.from({ length: count }, (_, n) => handle(defineJob(`n${n + 1000}`), () => {}))
   expect(knownText(resolveHandlers(many(333)))).toHaveLength(333 * 6 - 1)
   expect(knownText(resolveHandlers(many(334)))).toBe('')
 })
 
-test('the newest version of what others know counts, if they are alive', () => {
-  const workers: Parameters<typeof known>[0] = {
-    self: [NOW_MS, about('own both@9')],
-    a: [NOW_MS - 5000, about('a both@2')],
-    b: [NOW_MS + 5000, about('both b')],
-    silent: [NOW_MS - 5001, about('silent both@9')],
-    ahead: [NOW_MS + 5001, about('ahead')],
-  }
+test('the newest version of what others know counts', () => {
+  const workers = { self: about('own both@9'), a: about('a both@2'), b: about('both b') }
   expect(known(workers)).toEqual({ a: 1, b: 1, both: 2 })
 })
 
 test.each(['', '{', 'null', '5', '{}', about(null), about(5), about(['mail'])])(
   'what no worker says of itself, like %s, is nothing that is known',
   (told) => {
-    expect(known({ a: [NOW_MS, told] })).toEqual({})
+    expect(known({ a: told })).toEqual({})
   },
 )
 
 test('a version that is none is no version', () => {
-  expect(known({ a: [NOW_MS, about('mail@x sign@')] })).toEqual({ mail: 0, sign: 0 })
+  expect(known({ a: about('mail@x sign@') })).toEqual({ mail: 0, sign: 0 })
 })
 
-test('is asked of Redis once a second at most; what cannot be read is known to nobody, and while Redis is away it cannot be told', async () => {
-  await joinAs(redis.client)
-  await redis.client.zadd(workersKey('orders', 'main'), Date.now(), 'b')
-  await redis.client.hset(workersInfoKey('orders', 'main'), 'b', about('mail'))
+test('is asked of those alive, once a second at most; what cannot be read is known to nobody, and while Redis is away it cannot be told', async () => {
+  const nowMs = await serverMs(redis.client)
+  const heard = { b: nowMs, late: nowMs - 60_000, ahead: nowMs + 60_000, mute: nowMs }
+  const scores = Object.entries(heard).flatMap(([name, ms]) => [ms, name])
+  await redis.client.zadd(workersKey('orders', 'main'), ...scores)
+  const told = { b: about('mail'), late: about('late'), ahead: about('ahead') }
+  await redis.client.hset(workersInfoKey('orders', 'main'), told)
   const open = connection()
   const asking = new KnownJobs(open, MEMBER)
   await open.ready(10_000)

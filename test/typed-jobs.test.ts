@@ -232,6 +232,13 @@ describe('a publish with a schema', () => {
     )
   })
 
+  test('keeps the first keys of a path, and not all of one without an end', async () => {
+    const path = Array.from({ length: 60 }, (_, n) => `k${n}`)
+    const job = defineJob('x', { stream: 'orders', schema: schemaOf(() => ({ issues: [{ path }] })) })
+    const { issues } = (await failureOf(producer().publish(job, 1))) as InvalidDataError
+    expect(issues[0]?.path).toEqual(path.slice(0, 50))
+  })
+
   test('is told in few words, however much is wrong', async () => {
     const job = defineJob('x', { stream: 'orders', schema: z.array(z.number()) })
     const error = await failureOf(producer().publish(job, Array(500).fill('a') as unknown as number[]))
