@@ -196,6 +196,20 @@ describe('a middleware that', () => {
     expect([error.code, error.published, error.message]).toEqual(['ERR_OPTION', 'no', expect.stringContaining(message)])
   })
 
+  test('looks at the failure of next late, or never, leaves no rejection that would end the process', async () => {
+    const unheard: unknown[] = []
+    const note = (error: unknown) => void unheard.push(error)
+    process.on('unhandledRejection', note)
+    onEnd(() => void process.off('unhandledRejection', note))
+    const producer = withMiddleware(async (_publish, next) => {
+      void next()
+      // Two turns: what nobody has heard by the end of the first one counts as unheard.
+      for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve))
+    })
+    expect((await failed(mail(producer, 1n))).code).toBe('ERR_PAYLOAD')
+    expect(unheard).toEqual([])
+  })
+
   test('is no function is refused', () => {
     const use = () => withMiddleware({} as PublishMiddleware)
     expect(use).toThrow('expected a middleware to be a function (context, next), got a value of type object')
