@@ -1,3 +1,4 @@
+import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { defineJob, PublishError, type Producer, type PublishContext, type PublishMiddleware } from '../src/index.ts'
@@ -234,6 +235,22 @@ test('a producer that is closed, and a signal that is aborted, meanwhile keep th
   inside = () => void producer.close()
   expect((await failed(mail(producer))).code).toBe('ERR_PRODUCER_CLOSED')
   expect(await redis.client.exists('orders')).toBe(0)
+})
+
+test('a publish that it keeps from Redis is counted as rejected, once, and one that it fails afterwards is not', async () => {
+  const registry = new Registry()
+  const producer = newProducer({ redis: redis.url, registry }).use(async ({ data }, next) => {
+    if (data === 'before') throw new Error('no')
+    await next()
+    throw new Error('afterwards')
+  })
+  for (const data of ['before', 1n, 'after']) await failed(mail(producer, data))
+  const { values = [] } = (await registry.getSingleMetric('millrace_published_jobs_total')?.get()) ?? {}
+  const counted = values.map(({ labels, value }) => [labels['result'], value]).filter(([, value]) => value !== 0)
+  expect(counted.sort()).toEqual([
+    ['ok', 1],
+    ['rejected', 2],
+  ])
 })
 
 describe('of a publishMany', () => {
