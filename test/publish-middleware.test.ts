@@ -285,6 +285,16 @@ describe('of a publishMany', () => {
   })
 })
 
+test('an error in the place of that of a publishMany tells too how many of the jobs are in Redis', async () => {
+  const producer = withMiddleware((_publish, next) =>
+    next().catch(() => {
+      throw new Error('mine')
+    }),
+  )
+  const part = await failed(producer.publishMany('mail', [1, 2, 3n], { stream: 'orders' }))
+  expect([part.code, part.published, part.confirmed]).toEqual(['ERR_MIDDLEWARE', 'no', 2])
+})
+
 test('the channel of publishes is told from before the middleware to after it', async () => {
   const seen: string[] = []
   const subscriber = { start: () => void seen.push('start'), asyncEnd: () => void seen.push('end') }

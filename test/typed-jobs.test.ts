@@ -417,6 +417,12 @@ describe('definitions', () => {
       message: 'expected one definition of job x, got two with another schema or version: define it once',
     })
     expect(await redis.client.xlen('orders')).toBe(2)
+    const newer = defineJob('x', { stream: 'orders', version: 2, upcast: { 1: (old: unknown) => old } })
+    const versions = producer()
+    await versions.publish(newer, 1)
+    expect(await failureOf(versions.publish(defineJob('x', { stream: 'orders' }), 1))).toMatchObject({
+      message: expect.stringContaining('another schema or version') as string,
+    })
   })
 })
 
