@@ -50,6 +50,8 @@ export interface Dead {
   readonly reason: DeadReason
   readonly error: unknown
   readonly complaint?: string | undefined
+  /** It waits on where another worker of the group, alive, knows its job in this version of the payload. */
+  readonly unlessKnown?: { readonly version: number; readonly wait: Wait }
 }
 
 /** What a decision needs to know of a delivery besides how its run ended. */

@@ -8,7 +8,8 @@ import { traceOf, type Earlier, type EntryTrace, type Extra } from './wire.ts'
 
 /**
  * One delivery while this worker holds it. Fields and not a tree of objects: there is one per job, and the common case must
- * cost little; what is rarely used (the signal) is made when it is asked for.
+ * cost little; what is rarely used (the signal) is made when it is asked for. Handlers and middleware get it as their job, so
+ * that who it is cannot be set from outside: with another id it, and what is settled beside it, could not be settled.
  */
 export class Delivery implements Job, RunToTrace {
   readonly source: Source
@@ -17,10 +18,10 @@ export class Delivery implements Job, RunToTrace {
   readonly claimed: boolean
   /** Flat field names and values; undefined until a claimed delivery was begun. */
   fields: readonly string[] | undefined
-  deliveries: number
-  id: string
-  name = ''
-  attempt = 1
+  #deliveries: number
+  #id: string
+  #name = ''
+  #attempt = 1
   /** What became of the job before this entry, if this is not its first one. */
   earlier: Earlier | undefined
   /** What few jobs have. */
@@ -55,11 +56,27 @@ export class Delivery implements Job, RunToTrace {
     this.#member = member
     this.source = source
     this.entryId = entryId
-    this.id = entryId
+    this.#id = entryId
     this.slot = slot
-    this.deliveries = deliveries
+    this.#deliveries = deliveries
     this.claimed = fields === undefined
     this.fields = fields
+  }
+
+  get id(): string {
+    return this.#id
+  }
+
+  get name(): string {
+    return this.#name
+  }
+
+  get attempt(): number {
+    return this.#attempt
+  }
+
+  get deliveries(): number {
+    return this.#deliveries
   }
 
   get stream(): string {
@@ -117,6 +134,24 @@ export class Delivery implements Job, RunToTrace {
   get state(): object {
     const asked = (this.#asked ??= {})
     return (asked.state ??= {})
+  }
+
+  /** Its entry was read: the job that it is of. */
+  identify(id: string, name: string): void {
+    this.#id = id
+    this.#name = name
+  }
+
+  /** What its entry says of earlier runs, and what few jobs have. */
+  know(failed: number, earlier: Earlier | undefined, extra: Extra | undefined): void {
+    this.#attempt = failed + 1
+    this.earlier = earlier
+    this.extra = extra
+  }
+
+  /** A claimed one was begun, and its delivery counted. */
+  begun(): void {
+    this.#deliveries += 1
   }
 
   /** Counts what ended this run; only the first one counts. */

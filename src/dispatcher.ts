@@ -377,7 +377,7 @@ export class Dispatcher implements SlotUser {
   #begun(delivery: Delivery, { state, fields }: Begun): void {
     this.#beginning -= 1
     if (state === 'ok') {
-      delivery.deliveries += 1
+      delivery.begun()
       delivery.fields = fields
       // The keeper gave it up while it was begun. Its hand-back came too late for the fence, so it is ours: start it anew.
       if (!this.#closed && !this.#deps.holdings.awaits(delivery)) return this.#restart(delivery)

@@ -67,8 +67,8 @@ export class MillraceError extends Error {
 export class OptionError extends MillraceError {
   override readonly name = 'OptionError'
 
-  constructor(message: string, code: ErrorCode = 'ERR_OPTION') {
-    super(code, message)
+  constructor(message: string, code: ErrorCode = 'ERR_OPTION', options?: ErrorOptions) {
+    super(code, message, options)
   }
 }
 

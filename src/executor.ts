@@ -351,16 +351,13 @@ export class Executor {
 
   /** What is known of a job from here on, and where it is counted; without a kind it is no job. */
   #identify(delivery: Delivery, id: string, kind?: JobKind): void {
-    delivery.id = id
-    delivery.name = kind?.name ?? ''
+    delivery.identify(id, kind?.name ?? '')
     delivery.publishedMs = timeOf(id)
     delivery.numbers = kind?.numbers ?? this.#deps.numbers.jobs.of(NO_JOB)
   }
 
   #know(delivery: Delivery, { failed, earlier, extra }: WireJob): void {
-    delivery.attempt = failed + 1
-    delivery.earlier = earlier
-    delivery.extra = extra
+    delivery.know(failed, earlier, extra)
   }
 
   /** The next job has the same name more often than not. */

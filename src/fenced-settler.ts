@@ -1,10 +1,11 @@
 import { monotonicMs } from './clock.ts'
 import type { WorkerCounts } from './counts.ts'
-import { failureText, provenanceOf, waitText, type DeadReason, type Wait } from './decide.ts'
+import { failureText, provenanceOf, waitText, type Dead, type Wait } from './decide.ts'
 import type { Delivery } from './delivery.ts'
 import { FatalError, messageOf } from './errors.ts'
 import { jobEventOf, type Events } from './events.ts'
 import type { Holdings } from './holdings.ts'
+import type { KnownJobs } from './known-jobs.ts'
 import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import type { OutcomeWriter } from './outcome-writer.ts'
@@ -27,7 +28,7 @@ const MOST_BATCHES = 50
 /** What becomes of a delivery whose run did not complete. */
 export type Failed =
   | { readonly kind: 'retry'; readonly error: unknown; readonly delayMs: number }
-  | { readonly kind: 'dead'; readonly reason: DeadReason; readonly error: unknown }
+  | Pick<Dead, 'kind' | 'reason' | 'error' | 'unlessKnown'>
   | Wait
   | { readonly kind: 'cancelled' }
 
@@ -46,6 +47,7 @@ export interface FencedSettlerDeps {
   readonly logger: Logger
   readonly events: Events
   readonly writer: OutcomeWriter
+  readonly knownJobs: KnownJobs
   readonly stopped: AbortSignal
   /** So many outcomes are settled, or given up. */
   readonly onSettled: (count: number) => void
@@ -86,7 +88,11 @@ export class FencedSettler {
       while (this.#waiting[source].length > 0 && this.#batches < MOST_BATCHES && !this.#deps.stopped.aborted) {
         const batch = this.#waiting[source].splice(0, BATCH)
         this.#batches += 1
-        void this.#writeAll(source, batch)
+        const isToAsk = batch.some(({ outcome }) => unlessKnown(outcome) !== undefined)
+        const written = isToAsk
+          ? this.#reconsidered(batch).then((left) => this.#writeAll(source, left))
+          : this.#writeAll(source, batch)
+        void written
           .catch((error: unknown) => this.#gaveUp(batch, error))
           .finally(() => {
             this.#batches -= 1
@@ -94,6 +100,16 @@ export class FencedSettler {
           })
       }
     }
+  }
+
+  /** What would be dead as a job that nobody knows waits on where another worker of the group does, or where that cannot be told. */
+  async #reconsidered(batch: readonly Waiting[]): Promise<Waiting[]> {
+    const known = await this.#deps.knownJobs.elsewhere()
+    return batch.map(({ delivery, outcome }) => {
+      const unless = unlessKnown(outcome)
+      const isLeft = unless === undefined || (known !== undefined && (known.get(delivery.name) ?? 0) < unless.version)
+      return { delivery, outcome: isLeft ? outcome : unless.wait }
+    })
   }
 
   /** Never expected. What cannot be written must not end the process, nor be held for ever: when its lease is over it runs again. */
@@ -243,6 +259,10 @@ export class FencedSettler {
     logger.info(about, 'job was cancelled')
     this.#deps.events.emit('job:cancelled', about)
   }
+}
+
+function unlessKnown(outcome: Failed): Dead['unlessKnown'] {
+  return outcome.kind === 'dead' ? outcome.unlessKnown : undefined
 }
 
 function errorOf(outcome: Failed): unknown {

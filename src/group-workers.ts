@@ -3,7 +3,7 @@ import { UnknownGroupError } from './errors.ts'
 import { existingGroup } from './existing.ts'
 import { MOST_WORKERS, PRESENT_MS } from './group-reading.ts'
 import { HANDBACK } from './redis/keys.ts'
-import { readWorkers, type WorkersSeen } from './redis/present.ts'
+import { readWorkers, toldBy, type WorkersSeen } from './redis/present.ts'
 
 /** Who works for a group, and who did and left something behind. */
 
@@ -90,17 +90,6 @@ function workerRow(worker: string, { nowMs, heard, onStream, onRedelivery, about
     onRedelivery: onRedelivery.get(worker)?.entries ?? 0,
     idleMs: held.length === 0 ? null : Math.min(...held.map(({ idleMs }) => idleMs)),
   }
-}
-
-/** Any process could have written it: what is no such thing is taken for nothing. */
-function toldBy(about: string | undefined): Record<string, unknown> {
-  try {
-    const parsed: unknown = JSON.parse(about ?? '')
-    if (typeof parsed === 'object' && parsed !== null) return parsed as Record<string, unknown>
-  } catch {
-    // nothing said yet, or not by one of ours
-  }
-  return {}
 }
 
 function textOf(value: unknown): string | null {

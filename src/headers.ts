@@ -34,7 +34,10 @@ export function packHeaders(given: unknown): PackedHeaders | undefined {
     throw new OptionError(`expected \`headers\` to be an object of texts by name, got ${shown(given)}`)
   }
   const entries = Object.entries(given)
-  if (entries.length === 0) return undefined
+  if (entries.length === 0 && isPlain(given)) return undefined
+  if (entries.length === 0) {
+    throw new OptionError('expected `headers` to be an object of texts by name, got an object that has none of its own')
+  }
   if (entries.length > MOST_HEADERS) {
     throw new OptionError(`expected \`headers\` to be at most ${MOST_HEADERS}, got ${entries.length}`)
   }
@@ -42,6 +45,12 @@ export function packHeaders(given: unknown): PackedHeaders | undefined {
   const bytes = Buffer.byteLength(fields.join(''))
   if (bytes - PREFIX.length * entries.length <= MOST_BYTES) return { fields, bytes }
   throw new OptionError(`expected \`headers\` to be at most ${MOST_BYTES} bytes in all, got more`)
+}
+
+/** A Map, and the Headers of a request, keep what they hold elsewhere: it must not be left out in silence. Of any realm. */
+function isPlain(given: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(given)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 function checked(name: string, value: unknown): [string, string] {

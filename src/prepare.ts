@@ -92,12 +92,20 @@ function unknown(
   { decoded, unknownJobMs }: { decoded: WireJob; unknownJobMs: number },
   { nowMs, chance }: Moment,
 ): Wait | Dead {
-  const sinceMs = Math.min(decoded.extra?.waitedSinceMs ?? nowMs, nowMs)
+  const { waitedSinceMs, version: told = 1 } = decoded.extra ?? {}
+  const sinceMs = Math.min(waitedSinceMs ?? nowMs, nowMs)
   const waitedMs = nowMs - sinceMs
-  if (waitedMs >= unknownJobMs) return { kind: 'dead', reason: 'unknown-job', error: new Error(why) }
-  const fullMs = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waitedMs))
-  const delayMs = Math.ceil(Math.min(fullMs * (1 - 0.2 * chance), unknownJobMs - waitedMs))
-  return { kind: 'wait', delayMs, why, reason: 'unknown-job', fields: ['waited-since', String(Math.floor(sinceMs))] }
+  const backOffMs = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waitedMs)) * (1 - 0.2 * chance)
+  const waitFor = (delayMs: number): Wait => {
+    const fields = ['waited-since', String(Math.floor(sinceMs))]
+    return { kind: 'wait', delayMs: Math.ceil(delayMs), why, reason: 'unknown-job', fields }
+  }
+  if (waitedMs < unknownJobMs) return waitFor(Math.min(backOffMs, unknownJobMs - waitedMs))
+  const dead = { kind: 'dead', reason: 'unknown-job', error: new Error(why) } as const
+  // It may only have been unlucky: most workers are old ones still, or those that know it are busy.
+  return unknownJobMs === 0
+    ? dead
+    : { ...dead, unlessKnown: { version: Number.isNaN(told) ? 1 : told, wait: waitFor(backOffMs) } }
 }
 
 /** Dates end where a field of 15 digits does not. */

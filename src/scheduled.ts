@@ -9,7 +9,7 @@ import { checkGroupName, checkStreamName } from './redis/keys.ts'
 import { hasDelayed, moveDue, readOneScheduled, readScheduled, readTime, type ScheduledRow } from './redis/scheduled.ts'
 import { compareScheduled, cursorOf, firstOf, parseCursor, scoreMs, startIn, type Ordered } from './scheduled-order.ts'
 
-/** A job that waits to become due: a delayed publish, or the next attempt of one that failed in a group. */
+/** A job that waits to become due: a delayed publish, the next attempt of one that failed in a group, or one that waits there at no cost. */
 export interface ScheduledJob {
   readonly id: string
   /** The job's name; null if what it will be is missing or not to be read. */
@@ -20,7 +20,7 @@ export interface ScheduledJob {
   readonly dueMs: number | null
   /** Attempts that failed. */
   readonly attempt: number
-  /** What the last attempt failed with, `Name: message`; empty for a delayed publish. */
+  /** What the last attempt failed with, `Name: message`; `waits: …` and for what; empty for a delayed publish. */
   readonly error: string
   /** What it takes in Redis. */
   readonly bytes: number

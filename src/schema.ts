@@ -1,7 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { OptionError, textOf, type SchemaIssue } from './errors.ts'
 import { shown } from './options.ts'
-import { isThenable } from './thenable.ts'
+import { forgetAnswer, isThenable } from './thenable.ts'
+import { thrownText } from './thrown.ts'
 
 /**
  * Checking payloads by a Standard Schema, which is code of somebody else: it may throw, answer later or answer nonsense.
@@ -21,51 +22,64 @@ export type Checked =
 const MOST_ISSUES = 100
 const MOST_KEYS = 50
 
+/** Characters of a place that are shown. Keys are cut before they are put together: one may be a MiB, in every issue. */
+const MOST_SHOWN = 100
+const WHOLE = 'its top'
+
 export function checkData(schema: Schema, data: unknown): Checked {
   let result: unknown
   try {
     result = schema['~standard'].validate(data)
     if (isThenable(result)) {
-      // Nobody waits for it, and a rejection that nobody handles would end the process.
-      Promise.resolve(result).catch(() => {})
+      forgetAnswer(result)
       return { kind: 'broken', why: 'its schema is async, and only one that answers at once can be used' }
     }
     return checkedOf(result)
   } catch (cause) {
-    return { kind: 'broken', why: `its schema threw ${classOf(cause)} instead of telling what is wrong`, cause }
+    return { kind: 'broken', why: `its schema threw ${thrownText(cause)} instead of telling what is wrong`, cause }
   }
 }
 
 /** @throws OptionError for what is no Standard Schema. */
 export function checkSchema(option: string, given: unknown): Schema | undefined {
   if (given === undefined) return undefined
+  const wanted = `expected \`${option}\` to be a Standard Schema (zod, valibot, arktype …; see standardschema.dev)`
+  try {
+    if (isStandard(given)) return given
+  } catch (cause) {
+    throw new OptionError(`${wanted}, got one that threw ${thrownText(cause)} when it was looked at`, 'ERR_OPTION', {
+      cause,
+    })
+  }
+  throw new OptionError(`${wanted}, got ${shown(given)}`)
+}
+
+function isStandard(given: unknown): given is Schema {
   const isObject = (typeof given === 'object' && given !== null) || typeof given === 'function'
   const standard: unknown = isObject ? (given as { '~standard'?: unknown })['~standard'] : undefined
   const { version, validate } = (standard ?? {}) as { version?: unknown; validate?: unknown }
-  if (version === 1 && typeof validate === 'function') return given as Schema
-  throw new OptionError(
-    `expected \`${option}\` to be a Standard Schema (zod, valibot, arktype …; see standardschema.dev), got ${shown(given)}`,
-  )
+  return version === 1 && typeof validate === 'function'
 }
 
 /** Where a payload does not fit, without what it is: `order.id, lines[2].price`. */
 export function placesText(issues: readonly SchemaIssue[]): string {
+  if (issues.length === 0) return WHOLE
   const places = [...new Set(issues.map(({ path }) => placeText(path)))]
   const told = places.slice(0, 5).join(', ')
   return places.length > 5 ? `${told} and ${places.length - 5} more places` : told
 }
 
 function placeText(path: SchemaIssue['path']): string {
-  if (path.length === 0) return 'its top'
-  const text = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${key}`)).join('')
+  if (path.length === 0) return WHOLE
+  const text = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${key.slice(0, MOST_SHOWN)}`)).join('')
   const line = text.replace(/^\./, '').replace(/[^\p{L}\p{N}\p{P}\p{S} ]/gu, ' ')
-  return line.length > 100 ? `${line.slice(0, 99)}…` : line
+  return line.length > MOST_SHOWN ? `${line.slice(0, MOST_SHOWN - 1)}…` : line
 }
 
 function checkedOf(result: unknown): Checked {
   const { issues } = (typeof result === 'object' && result !== null ? result : {}) as { issues?: unknown }
   if (Array.isArray(issues)) {
-    return { kind: 'invalid', issues: issues.slice(0, MOST_ISSUES).map((issue) => issueOf(issue)) }
+    return { kind: 'invalid', issues: Array.from(issues.slice(0, MOST_ISSUES), issueOf) }
   }
   if (issues === undefined && typeof result === 'object' && result !== null && 'value' in result) {
     return { kind: 'fits', value: result.value }
@@ -84,8 +98,4 @@ function issueOf(issue: unknown): SchemaIssue {
 function keyOf(segment: unknown): string | number {
   const key: unknown = typeof segment === 'object' && segment !== null ? (segment as { key?: unknown }).key : segment
   return typeof key === 'number' ? key : textOf(() => String(key))
-}
-
-function classOf(error: unknown): string {
-  return textOf(() => (error instanceof Error ? error.name : `a ${typeof error}`))
 }

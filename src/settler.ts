@@ -4,6 +4,7 @@ import type { Delivery } from './delivery.ts'
 import { jobEventOf, type Events } from './events.ts'
 import { FencedSettler, type Failed } from './fenced-settler.ts'
 import type { Holdings } from './holdings.ts'
+import { KnownJobs } from './known-jobs.ts'
 import type { Logger } from './logger.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { OutcomeWriter } from './outcome-writer.ts'
@@ -73,6 +74,7 @@ export class Settler {
       ...own,
       stopped,
       writer: this.#writer,
+      knownJobs: new KnownJobs(redis.connection, redis.member),
       onFinished: (delivery, how, serverMs) => this.#finished(delivery, how, serverMs),
       onSettled: (count) => this.#settled(count),
     })

@@ -1,6 +1,7 @@
-import { messageOf, OptionError } from './errors.ts'
+import { OptionError } from './errors.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from './options.ts'
-import { isThenable } from './thenable.ts'
+import { forgetAnswer, isThenable } from './thenable.ts'
+import { thrownText } from './thrown.ts'
 
 /**
  * Payloads change while entries of the old kind are still in the stream. A definition says which version it publishes and how
@@ -13,7 +14,7 @@ export type Upcast = { step(old: unknown): unknown }['step']
 /** Steps by the version that they begin at: `{ 1: … }` makes a payload of version 2. */
 export type Upcasts = Readonly<Record<number, Upcast>>
 
-const MOST_VERSIONS = 1000
+export const MOST_VERSIONS = 1000
 
 /** @throws OptionError */
 export function checkVersion(given: unknown): number {
@@ -47,7 +48,7 @@ export function checkVersions(given: { version?: number; upcast?: Upcasts }): {
 export type Upcasted =
   { readonly kind: 'done'; readonly data: unknown } | { readonly kind: 'failed'; readonly error: Error }
 
-/** Brings a payload from an older version to this one. */
+/** Brings a payload from an older version to this one. What a step has thrown may quote the payload, and is the cause alone. */
 export function upcastData(
   data: unknown,
   { from, to, upcast }: { from: number; to: number; upcast: Upcasts | undefined },
@@ -56,13 +57,15 @@ export function upcastData(
   for (let at = from; at < to; at++) {
     try {
       newest = upcast?.[at]?.(newest)
-      if (!isThenable(newest)) continue
+      if (isThenable(newest)) {
+        forgetAnswer(newest)
+        return failed(`its upcast from version ${at} is async, and only one that answers at once can be used`)
+      }
     } catch (cause) {
-      return failed(`its upcast from version ${at} failed: ${messageOf(cause)}`, cause)
+      return failed(`its upcast from version ${at} threw ${thrownText(cause)}`, cause)
     }
-    // Nobody waits for it, and a rejection that nobody handles would end the process.
-    Promise.resolve(newest).catch(() => {})
-    return failed(`its upcast from version ${at} is async, and only one that answers at once can be used`)
+    // No payload is that: a step without its `return` must not hand nothing to the handler.
+    if (newest === undefined) return failed(`its upcast from version ${at} gave back nothing`)
   }
   return { kind: 'done', data: newest }
 }

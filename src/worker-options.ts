@@ -38,8 +38,8 @@ export interface WorkerOptions<State = object> {
   /** When a failed run is tried again, and how often; a job's own definition counts before it. @default 25 attempts, 1 s doubling to 6 h */
   retry?: RetryOptions
   /**
-   * How long a job whose name or version no worker knows yet waits for one that does, in ms, before it is dead; 0 is not at
-   * all. @default 3600000
+   * How long a job whose name or version this worker does not know waits for one that does, in ms, before it is dead; 0 is not
+   * at all. While another worker of the group that is alive knows it, it waits on. @default 3600000
    */
   unknownJobMs?: number
   /** How many jobs may begin in a time, and how many may run at once, on all workers together. @default no limits */

@@ -9,6 +9,7 @@ import type { EventName } from './event-table.ts'
 import { Events, tellingErrors, type EventListener } from './events.ts'
 import { Fetcher } from './fetcher.ts'
 import type { Intake } from './intake.ts'
+import { knownText } from './known-jobs.ts'
 import { Lane } from './lane.ts'
 import { LanesIntake } from './lanes-intake.ts'
 import { healthOf, SOUND, type WorkerHealth } from './lease/health.ts'
@@ -283,11 +284,11 @@ export class Worker<State = object> {
   }
 
   #newKeeper(): KeeperHost {
-    const { target, healthPlace } = this.#options
+    const { target, healthPlace, handlers } = this.#options
     const version = { version: versionOfPackage(), node: process.version }
     const about = { host: hostname(), pid: process.pid, ...version, startedMs: Date.now() }
     const kept = (lane: Lane, at: number) =>
-      lane.forKeeper({ ...about, slots: lane.concurrency }, (leaseMs, pulseMs) =>
+      lane.forKeeper({ ...about, jobs: knownText(handlers), slots: lane.concurrency }, (leaseMs, pulseMs) =>
         this.#keeper?.follow(at, leaseMs, pulseMs),
       )
     const [first, ...others] = this.#lanes

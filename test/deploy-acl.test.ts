@@ -61,6 +61,8 @@ test('producer, worker, exporter and inspector do their work as these users, and
   const worker = await startWorker({
     redis: as('worker'),
     retry: { attempts: 2, delayMs: 50 },
+    // So that it asks what other workers know before it lets a job die.
+    unknownJobMs: 1,
     handlers: {
       none() {},
       fails() {
@@ -70,6 +72,7 @@ test('producer, worker, exporter and inspector do their work as these users, and
   })
   const { id } = await producer.publish('none', { n: 1 }, { stream: 'orders' })
   await producer.publish('fails', {}, { stream: 'orders' })
+  await producer.publish('strange', {}, { stream: 'orders' })
   await producer.publish('none', {}, { stream: 'orders', delayMs: 50 })
   await producer.publish('none', {}, { stream: 'orders', delayMs: 3_600_000 })
   const inspector = newInspector(as('inspector'))
@@ -81,13 +84,13 @@ test('producer, worker, exporter and inspector do their work as these users, and
   expect(replicas.isReplicated).toBe(false)
   await eventually(async () => {
     const [stats] = await inspector.stats('orders')
-    expect(stats).toMatchObject({ scheduled: 1, groups: [{ lag: 0, pending: 0, dead: 1 }] })
+    expect(stats).toMatchObject({ scheduled: 1, groups: [{ lag: 0, pending: 0, dead: 2 }] })
   })
   const registry = new Registry()
   const metrics = new StreamMetrics({ redis: as('exporter'), registry, logger: false, consumers: true, memory: true })
   onEnd(() => metrics.close())
   const served = await registry.metrics()
-  expect(served).toContain('millrace_dead_letter_entries{stream="orders",group="main"} 1')
+  expect(served).toContain('millrace_dead_letter_entries{stream="orders",group="main"} 2')
   expect(served).toMatch(/^millrace_stream_memory_bytes\{stream="orders"\} \d+/m)
   expect(served).toMatch(/^millrace_redis_info/m)
   expect(served).not.toMatch(/^millrace_exporter_scrape_errors_total.* [1-9]/m)

@@ -471,4 +471,11 @@ describe('what cannot be done is said', () => {
     expect(error).toMatchObject({ published: 'no', confirmed: 0 })
     expect(await redis.client.exists('orders')).toBe(0)
   })
+
+  test('when its data cannot be read, and says nothing that was thrown', async () => {
+    const data = { toJSON: () => BigInt('secret') }
+    const error = await failureOf((await openedFeed()).publish([{ job: 'x', data, position: '1' }]))
+    expect(error).toMatchObject({ code: 'ERR_PAYLOAD', cause: expect.any(SyntaxError) as Error })
+    expect(error.message).toContain('to be JSON-able: what reads it threw SyntaxError; see the cause')
+  })
 })

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
 import { Feed, Worker, type Headers, type Job } from '../src/index.ts'
 import { groupScheduledKey } from '../src/redis/keys.ts'
@@ -37,12 +38,15 @@ describe('headers', () => {
     const add = async () => {
       await producer.publish('mail', 1, { stream: 'orders', headers: { a: 'b' } })
       await producer.publish('mail', 1, { stream: 'orders', headers: {} })
+      await producer.publish('mail', 1, { stream: 'orders', headers: Object.create(null) as Headers })
+      await producer.publish('mail', 1, { stream: 'orders', headers: runInNewContext('({})') as Headers })
     }
-    for (const { headers } of await seenBy(add, 2)) {
+    for (const { headers } of await seenBy(add, 4)) {
       expect([Object.getPrototypeOf(headers), Object.isFrozen(headers)]).toEqual([null, true])
       expect([headers['constructor'], headers['__proto__']]).toEqual([undefined, undefined])
     }
-    expect((await redis.client.xrange('orders', '-', '+'))[1]?.[1]).toEqual(['job', 'mail', 'data', '1'])
+    for (const [, fields] of (await redis.client.xrange('orders', '-', '+')).slice(1))
+      expect(fields).toEqual(['job', 'mail', 'data', '1'])
   })
 
   test('of anybody are read as they are, the first of each name; what is no name is left where it is', async () => {
@@ -110,6 +114,10 @@ describe('headers', () => {
   test.each<[string, unknown, RegExp]>([
     ['a list', ['a'], /^expected `headers` to be an object of texts by name, got an array$/],
     ['a text', 'a=b', /^expected `headers` to be an object of texts by name, got "a=b"$/],
+    ['a Map', new Map([['a', 'secret']]), /an object of texts by name, got an object that has none of its own$/],
+    ['those of a request', new globalThis.Headers({ a: 'secret' }), /that has none of its own$/],
+    ['those of a query', new URLSearchParams('a=secret'), /that has none of its own$/],
+    ['a time', new Date(), /that has none of its own$/],
     ['a number', { n: 5 }, /^expected the header `n` to be a text, got number$/],
     ['nothing', { n: undefined }, /^expected the header `n` to be a text, got undefined$/],
     ['a name in capitals', { Tenant: '' }, /^expected the name of a header to be 1 to 64 of a-z, .+, got "Tenant"$/],

@@ -28,6 +28,7 @@ import { withRedis } from './helpers/redis.ts'
 const redis = withRedis()
 const HOUR_MS = 3_600_000
 const MOST_JOBS = 5
+const WAITED_SINCE = '9'
 
 /** A delivery as a worker remembers it, for as long as it likes: also when it has lost it. */
 interface Held {
@@ -44,7 +45,7 @@ interface Held {
   readonly firstFailedMs: number | undefined
 }
 
-type Fenced = 'retry' | 'retry now' | 'dead' | 'cancelled'
+type Fenced = 'retry' | 'retry now' | 'wait' | 'wait now' | 'dead' | 'cancelled'
 
 /** One of those that the step can do something to, or of all: most of what is left to chance alone does nothing. */
 interface Pick {
@@ -285,6 +286,12 @@ class Run {
       life.place = { at: 'scheduled', due }
       // The first failure is told by the server's clock, which is that of the due time.
       life.firstFailedMs ??= Number(due) - (kind === 'retry' ? HOUR_MS : 0)
+      life.waitedSince = undefined
+    } else if (expected === 'waits') {
+      // Nothing has failed: what it has of attempts stays as it is.
+      const due = (await redis.client.zscore(groupScheduledKey(STREAM, group), job.id)) ?? ''
+      life.place = { at: 'scheduled', due }
+      life.waitedSince = kind === 'wait' ? WAITED_SINCE : undefined
     } else if (expected === 'dead') {
       life.failed = held.failed + 1
       const [deadId] = await this.#newIn(deadKey(STREAM, group))
@@ -295,13 +302,14 @@ class Run {
     } else {
       return
     }
-    this.model.count(group, job.id, expected)
+    this.model.count(group, job.id, expected === 'waits' ? 'waited' : expected)
   }
 
   #fateOf(held: Held, { kind, deliveries, resent }: { kind: Fenced; deliveries: number; resent: boolean }): Fate {
     if (this.#pendingOf(held) === undefined) return resent ? 'done' : 'stale'
     if (!this.#isOwn(held, deliveries)) return 'stale'
     if (kind === 'cancelled' || this.model.isCancelled(held.group, held.job.id)) return 'cancelled'
+    if (kind === 'wait' || kind === 'wait now') return 'waits'
     return kind === 'dead' ? 'dead' : 'retried'
   }
 
@@ -469,6 +477,7 @@ class Run {
         failed: 0,
         past: 0,
         firstFailedMs: undefined,
+        waitedSince: undefined,
       })
     }
   }
@@ -514,6 +523,7 @@ class Run {
       life.past += life.failed
       life.failed = 0
       life.firstFailedMs = undefined
+      life.waitedSince = undefined
     }
   }
 }
@@ -539,7 +549,11 @@ function outcomeOf(held: Held, kind: Fenced, deliveries: number): FencedOutcome 
     const provenance = provenanceOf({ reason: 'attempts', error: new Error('no') }, told, member.consumer)
     return { ...same, kind, provenance }
   }
-  const delayMs = kind === 'retry' ? HOUR_MS : 0
+  const delayMs = kind === 'retry' || kind === 'wait' ? HOUR_MS : 0
+  if (kind === 'wait' || kind === 'wait now') {
+    const fields = kind === 'wait' ? ['waited-since', WAITED_SINCE] : []
+    return { ...same, kind: 'wait', delayMs, why: 'waits: for a worker', fields }
+  }
   return { ...same, kind: 'retry', delayMs, attempt, firstFailedMs, error: 'Error: no' }
 }
 
@@ -575,7 +589,9 @@ const off = fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 1, -1)
 const delayMs = fc.constantFrom(0, HOUR_MS)
 const maybeGroup = fc.option(group, { nil: undefined })
 const schedule = fc.option(group, { nil: null })
-const kind = fc.constantFrom<Fenced>('retry', 'retry', 'retry now', 'retry now', 'dead', 'dead', 'dead', 'cancelled')
+const kind = fc.constantFrom<Fenced>(
+  ...(['retry', 'retry', 'retry now', 'retry now', 'wait', 'wait now', 'dead', 'dead', 'dead', 'cancelled'] as const),
+)
 const verb = fc.constantFrom('redrive', 'redrive', 'redrive', 'redrive', 'purge')
 
 const steps: fc.Arbitrary<Step> = fc.oneof(
@@ -642,7 +658,7 @@ test('a job is in exactly one place, and in the expected one, after every step o
     for (const what of await explore({ seed, numRuns: 20 })) reached.add(what)
   }
   // The sequences are worth something only as long as they get everywhere.
-  const settling = ['completed', 'late', 'retried', 'dead', 'cancelled', 'stale', 'done', 'handed back']
+  const settling = ['completed', 'late', 'retried', 'waits', 'dead', 'cancelled', 'stale', 'done', 'handed back']
   const reading = ['read', 'read again', 'claimed', 'begun', 'lost']
   const waiting = ['promoted', 'promoted when due', 'promoted into the stream', 'rescheduled']
   const moves = ['redrive moved', 'redrive gone', 'redriven again', 'purge moved', 'purge gone']

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { Producer, type Logger, type PauseOptions } from '../src/index.ts'
 import { groupScheduledKey, settingsKey } from '../src/redis/keys.ts'
+import { pauseInForce, pauseOf } from '../src/redis/pause.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { ask, portOf } from './helpers/health.ts'
@@ -236,6 +237,21 @@ describe('a pause', () => {
     expect(worker.counts.delivered).toBe(0)
   })
 
+  test('that somebody wrote to end beyond all time lasts until it is resumed, for who works and for who starts', async () => {
+    const { ran, handlers } = recorder()
+    const first = await startWorker({ redis: redis.url, handlers })
+    await redis.client.hset(settingsKey('orders'), 'paused', '{"sinceMs":1,"untilMs":1e300,"by":"me"}')
+    await pulses(3)
+    await startWorker({ redis: redis.url, handlers })
+    await add(redis.client, 'x')
+    const paused = { sinceMs: 1, untilMs: null, by: 'me', reason: '' }
+    expect(await inspector().stats('orders')).toMatchObject([{ paused }])
+    await pulses(3, { workers: 2 })
+    expect([ran, first.counts.delivered]).toEqual([[], 0])
+    expect(await resume()).toMatchObject({ was: paused })
+    await eventually(() => expect(ran).toHaveLength(1))
+  })
+
   test('is logged when it begins and when it ends, with who and why', async () => {
     const lines: [object, string | undefined][] = []
     const note = (about: object, message?: string) => void lines.push([about, message])
@@ -252,6 +268,61 @@ describe('a pause', () => {
       ],
       [{ stream: 'orders', group: 'main', consumer }, 'the pause is over: the worker goes on'],
     ])
+  })
+})
+
+describe('a stored pause', () => {
+  const NOW_MS = 1_700_000_000_000
+  const LAST_MS = 8.64e15
+  const stored = { sinceMs: 5, untilMs: NOW_MS + 1, by: 'me', reason: 'why' }
+
+  test.each<[object, object]>([
+    [{}, stored],
+    [{ untilMs: null }, { ...stored, untilMs: null }],
+    [{ untilMs: LAST_MS }, { ...stored, untilMs: LAST_MS }],
+    [{ untilMs: LAST_MS + 1 }, { ...stored, untilMs: null }],
+    [
+      { by: 5, reason: {} },
+      { ...stored, by: '', reason: '' },
+    ],
+    [
+      { sinceMs: -LAST_MS, untilMs: undefined },
+      { ...stored, sinceMs: -LAST_MS, untilMs: null },
+    ],
+  ])('with %j is in force', (own, pause) => {
+    expect(pauseOf(JSON.stringify({ ...stored, ...own }), NOW_MS)).toEqual(pause)
+  })
+
+  test.each([
+    '',
+    '{',
+    '5',
+    'null',
+    '[]',
+    '{"untilMs":null}',
+    '{"sinceMs":"5"}',
+    '{"sinceMs":1e300}',
+    '{"sinceMs":1e999}',
+    '{"sinceMs":-8640000000000001}',
+    '{"sinceMs":5,"untilMs":"9999999999999"}',
+    `{"sinceMs":5,"untilMs":${NOW_MS}}`,
+  ])('that reads %s is none', (text) => {
+    expect(pauseOf(text, NOW_MS)).toBeUndefined()
+  })
+
+  test('of a stream beside one of its group: the one that lasts longer counts', () => {
+    const of = (untilMs: number | null) => JSON.stringify({ ...stored, untilMs })
+    const cases: [number | null, number | null, number | null][] = [
+      [NOW_MS + 1, NOW_MS + 2, NOW_MS + 2],
+      [NOW_MS + 2, NOW_MS + 1, NOW_MS + 2],
+      [null, NOW_MS + 1, null],
+      [NOW_MS + 1, null, null],
+    ]
+    for (const [first, second, longer] of cases) {
+      expect(pauseInForce([of(first), of(second)], NOW_MS)?.untilMs).toBe(longer)
+    }
+    expect(pauseInForce([of(NOW_MS), of(NOW_MS + 1)], NOW_MS)?.untilMs).toBe(NOW_MS + 1)
+    expect(pauseInForce(['', of(NOW_MS)], NOW_MS)).toBeUndefined()
   })
 })
 

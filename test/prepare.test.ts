@@ -79,8 +79,21 @@ describe('a job without a handler here', () => {
   })
 
   test('is dead at once where it is not to wait', () => {
-    expect(unknown(undefined, 0)).toMatchObject({ kind: 'dead', reason: 'unknown-job' })
+    expect(unknown(undefined, 0)).toEqual({ kind: 'dead', reason: 'unknown-job', error: expect.any(Error) as Error })
   })
+
+  test.each([
+    [[], HOUR_MS, 60_000, 1],
+    [['version', '4'], 4000, 4000, 4],
+    [['version', 'x'], 1, 1000, 1],
+  ])(
+    'and with %j is not dead after %i ms if somebody knows it: it waits %i ms more',
+    (own, unknownJobMs, delayMs, version) => {
+      const fields = [...own, 'waited-since', String(NOW_MS - unknownJobMs)]
+      const wait = { kind: 'wait', delayMs, reason: 'unknown-job', fields: fields.slice(-2) }
+      expect(prepared(fields, { handler: undefined, unknownJobMs })).toMatchObject({ unlessKnown: { version, wait } })
+    },
+  )
 
   test('does not wait for ever because somebody wrote that it began to wait in the future', () => {
     expect(unknown(-10 * HOUR_MS)).toMatchObject({ delayMs: 1000, fields: ['waited-since', String(NOW_MS)] })

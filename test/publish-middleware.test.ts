@@ -1,5 +1,7 @@
+import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
-import { PublishError, type Producer, type PublishContext, type PublishMiddleware } from '../src/index.ts'
+import { z } from 'zod'
+import { defineJob, PublishError, type Producer, type PublishContext, type PublishMiddleware } from '../src/index.ts'
 import { publishChannel } from '../src/channels.ts'
 import { failureOf, newProducer } from './fixtures/producers.ts'
 import { onEnd } from './helpers/cleanup.ts'
@@ -13,6 +15,15 @@ const withMiddleware = (...layers: PublishMiddleware[]): Producer =>
 const mail = (producer: Producer, data: unknown = 1, options: object = {}) =>
   producer.publish('mail', data, { stream: 'orders', ...options })
 const entries = async () => (await redis.client.xrange('orders', '-', '+')).map(([, fields]) => fields)
+
+function raise(what: unknown): never {
+  throw what
+}
+
+/** What the types do not let it do. */
+function put(publish: PublishContext, name: keyof PublishContext, value: unknown): void {
+  Object.assign(publish, { [name]: value })
+}
 
 async function failed(publishing: Promise<unknown>): Promise<PublishError> {
   const error = await failureOf(publishing)
@@ -133,6 +144,47 @@ describe('a middleware that', () => {
     expect(await redis.client.exists('orders')).toBe(0)
   })
 
+  test.each<[string, (publish: PublishContext) => void, string, string]>([
+    [
+      'takes the data away',
+      (publish) => void delete (publish as { data?: unknown }).data,
+      'ERR_PAYLOAD',
+      'got undefined',
+    ],
+    ['makes data that has no JSON', (publish) => (publish.data = { n: 1n }), 'ERR_PAYLOAD', 'BigInt'],
+    ['makes data that does not fit', (publish) => (publish.data = 'a'), 'ERR_INVALID_DATA', 'fit its schema'],
+    ['makes data without its key', (publish) => (publish.data = 7), 'ERR_OPTION', 'expected `unique.key`'],
+    [
+      'puts a Map for the headers',
+      (publish) => put(publish, 'headers', new Map([['a', 'b']])),
+      'ERR_OPTION',
+      'none of its own',
+    ],
+    ['puts a text for the headers', (publish) => put(publish, 'headers', 'a=b'), 'ERR_OPTION', 'got "a=b"'],
+    ['throws nothing', () => raise(undefined), 'ERR_MIDDLEWARE', 'of mail: undefined; nothing was published'],
+    ['throws what has no text', () => raise(Object.create(null)), 'ERR_MIDDLEWARE', '(what was thrown has no text)'],
+  ])('%s has the publish refused, and nothing is sent', async (_what, change, code, message) => {
+    const key = (data: number) => (data === 7 ? (data as unknown as string) : undefined)
+    const job = defineJob('mail', { stream: 'orders', schema: z.number(), unique: { key } })
+    const producer = withMiddleware((publish, next) => {
+      change(publish)
+      return next()
+    })
+    const error = await failed(producer.publish(job, 1))
+    expect([error.code, error.published, error.message]).toEqual([code, 'no', expect.stringContaining(message)])
+    expect(await redis.client.exists('orders')).toBe(0)
+  })
+
+  test('says another job or stream changes neither: what is published was checked before', async () => {
+    const producer = withMiddleware((publish, next) => {
+      put(publish, 'job', 'other')
+      put(publish, 'stream', 'others')
+      return next()
+    })
+    await mail(producer)
+    expect([await entries(), await redis.client.exists('others')]).toEqual([[['job', 'mail', 'data', '1']], 0])
+  })
+
   test.each([
     [{ 'X-Id': 'a' }, 'expected the name of a header'],
     [{ id: 'a\nb' }, 'expected the header `id` to be a text without control characters'],
@@ -143,6 +195,20 @@ describe('a middleware that', () => {
     })
     const error = await failed(mail(producer))
     expect([error.code, error.published, error.message]).toEqual(['ERR_OPTION', 'no', expect.stringContaining(message)])
+  })
+
+  test('looks at the failure of next late, or never, leaves no rejection that would end the process', async () => {
+    const unheard: unknown[] = []
+    const note = (error: unknown) => void unheard.push(error)
+    process.on('unhandledRejection', note)
+    onEnd(() => void process.off('unhandledRejection', note))
+    const producer = withMiddleware(async (_publish, next) => {
+      void next()
+      // Two turns: what nobody has heard by the end of the first one counts as unheard.
+      for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve))
+    })
+    expect((await failed(mail(producer, 1n))).code).toBe('ERR_PAYLOAD')
+    expect(unheard).toEqual([])
   })
 
   test('is no function is refused', () => {
@@ -169,6 +235,22 @@ test('a producer that is closed, and a signal that is aborted, meanwhile keep th
   inside = () => void producer.close()
   expect((await failed(mail(producer))).code).toBe('ERR_PRODUCER_CLOSED')
   expect(await redis.client.exists('orders')).toBe(0)
+})
+
+test('a publish that it keeps from Redis is counted as rejected, once, and one that it fails afterwards is not', async () => {
+  const registry = new Registry()
+  const producer = newProducer({ redis: redis.url, registry }).use(async ({ data }, next) => {
+    if (data === 'before') throw new Error('no')
+    await next()
+    throw new Error('afterwards')
+  })
+  for (const data of ['before', 1n, 'after']) await failed(mail(producer, data))
+  const { values = [] } = (await registry.getSingleMetric('millrace_published_jobs_total')?.get()) ?? {}
+  const counted = values.map(({ labels, value }) => [labels['result'], value]).filter(([, value]) => value !== 0)
+  expect(counted.sort()).toEqual([
+    ['ok', 1],
+    ['rejected', 2],
+  ])
 })
 
 describe('of a publishMany', () => {
@@ -201,6 +283,16 @@ describe('of a publishMany', () => {
     const changed = await many([1], { data: 'x' })
     expect([changed.published, changed.message]).toEqual(['no', expect.stringContaining('has set `data`')])
   })
+})
+
+test('an error in the place of that of a publishMany tells too how many of the jobs are in Redis', async () => {
+  const producer = withMiddleware((_publish, next) =>
+    next().catch(() => {
+      throw new Error('mine')
+    }),
+  )
+  const part = await failed(producer.publishMany('mail', [1, 2, 3n], { stream: 'orders' }))
+  expect([part.code, part.published, part.confirmed]).toEqual(['ERR_MIDDLEWARE', 'no', 2])
 })
 
 test('the channel of publishes is told from before the middleware to after it', async () => {

@@ -223,6 +223,23 @@ describe('a middleware that', () => {
     expect(reasons).toEqual(['ERR_JOB_TIMEOUT'])
   })
 
+  test('writes to the job fails its own run, and holds up no other', async () => {
+    const refused: unknown[] = []
+    const layer: RunMiddleware = ({ job, data }, next) => {
+      if (typeof data === 'string') Object.assign(job, { [data]: 7 })
+      return next()
+    }
+    const worker = await start([layer])
+    worker.on('job:dead', ({ error }) => refused.push(error))
+    const names = ['id', 'name', 'attempt', 'deliveries', 'stream', 'group', 'headers', 'state', 'signal', 'replayOf']
+    for (const name of names) {
+      await add(redis.client, 'mail', name)
+      await add(redis.client, 'mail')
+    }
+    await settled({ dead: names.length, completed: names.length })
+    expect(refused.filter((error) => error instanceof TypeError)).toHaveLength(names.length)
+  })
+
   test('comes after the start, or is no function, is refused', async () => {
     const worker = await start([])
     const state = { code: 'ERR_WORKER_STATE', message: expect.stringContaining('before it is started') as string }

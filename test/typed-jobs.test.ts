@@ -13,6 +13,10 @@ import {
   type Schema,
   type WorkerOptions,
 } from '../src/index.ts'
+import { packFeedJob } from '../src/publish/feed-packing.ts'
+import { messageOf } from '../src/errors.ts'
+import { prepare } from '../src/prepare.ts'
+import { decodeJob, type WireJob } from '../src/wire.ts'
 import { failureOf, newProducer } from './fixtures/producers.ts'
 import { DEAD } from './helpers/dead.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -44,6 +48,27 @@ const letters = (count: number) =>
 /** A schema as no library would write it. */
 const schemaOf = (validate: (value: unknown) => unknown) =>
   ({ '~standard': { version: 1, vendor: 'test', validate } }) as unknown as Schema
+
+function raise(what: unknown): never {
+  throw what
+}
+
+const named = (name: string) => Object.assign(new Error(SECRET), { name })
+
+const HOSTILE: ProxyHandler<object> = {
+  get() {
+    throw new RangeError(SECRET)
+  },
+  getPrototypeOf() {
+    throw new RangeError(SECRET)
+  },
+}
+
+function gone<Kind extends object>(what: Kind): Kind {
+  const { proxy, revoke } = Proxy.revocable(what, {})
+  revoke()
+  return proxy
+}
 
 /** The same job in three libraries: a text becomes a Date, what is missing gets a default, what is unknown is refused. */
 const LIBRARIES = {
@@ -177,12 +202,56 @@ describe('a publish with a schema', () => {
     expect(error.message).toBe('expected the data of x to fit its schema; it does not at its top, a[0].Symbol(s). [2J')
   })
 
+  test.each<[string, () => unknown, string]>([
+    ['throws nothing', () => raise(undefined), 'threw a value of type undefined'],
+    ['throws null', () => raise(null), 'threw a value of type null'],
+    ['throws what cannot be looked at', () => raise(new Proxy({}, HOSTILE)), 'threw an error instead'],
+    ['throws an error that is called like the payload', () => raise(named(SECRET)), 'threw an error instead'],
+    ['answers with what cannot be looked at', () => new Proxy({}, HOSTILE), 'threw RangeError instead'],
+    ['answers with what may never be', () => ({ then() {} }), 'its schema is async'],
+    ['answers with no list of issues', () => ({ issues: { length: 1, 0: {} } }), 'neither a value nor issues'],
+    ['finds fault and does not say where', () => ({ issues: [] }), 'fit its schema; it does not at its top'],
+    ['has holes for issues', () => ({ issues: new Array(2 ** 32 - 1) }), 'it does not at its top'],
+    ['has a list of issues that is gone', () => ({ issues: gone([]) }), 'threw TypeError instead'],
+    ['has a path that is gone', () => ({ issues: [{ path: gone([]) }] }), 'threw TypeError instead'],
+  ])('whose schema %s says what can be said', async (_what, validate, message) => {
+    const job = defineJob('x', { stream: 'orders', schema: schemaOf(validate) })
+    const error = await failureOf(producer().publish(job, SECRET))
+    expect([error.published, error.message]).toEqual(['no', expect.stringContaining(message)])
+    expect(error.message).not.toContain(SECRET)
+  })
+
+  test('names a place below long keys without putting together more than is shown', () => {
+    // Whole, they would be longer than a text can be.
+    const path = Array<string>(50).fill('k'.repeat(2 ** 24))
+    const job = defineJob('x', { schema: schemaOf(() => ({ issues: [{ path }] })) })
+    const decoded = decodeJob('1-1', ['job', 'x']) as WireJob
+    const dead = prepare({ decoded, handler: handle(job, () => {}), unknownJobMs: 0 }, { nowMs: 1, chance: 0 })
+    expect(dead.kind === 'dead' && messageOf(dead.error)).toBe(
+      `its data does not fit the schema of its job at ${'k'.repeat(99)}…`,
+    )
+  })
+
+  test('keeps the first keys of a path, and not all of one without an end', async () => {
+    const path = Array.from({ length: 60 }, (_, n) => `k${n}`)
+    const job = defineJob('x', { stream: 'orders', schema: schemaOf(() => ({ issues: [{ path }] })) })
+    const { issues } = (await failureOf(producer().publish(job, 1))) as InvalidDataError
+    expect(issues[0]?.path).toEqual(path.slice(0, 50))
+  })
+
   test('is told in few words, however much is wrong', async () => {
     const job = defineJob('x', { stream: 'orders', schema: z.array(z.number()) })
     const error = await failureOf(producer().publish(job, Array(500).fill('a') as unknown as number[]))
     expect(error.message).toMatch(/at \[0\], \[1\], \[2\], \[3\], \[4\] and 95 more places$/)
     expect((error as InvalidDataError).issues).toHaveLength(100)
   })
+})
+
+/** A promise at whose class nobody may look. */
+const UNTOUCHABLE = Object.defineProperty(Promise.resolve(1), 'constructor', {
+  get() {
+    throw new TypeError(SECRET)
+  },
 })
 
 describe('versions', () => {
@@ -241,9 +310,12 @@ describe('versions', () => {
       () => {
         throw new Error('no id')
       },
-      /upcast from version 1 failed: no id/,
+      /^its upcast from version 1 threw Error$/,
     ],
     ['is async', () => Promise.reject(new Error('later')), /is async/],
+    ['never answers', () => ({ then() {} }), /is async/],
+    ['answers with a promise that cannot be looked at', () => UNTOUCHABLE, /threw TypeError$/],
+    ['gives back nothing', () => {}, /^its upcast from version 1 gave back nothing$/],
   ])('an upcast that %s has the job dead as invalid, and the next one runs', async (_what, step, message) => {
     const job = defineJob('x', { version: 2, upcast: { 1: step } })
     const worker = await start([handle(job, () => {})])
@@ -251,6 +323,27 @@ describe('versions', () => {
     await write({}, '2')
     expect(await letters(1)).toMatchObject([{ reason: 'invalid', message: expect.stringMatching(message) as string }])
     await eventually(() => expect(worker.counts.completed).toBe(1))
+  })
+
+  test('what an upcast says of a payload is in no dead letter and no log, and is the cause for the program itself', async () => {
+    const job = defineJob('x', {
+      version: 2,
+      upcast: { 1: (old: { text: string }) => JSON.parse(old.text) as unknown },
+    })
+    const log: unknown[] = []
+    const note = (...told: unknown[]) => void log.push(told)
+    const worker = await start([handle(job, () => {})], {
+      logger: { debug: note, info: note, warn: note, error: note },
+    })
+    const causes: unknown[] = []
+    worker.on('job:dead', ({ error }) => causes.push((error as Error).cause))
+    await write({ text: SECRET })
+    expect(await letters(1)).toMatchObject([
+      { reason: 'invalid', message: 'its upcast from version 1 threw SyntaxError', text: expect.any(String) as string },
+    ])
+    await eventually(() => expect(String(causes[0])).toContain(SECRET))
+    expect(JSON.stringify([log, await letters(1)])).not.toContain(SECRET)
+    expect(JSON.stringify(log)).toContain('threw SyntaxError')
   })
 
   test('what is no version is dead where versions are known, and no matter where there never was a second', async () => {
@@ -278,14 +371,35 @@ describe('definitions', () => {
     [{ schema: { '~standard': { version: 2, validate() {} } } }, 'expected `schema` to be a Standard Schema'],
     [{ schema: z.number(), result: 5 }, 'expected `result` to be a Standard Schema'],
     [{ shema: z.number() }, 'did you mean `schema`?'],
+    [{ schema: [] }, 'expected `schema` to be a Standard Schema'],
+    [
+      { schema: null },
+      'expected `schema` to be a Standard Schema (zod, valibot, arktype …; see standardschema.dev), got null',
+    ],
   ])('of %j are refused', (options, message) => {
     expect(() => defineJob('x', options as object)).toThrow(OptionError)
     expect(() => defineJob('x', options as object)).toThrow(message)
   })
 
-  test('that were made by hand are checked as well', async () => {
-    const job = { name: 'x', schema: 5 } as unknown as JobDefinition
-    await expect(start([{ job, run: () => {} }])).rejects.toThrow('expected `x.schema` to be a Standard Schema')
+  test('with a schema that cannot be looked at are refused, and say nothing that it says', () => {
+    const define = () => defineJob('x', { schema: new Proxy({}, HOSTILE) as Schema })
+    expect(define).toThrow(OptionError)
+    expect(define).toThrow(/to be a Standard Schema .*, got one that threw RangeError when it was looked at$/)
+  })
+
+  test.each([
+    [{ schema: 5 }, 'expected `x.schema` to be a Standard Schema'],
+    [{ schema: null }, 'expected `x.schema` to be a Standard Schema'],
+    [{ version: 0 }, 'version` to be a positive integer up to 1000, got 0'],
+    [{ version: NaN }, 'version` to be a positive integer up to 1000, got NaN'],
+    [{ version: '2' }, 'version` to be a positive integer up to 1000, got "2"'],
+  ])('that were made by hand are checked as well, by workers, producers and feeds: %j', async (own, message) => {
+    const job = { name: 'x', stream: 'orders', ...own } as unknown as JobDefinition
+    await expect(start([{ job, run: () => {} }])).rejects.toThrow(message)
+    const refused = { code: 'ERR_OPTION', published: 'no', message: expect.stringContaining(message) as string }
+    expect(await failureOf(producer().publish(job, 1))).toMatchObject(refused)
+    expect(() => packFeedJob({ job, data: 1, position: '1' }, 100)).toThrow(expect.objectContaining(refused) as Error)
+    expect(await redis.client.exists('orders')).toBe(0)
   })
 
   test('two of one name are refused by a list of handlers, and by a producer whose second one publishes something else', async () => {
@@ -303,6 +417,12 @@ describe('definitions', () => {
       message: 'expected one definition of job x, got two with another schema or version: define it once',
     })
     expect(await redis.client.xlen('orders')).toBe(2)
+    const newer = defineJob('x', { stream: 'orders', version: 2, upcast: { 1: (old: unknown) => old } })
+    const versions = producer()
+    await versions.publish(newer, 1)
+    expect(await failureOf(versions.publish(defineJob('x', { stream: 'orders' }), 1))).toMatchObject({
+      message: expect.stringContaining('another schema or version') as string,
+    })
   })
 })
 

@@ -1,14 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import type { Job } from '../src/index.ts'
-import { groupScheduledKey } from '../src/redis/keys.ts'
+import { groupScheduledKey, redeliveryKey } from '../src/redis/keys.ts'
 import { memberKeys } from '../src/redis/member.ts'
 import { settleOthers, type FencedOutcome } from '../src/redis/settling.ts'
 import { deliverAll, joinAs, MEMBER } from './helpers/audits.ts'
 import { DEAD } from './helpers/dead.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
+import { awaitPulses } from './helpers/pulses.ts'
 import { withRedis } from './helpers/redis.ts'
-import { add, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
+import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
 const SCHEDULED = groupScheduledKey('orders', 'main')
@@ -27,21 +28,21 @@ const lettersOf = async () =>
 /** Makes what waits due, without waiting for it. */
 const wake = (id: string) => newInspector(redis.url).scheduled.promote('orders', id)
 
+const wait = (entryId: string, own: Partial<FencedOutcome & { kind: 'wait' }> = {}): FencedOutcome => ({
+  ...{ kind: 'wait', entryId, id: entryId, deliveries: 1, delayMs: 3_600_000, why: 'waits: a slot', fields: [] },
+  ...own,
+})
+const settle = (outcomes: readonly FencedOutcome[], resent = false) =>
+  settleOthers(redis.client, MEMBER, { source: 0, outcomes, resent })
+
+async function deliver(...fields: string[]): Promise<string> {
+  await joinAs(redis.client)
+  const id = (await redis.client.xadd('orders', '*', 'job', 'x', 'data', '1', ...fields)) as string
+  await deliverAll(redis.client)
+  return id
+}
+
 describe('the outcome wait', () => {
-  const wait = (entryId: string, own: Partial<FencedOutcome & { kind: 'wait' }> = {}): FencedOutcome => ({
-    ...{ kind: 'wait', entryId, id: entryId, deliveries: 1, delayMs: 3_600_000, why: 'waits: a slot', fields: [] },
-    ...own,
-  })
-  const settle = (outcomes: readonly FencedOutcome[], resent = false) =>
-    settleOthers(redis.client, MEMBER, { source: 0, outcomes, resent })
-
-  async function deliver(...fields: string[]): Promise<string> {
-    await joinAs(redis.client)
-    const id = (await redis.client.xadd('orders', '*', 'job', 'x', 'data', '1', ...fields)) as string
-    await deliverAll(redis.client)
-    return id
-  }
-
   test('puts a job off: it is in the scheduled set and nowhere else, with what it had of attempts', async () => {
     const id = await deliver('attempt', '3', 'first-failed', '5', 'note', 'kept', 'trace-last', 't', 'at', '7')
     expect(await settle([wait(id, { fields: ['waited-since', '9'] })])).toEqual(['waits'])
@@ -112,6 +113,102 @@ describe('the outcome wait', () => {
   })
 })
 
+describe('a job that waits', () => {
+  const audited = (counts: object) =>
+    eventually(async () => {
+      const told = await newInspector(redis.url).audit('orders', { group: 'main' })
+      expect(told).toMatchObject({ ok: true, findings: [], totals: counts })
+      expect(told.accounted).toBe(told.expected)
+    })
+
+  /** Two that wait for a worker that knows them, and two for a limit, published in this order by turns. */
+  async function arrange(): Promise<string[]> {
+    const ids: string[] = []
+    while (ids.length < 4) ids.push(await deliver('waited-since', '5', 'granted', 'f'))
+    const of = (id: string, at: number) => wait(id, { fields: at % 2 ? ['granted', 'g'] : ['waited-since', '9'] })
+    expect(await settle(ids.map(of))).toEqual(['waits', 'waits', 'waits', 'waits'])
+    return ids
+  }
+
+  test('is counted once by whoever counts, and told as one that waits', async () => {
+    const ids = await arrange()
+    const inspector = newInspector(redis.url)
+    await audited({ scheduled: 4, pending: 0, waiting: 0, redelivery: 0, dead: 0, completed: 0 })
+    const [stats] = await inspector.stats('orders')
+    expect(stats).toMatchObject({
+      scheduled: 0,
+      groups: [{ scheduled: 4, pending: 0, lag: 0, dead: 0, overdueSeconds: 0 }],
+    })
+    expect((await inspector.find('orders')).jobs.map(({ id }) => id)).toEqual(ids)
+    expect(await inspector.pending('orders', 'main')).toMatchObject({ jobs: [], total: 0 })
+    expect((await inspector.scheduled.list('orders')).jobs.map(({ id, attempt }) => [id, attempt])).toEqual(
+      ids.map((id) => [id, 0]),
+    )
+    for (const id of ids) {
+      const { groups } = await inspector.explain('orders', id)
+      expect(groups).toMatchObject([{ state: { at: 'scheduled', attempt: 0, problem: 'waits: a slot' } }])
+      expect(groups[0]?.sentences[0]?.text).toMatch(/^Waits until .+, at no cost: "a slot"\.$/)
+    }
+  })
+
+  test('is cancelled where it waits, and counted as that alone', async () => {
+    const ids = await arrange()
+    const cancelled = await newInspector(redis.url).cancel('orders', ids[0] ?? '')
+    expect(cancelled).toMatchObject({ cancelled: true, groups: [{ was: 'scheduled', cancelled: true }] })
+    await audited({ scheduled: 3, cancelled: 1 })
+    await startWorker({ redis: redis.url, handlers: { x() {} } })
+    for (const id of ids.slice(1)) await wake(id)
+    await audited({ completed: 3, cancelled: 1, scheduled: 0, redelivery: 0 })
+    expect(await tally(redis.client)).toEqual({ waited: 4, cancelled: 1, completed: 3 })
+  })
+
+  test('and is rewound meanwhile runs from both of its places, each counted once', async () => {
+    const ids = await arrange()
+    const inspector = newInspector(redis.url)
+    const told = await inspector.groups.rewind('orders', 'main', { to: ids[2] ?? '', execute: true, force: true })
+    expect(told).toMatchObject({ again: 2, also: { scheduled: 2, dead: 0, redelivery: 0 } })
+    await audited({ scheduled: 4, waiting: 2 })
+    const ran: string[] = []
+    await startWorker({ redis: redis.url, handlers: { x: (_, job) => void ran.push(job.id) } })
+    await eventually(() => expect(ran).toEqual(ids.slice(2)))
+    for (const id of ids) await wake(id)
+    await audited({ completed: 6, scheduled: 0, redelivery: 0 })
+    expect(ran.slice(2).sort()).toEqual(ids)
+  })
+
+  test('and is replayed meanwhile stays where it is; the copies have waited for nothing', async () => {
+    const ids = await arrange()
+    const inspector = newInspector(redis.url)
+    await inspector.replays.start('orders', { group: 'main', from: 0 })
+    await eventually(() => audited({ scheduled: 4, redelivery: 4 }))
+    const copies = await redis.client.xrange(redeliveryKey('orders', 'main'), '-', '+')
+    expect(copies).toHaveLength(4)
+    for (const [, fields] of copies) {
+      expect(fields).not.toContain('waited-since')
+      expect(fields).not.toContain('granted')
+    }
+    const ran: string[] = []
+    await startWorker({ redis: redis.url, handlers: { x: (_, job) => void ran.push(job.replayOf?.id ?? job.id) } })
+    for (const id of ids) await wake(id)
+    await audited({ completed: 8, scheduled: 0, redelivery: 0 })
+    expect(ran.sort()).toEqual(ids.flatMap((id) => [id, id]))
+  })
+
+  test('in vain is dead, and purged or redriven it is counted by the books', async () => {
+    const inspector = newInspector(redis.url)
+    const worker = await startWorker({ redis: redis.url, unknownJobMs: 0 })
+    const ids = [await add(redis.client, 'x'), await add(redis.client, 'x'), await add(redis.client, 'x')]
+    await eventually(() => expect(worker.counts.dead).toBe(3))
+    await worker.stop()
+    await inspector.dead.purge('orders', 'main', { ids: ids.slice(0, 1), execute: true })
+    await inspector.dead.redrive('orders', 'main', { ids: ids.slice(1, 2), execute: true })
+    await audited({ discarded: 1, redelivery: 1, dead: 1, scheduled: 0 })
+    await startWorker({ redis: redis.url, handlers: { x() {} } })
+    await audited({ discarded: 1, completed: 1, dead: 1, scheduled: 0 })
+    expect(await tally(redis.client)).toEqual({ dead: 3, discarded: 1, redriven: 1, completed: 1 })
+  })
+})
+
 describe('a job that this worker has no handler for', () => {
   const other = { other() {} }
 
@@ -158,6 +255,29 @@ describe('a job that this worker has no handler for', () => {
     await startWorker({ redis: redis.url, concurrency: 1, handlers: { x: (data) => void ran.push(data) } })
     await eventually(() => expect(ran).toEqual(['behind']))
     await eventually(async () => expect(await redis.client.zcard(SCHEDULED)).toBe(20))
+  })
+
+  test('is not dead while another worker of the group that is alive knows it, though that is busy; it runs there', async () => {
+    const { wait: busy, open } = gate()
+    const y = (data: unknown) => (data === 'first' ? busy() : undefined)
+    const knows = await startWorker({ redis: redis.url, concurrency: 1, handlers: { y } })
+    await add(redis.client, 'y', 'first')
+    await eventually(async () => expect(await pending(redis.client)).toHaveLength(1))
+    await awaitPulses(redis.client, 1)
+    const worker = await startWorker({ redis: redis.url, unknownJobMs: 1, handlers: other })
+    await add(redis.client, 'y', 'late')
+    const never = await add(redis.client, 'never')
+    const newer = (await redis.client.xadd('orders', '*', 'job', 'y', 'version', '2')) as string
+    await eventually(() => expect(worker.counts.dead).toBe(2))
+    await eventually(() => expect(worker.counts.waited).toBeGreaterThan(3))
+    expect((await lettersOf()).map(({ id, reason }) => [id, reason]).sort()).toEqual([
+      [never, 'unknown-job'],
+      [newer, 'unknown-job'],
+    ])
+    await worker.stop()
+    open()
+    await eventually(() => expect(knows.counts.completed).toBe(2))
+    expect(await newInspector(redis.url).audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
   })
 
   test('that is redriven has its whole time again', async () => {
@@ -220,6 +340,28 @@ describe('a deadline in the entry', () => {
     await newInspector(redis.url).dead.redrive('orders', 'main', { ids: [id], execute: true })
     await eventually(() => expect(ran).toEqual([id]))
     expect(await newInspector(redis.url).audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
+  })
+
+  test('that passes while the group is paused, or while the job waits for a worker, has it dead as expired', async () => {
+    const inspector = newInspector(redis.url)
+    const waits = await deliver('expires', '1')
+    expect(await settle([wait(waits, { fields: ['waited-since', '9'] })])).toEqual(['waits'])
+    await wake(waits)
+    const worker = await startWorker({ redis: redis.url, handlers: { other() {} } })
+    await inspector.pause('orders')
+    await awaitPulses(redis.client, 2)
+    const expires = (await serverMs()) + 100
+    const held = await addUntil(expires)
+    await eventually(async () => expect(await serverMs()).toBeGreaterThan(expires))
+    await inspector.resume('orders')
+    await eventually(async () =>
+      expect((await lettersOf()).map(({ id, reason, attempts }) => [id, reason, attempts]).sort()).toEqual([
+        [waits, 'expired', '0'],
+        [held, 'expired', '0'],
+      ]),
+    )
+    expect(worker.counts.waited).toBe(0)
+    expect(await inspector.audit('orders', { group: 'main' })).toMatchObject({ ok: true, findings: [] })
   })
 
   test('holds for a retry too, and not while a run goes on', async () => {

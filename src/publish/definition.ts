@@ -1,7 +1,8 @@
 import { InvalidDataError, OptionError, PublishError } from '../errors.ts'
 import type { JobDefinition } from '../job.ts'
-import { checkData, placesText, type Schema } from '../schema.ts'
-import { checkVersion } from '../versions.ts'
+import { wholeNumber } from '../options.ts'
+import { checkData, checkSchema, placesText, type Schema } from '../schema.ts'
+import { checkVersion, MOST_VERSIONS } from '../versions.ts'
 
 /** What the definition of a job says of what is published: which version it is, and what it must be. */
 
@@ -43,6 +44,12 @@ export function checkFits(name: string, schema: Schema, json: string): void {
   }
   const { why, cause } = checked
   throw new PublishError('ERR_SCHEMA', `the data of ${name} cannot be checked: ${why}`, { published: 'no', cause })
+}
+
+/** Written by hand, a definition has not been through defineJob. @throws OptionError */
+export function checkKind(name: string, { schema, version }: Kind): void {
+  checkSchema(`${name}.schema`, schema)
+  wholeNumber(`${name}.version`, version, { or: 1, max: MOST_VERSIONS })
 }
 
 /** Whether two definitions of one name publish the same. */

@@ -1,4 +1,4 @@
-import { messageOf, OptionError, PublishError } from '../errors.ts'
+import { OptionError, PublishError } from '../errors.ts'
 import { packHeaders } from '../headers.ts'
 import { checkJobName } from '../job.ts'
 import { refuseUnknownKeys, shown } from '../options.ts'
@@ -6,9 +6,10 @@ import { checkToken } from '../producer-options.ts'
 import type { Item } from '../redis/publishing.ts'
 import { encodeJob } from '../wire.ts'
 import { resolveDeadline } from './deadline.ts'
-import { checkFits, versionFields, type Kind } from './definition.ts'
+import { checkFits, checkKind, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
+import { jsonFault } from './json-fault.ts'
 import { ruleOf, uniqueFields, uniqueOf } from './unique.ts'
 
 /** A job of a feed as a batch carries it. */
@@ -28,6 +29,7 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const headers = packHeaders(given.headers)
     const { json, bytes } = payloadOf(name, given.data, maxPayloadBytes)
     const definition: Kind = typeof given.job === 'object' ? given.job : {}
+    checkKind(name, definition)
     if (definition.schema !== undefined) checkFits(name, definition.schema, json)
     const expires = resolveDeadline(given, Date.now())
     const unique = uniqueIn(given, due !== undefined)
@@ -59,12 +61,13 @@ function checkPosition(position: unknown): string {
 }
 
 function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json: string; bytes: number } {
-  const refused = (why: string) => new PublishError('ERR_PAYLOAD', `expected the data of ${name} to be ${why}`)
+  const refused = (why: string, cause?: unknown) =>
+    new PublishError('ERR_PAYLOAD', `expected the data of ${name} to be ${why}`, { published: 'no', cause })
   let json: string | undefined
   try {
     json = JSON.stringify(data)
   } catch (error) {
-    throw refused(`JSON-able: ${messageOf(error).split('\n')[0]}`)
+    throw refused(`JSON-able: ${jsonFault(error)}`, error)
   }
   if (json === undefined) throw refused(`JSON-able, got ${shown(data)}; null is no data`)
   const bytes = Buffer.byteLength(json)

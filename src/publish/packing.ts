@@ -1,5 +1,5 @@
 import { monotonicMs } from '../clock.ts'
-import { messageOf, OptionError, PublishError, type ErrorCode } from '../errors.ts'
+import { OptionError, PublishError } from '../errors.ts'
 import { shown } from '../options.ts'
 import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
@@ -8,6 +8,7 @@ import type { Item, UniqueItem } from '../redis/publishing.ts'
 import type { Schema } from '../schema.ts'
 import type { Batcher } from './batcher.ts'
 import { checkFits } from './definition.ts'
+import { jsonFault } from './json-fault.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { BufferPriority } from './priority.ts'
 import { uniqueFields, uniqueOf, type UniqueRule } from './unique.ts'
@@ -49,7 +50,7 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
   try {
     json = JSON.stringify(data)
   } catch (error) {
-    throw refused(numbers, `expected the data of ${name} to be JSON-able: ${messageOf(error).split('\n')[0]}`)
+    throw refused(numbers, `expected the data of ${name} to be JSON-able: ${jsonFault(error)}`, error)
   }
   if (json === undefined) {
     throw refused(numbers, `expected the data of ${name} to be JSON-able, got ${shown(data)}; null is no data`)
@@ -119,7 +120,7 @@ function uniqueItem({ unique, numbers }: Route, data: unknown): UniqueItem | und
 }
 
 /** A job that goes nowhere; it is counted. */
-function refused(numbers: PublishNumbers, why: string, code: ErrorCode = 'ERR_PAYLOAD'): PublishError {
+function refused(numbers: PublishNumbers, why: string, cause?: unknown): PublishError {
   numbers.rejected += 1
-  return new PublishError(code, why, { published: 'no' })
+  return new PublishError('ERR_PAYLOAD', why, { published: 'no', cause })
 }

@@ -13,7 +13,7 @@ import {
 } from '../producer-options.ts'
 import type { Batcher } from './batcher.ts'
 import { resolveDeadline } from './deadline.ts'
-import { isSameKind, versionFields, versionOf, type Kind } from './definition.ts'
+import { checkKind, isSameKind, versionFields, versionOf, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { Durability } from './durability.ts'
 import type { Route } from './packing.ts'
@@ -116,6 +116,7 @@ export class Router {
   #checkKind(name: string, kind: Kind): void {
     const known = this.#kinds.get(name)
     if (known === kind) return
+    checkKind(name, kind)
     if (known !== undefined && !isSameKind(known, kind)) {
       throw new OptionError(
         `expected one definition of job ${name}, got two with another schema or version: define it once`,

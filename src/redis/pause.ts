@@ -12,7 +12,13 @@ export interface Pause {
   readonly reason: string
 }
 
-/** A stored pause that is in force; undefined where there is none, where it is over, and for what is no pause. */
+/** Beyond it there are no Dates: what shows a pause would throw. */
+const LAST_MS = 8.64e15
+
+/**
+ * A stored pause that is in force; undefined where there is none, where it is over, and for what is no pause. One that ends
+ * beyond all time must be resumed, as one without an end.
+ */
 export function pauseOf(stored: unknown, nowMs: number): Pause | undefined {
   const text = asText(stored)
   if (text === '') return undefined
@@ -24,10 +30,11 @@ export function pauseOf(stored: unknown, nowMs: number): Pause | undefined {
   }
   if (typeof told !== 'object' || told === null) return undefined
   const { sinceMs, untilMs = null, by, reason } = told as Record<string, unknown>
-  if (typeof sinceMs !== 'number') return undefined
+  if (typeof sinceMs !== 'number' || Math.abs(sinceMs) > LAST_MS) return undefined
   if (untilMs !== null && (typeof untilMs !== 'number' || untilMs <= nowMs)) return undefined
   const textOf = (value: unknown) => (typeof value === 'string' ? value : '')
-  return { sinceMs, untilMs, by: textOf(by), reason: textOf(reason) }
+  const endMs = untilMs !== null && untilMs > LAST_MS ? null : untilMs
+  return { sinceMs, untilMs: endMs, by: textOf(by), reason: textOf(reason) }
 }
 
 /** Of the pauses of a stream and of one of its groups, as a script answers them, the one that lasts longer. */

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { look } from './inspection.ts'
 import { redeliveryKey, workersInfoKey, workersKey } from './keys.ts'
 import { asArray, asNumber, asText } from './replies.ts'
-import { listWorkers } from './scripts/workers.ts'
+import { listAlive, listWorkers } from './scripts/workers.ts'
 
 /** Who works for a group, and what each of them holds. */
 
@@ -43,6 +43,28 @@ export async function readWorkers(
     onRedelivery: heldBy(onRedelivery),
     about: new Map(inRows(about, 2).map(([name, told]) => [asText(name), asText(told)])),
   }
+}
+
+/** What each worker says of itself that was heard of less than `presentMs` ago, by name; at most `most` of them, up to 500. */
+export async function readAlive(
+  client: Redis,
+  { stream, group }: { readonly stream: string; readonly group: string },
+  { presentMs, most }: { readonly presentMs: number; readonly most: number },
+): Promise<ReadonlyMap<string, string>> {
+  const keys = [workersKey(stream, group), workersInfoKey(stream, group)]
+  const reply = await look(client, listAlive, keys, [presentMs, most])
+  return new Map(inRows(reply, 2).map(([name, told]) => [asText(name), asText(told)]))
+}
+
+/** What a worker says of itself. Any process could have written it: what is no such thing is taken for nothing. */
+export function toldBy(about: string | undefined): Record<string, unknown> {
+  try {
+    const parsed: unknown = JSON.parse(about ?? '')
+    if (typeof parsed === 'object' && parsed !== null) return parsed as Record<string, unknown>
+  } catch {
+    // nothing said yet, or not by one of ours
+  }
+  return {}
 }
 
 function heldBy(reply: unknown): Map<string, Held> {

@@ -44,6 +44,8 @@ export interface Life {
   failed: number
   past: number
   firstFailedMs: number | undefined
+  /** Since when it has waited for a worker that knows it. */
+  waitedSince: string | undefined
 }
 
 export interface Job {
@@ -59,7 +61,10 @@ export interface Job {
   readonly lives: Readonly<Record<Group, Life>>
 }
 
-export type Outcome = 'completed' | 'late' | 'retried' | 'dead' | 'cancelled' | 'redriven' | 'discarded' | 'replayed'
+export type Outcome =
+  'completed' | 'late' | 'retried' | 'waited' | 'dead' | 'cancelled' | 'redriven' | 'discarded' | 'replayed'
+
+const UNTRIED = { failed: 0, past: 0, firstFailedMs: undefined, waitedSince: undefined }
 
 export class JobModel {
   readonly jobs: Job[] = []
@@ -71,7 +76,7 @@ export class JobModel {
 
   add(job: Pick<Job, 'id' | 'raw'> & { due?: string }): Job {
     const place: Place = job.due === undefined ? { at: 'waiting', source: 0, entryId: job.id } : { at: 'delayed' }
-    const life = (): Life => ({ place, failed: 0, past: 0, firstFailedMs: undefined })
+    const life = (): Life => ({ place, ...UNTRIED })
     const entryId = job.due === undefined ? job.id : undefined
     const lives = { billing: life(), main: life() }
     const added = { ...job, due: job.due, entryId, copyIn: undefined, lives }
@@ -83,7 +88,7 @@ export class JobModel {
   addCopy(group: Group, { id, raw, entryId }: { id: string; raw: readonly Buffer[]; entryId: string }): Job {
     const life = (one: Group): Life => {
       const place: Place = one === group ? { at: 'waiting', source: 1, entryId } : { at: 'settled' }
-      return { place, failed: 0, past: 0, firstFailedMs: undefined }
+      return { place, ...UNTRIED }
     }
     const lives = { billing: life('billing'), main: life('main') }
     const added: Job = { id, raw, due: undefined, entryId: undefined, copyIn: group, lives }
@@ -236,12 +241,13 @@ function isLive(model: JobModel, group: Group, entryId: string): boolean {
 
 /** A retry that waits, or what it or a redrive has become. */
 function expectRetry(fields: readonly Buffer[], job: Job, group: Group): void {
-  const { failed, past, firstFailedMs } = job.lives[group]
+  const { failed, past, firstFailedMs, waitedSince } = job.lives[group]
   const told = control(fields)
   expect(told).toMatchObject({ id: job.id })
   expect(told['attempt']).toBe(failed === 0 ? undefined : String(failed))
   expect(told['past-attempts']).toBe(past === 0 ? undefined : String(past))
   expect(told['first-failed']).toBe(firstFailedMs === undefined ? undefined : String(firstFailedMs))
+  expect(told['waited-since']).toBe(waitedSince)
   expectSameBytes(fields, job)
 }
 
@@ -257,7 +263,7 @@ function expectLetter(flat: readonly Buffer[], model: JobModel, group: Group): v
   expectSameBytes(raw, job)
 }
 
-const CONTROL = ['id', 'attempt', 'at', 'first-failed', 'past-attempts']
+const CONTROL = ['id', 'attempt', 'at', 'first-failed', 'past-attempts', 'waited-since']
 
 function control(fields: readonly Buffer[]): Record<string, string> {
   const told: Record<string, string> = {}

@@ -51,3 +51,22 @@ export const listWorkers = script(
   end
   return {now(), redis.call('ZCARD', KEYS[3]), heard, onStream, onRedelivery, about}`,
 )
+
+/**
+ * What the workers of a group say of themselves that were heard of less than presentMs ago, at most `most` of them. Nothing moves,
+ * and a worker may ask it of the others. Returns {name, about, …}.
+ */
+export const listAlive = script(
+  'listAlive',
+  `${NOW}
+  -- KEYS workers info | ARGV presentMs most
+  local at, presentMs, told = now(), tonumber(ARGV[1]), {}
+  local from, to = string.format('%.0f', at - presentMs), string.format('%.0f', at + presentMs)
+  local names = redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'LIMIT', 0, ARGV[2])
+  if #names == 0 then return told end
+  for i, about in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do
+    told[#told + 1] = names[i]
+    told[#told + 1] = about or ''
+  end
+  return told`,
+)
