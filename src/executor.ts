@@ -133,16 +133,18 @@ export class Executor {
     if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
     if (this.#deps.cancelled.has(delivery.id)) return this.#ended(delivery, { kind: 'cancelled' })
     if (prepared.kind !== 'run') return this.#ended(delivery, { kind: 'unrun', outcome: prepared })
-    this.#letGo(delivery, prepared.handler, prepared.data)
+    this.#confirm(delivery, prepared.handler, prepared.data)
   }
 
-  /** A key that it holds until it is started is let go of first; its time begins only then. */
-  #letGo(delivery: Delivery, handler: Handler, data: unknown): void {
+  /** Of a unique job Redis is asked first whether it has given way; its time begins then. One that let go of its key before could not. */
+  #confirm(delivery: Delivery, handler: Handler, data: unknown): void {
     const { extra, timeoutMs, attempt } = delivery
-    if (extra?.unique?.until !== 'started' || attempt > 1) return this.#run(delivery, handler, data)
+    const isHeldUntilStarted = extra?.unique?.until === 'started'
+    if (extra?.unique === undefined || (isHeldUntilStarted && attempt > 1)) return this.#run(delivery, handler, data)
     delivery.timeoutMs = Infinity
-    this.#deps.uniqueStarts.push(delivery, extra.unique.key, () => {
+    this.#deps.uniqueStarts.push(delivery, isHeldUntilStarted ? extra.unique.key : undefined, (isCancelled) => {
       if (delivery.ended !== undefined) return this.#unbegun(delivery, delivery.ended)
+      if (isCancelled) return this.#ended(delivery, { kind: 'cancelled' })
       delivery.startedAtMs = monotonicMs()
       delivery.timeoutMs = timeoutMs
       this.#deps.holdings.timed(delivery)

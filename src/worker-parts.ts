@@ -20,7 +20,7 @@ import { ServerClock } from './server-clock.ts'
 import { Settler } from './settler.ts'
 import { DEFAULT_RETENTION, Trimmer } from './trimmer.ts'
 import { containedTracing } from './tracing.ts'
-import { releaseKeys } from './redis/unique.ts'
+import { startAll } from './redis/unique.ts'
 import { UniqueStarts } from './unique-starts.ts'
 import type { ResolvedWorkerOptions } from './worker-options.ts'
 
@@ -99,7 +99,7 @@ export function assembleParts(
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
-  const uniqueStarts = new UniqueStarts((started) => releaseKeys(commands.client, member, started))
+  const uniqueStarts = new UniqueStarts((starts) => startAll(commands.client, member, starts))
   const limiting = assembleLimits(
     limits,
     { connection: commands, member, logger, leaseMs: () => group().leaseMs },

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { cancel, comeDue, HandWorker, IN_AN_HOUR, item, publishItem, type Taken } from './fixtures/unique.ts'
-import { releaseKeys } from '../src/redis/unique.ts'
+import { startAll } from '../src/redis/unique.ts'
 import { withRedis } from './helpers/redis.ts'
 
 const redis = withRedis()
@@ -122,7 +122,7 @@ async function step(
       model.places.set(id, 'runs')
       running.set(id, taken)
       if (extra.unique?.until !== 'started') return
-      await releaseKeys(redis.client, worker.member, [{ id, key: 'k' }])
+      await startAll(redis.client, worker.member, [{ id, key: 'k' }])
       return model.free(id)
     }
     case 'wake': {

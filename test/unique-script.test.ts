@@ -12,7 +12,7 @@ import {
   uniqueKey,
 } from '../src/redis/keys.ts'
 import { append, open, type UniqueItem } from '../src/redis/publishing.ts'
-import { releaseKeys } from '../src/redis/unique.ts'
+import { startAll } from '../src/redis/unique.ts'
 import { storedNumbers } from './fixtures/producers.ts'
 import { cancel, comeDue, fates, HandWorker, IN_AN_HOUR, item, publishItem, publishItems } from './fixtures/unique.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -251,10 +251,10 @@ describe('a holder', () => {
   test('that is started lets go of its own key only, and only for its own group', async () => {
     const by = await worker()
     const first = await publish(1, { until: 'started', group: 'main' })
-    await releaseKeys(redis.client, { ...by.member, group: 'mails' }, [{ id: first.id, key: 'a' }])
-    await releaseKeys(redis.client, by.member, [{ id: '1-1', key: 'a' }])
+    await startAll(redis.client, { ...by.member, group: 'mails' }, [{ id: first.id, key: 'a' }])
+    await startAll(redis.client, by.member, [{ id: '1-1', key: 'a' }])
     expect(await holder()).not.toBeNull()
-    await releaseKeys(redis.client, by.member, [{ id: first.id, key: 'a' }])
+    await startAll(redis.client, by.member, [{ id: first.id, key: 'a' }])
     expect(await holder()).toBeNull()
   })
 

@@ -99,6 +99,11 @@ function moreFields(
   unique: UniqueItem | undefined,
 ): { fields: readonly string[]; bytes: number } | undefined {
   if (extra === undefined && headers === undefined && trace === undefined && unique === undefined) return undefined
+  if (unique !== undefined && extra === undefined && headers === undefined && trace === undefined) {
+    // Unique, and nothing else: as many may come as of the common ones.
+    const fields = uniqueFields(unique)
+    return { fields, bytes: Buffer.byteLength(fields.join('')) }
+  }
   const own = [...(extra ?? []), ...(unique === undefined ? [] : uniqueFields(unique)), ...(headers ?? [])]
   return { fields: trace === undefined ? own : [...own, ...trace], bytes: Buffer.byteLength(own.join('')) }
 }

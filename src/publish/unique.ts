@@ -29,15 +29,16 @@ export interface JobUniqueOptions<Data = unknown> extends UniqueOptions {
   key(this: void, data: Data): string | undefined
 }
 
-/** What jobs of one publish are to be unique by, checked. */
+/** What jobs of one publish are to be unique by, checked: the key of all of them, or what gives that of each. */
 export interface UniqueRule {
-  readonly keyOf: (data: unknown) => unknown
+  readonly key: string | ((data: unknown) => unknown)
   readonly how: Omit<UniqueItem, 'key'>
 }
 
 const MOST_TTL_MS = 365 * 24 * 3_600_000
 const MOST_WAIT_MS = 10 * MOST_TTL_MS
 const KNOWN = ['scope', 'group', 'mode', 'maxWaitMs']
+const DEFAULTS: UniqueRule['how'] = { until: 'settled', ttlMs: 0, group: '', mode: 'reject', maxWaitMs: 0 }
 
 /** @throws OptionError */
 export function checkUnique(options: UniqueOptions): UniqueRule['how'] {
@@ -78,18 +79,26 @@ export function ruleOf(
     throw new OptionError('expected `unique` only with a `uniqueKey`, or of a job that is defined with one')
   }
   if (unique !== undefined) checkUnique(unique)
+  // Most say nothing but the key.
+  if (unique === undefined && definition === undefined) return { key: checkKey('uniqueKey', uniqueKey), how: DEFAULTS }
   const { key, ...defined } = definition ?? {}
   const how = checkUnique({ ...defined, ...unique })
   if (how.mode === 'debounce' && !isLater) {
     throw new OptionError("expected `delayMs` or `runAt` with `mode: 'debounce'`, which puts off a job that waits")
   }
-  if (uniqueKey === undefined) return { keyOf: key as UniqueRule['keyOf'], how }
-  const text = checkKey('uniqueKey', uniqueKey)
-  return { keyOf: () => text, how }
+  if (uniqueKey === undefined) return { key: key as (data: unknown) => unknown, how }
+  return { key: checkKey('uniqueKey', uniqueKey), how }
 }
 
 /** The key of one job; undefined if it is not to be unique. @throws OptionError; PublishError if the function for it throws. */
-export function uniqueOf({ keyOf, how }: UniqueRule, data: unknown): UniqueItem | undefined {
+export function uniqueOf({ key, how }: UniqueRule, data: unknown): UniqueItem | undefined {
+  const found = typeof key === 'string' ? key : keyBy(key, data)
+  if (found === undefined) return undefined
+  const { until, ttlMs, group, mode, maxWaitMs } = how
+  return { key: found, until, ttlMs, group, mode, maxWaitMs }
+}
+
+function keyBy(keyOf: (data: unknown) => unknown, data: unknown): string | undefined {
   let key: unknown
   try {
     key = keyOf(data)
@@ -97,7 +106,7 @@ export function uniqueOf({ keyOf, how }: UniqueRule, data: unknown): UniqueItem 
     const failed = 'expected `unique.key` to give a key, but it threw; see the cause'
     throw new PublishError('ERR_OPTION', failed, { published: 'no', cause })
   }
-  return key === undefined ? undefined : { key: checkKey('unique.key', key), ...how }
+  return key === undefined ? undefined : checkKey('unique.key', key)
 }
 
 /** The fields by which a worker knows of it. */

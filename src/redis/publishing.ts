@@ -185,44 +185,78 @@ function idsOf(text: string): (string | undefined)[] {
 const SCOPE = { settled: 's', started: 't', ttl: 'l' } as const
 const MODE = { reject: 'r', replace: 'p', debounce: 'd' } as const
 
+/** What jobs of one run share beside their name; of those that are unique, how. */
+interface Run {
+  readonly name: string
+  readonly how: UniqueItem | undefined
+  /** Where its count is, which goes down from 0 for jobs that are not unique. */
+  readonly countAt: number
+}
+
 /**
- * Jobs of one name that follow each other and have the common shape are a run; see the script. Gives how many are for later.
+ * Jobs of one name that follow each other and have the common shape are a run; see the scripts. Gives how many are for later.
  */
 function pushItems(
   args: Argument[],
   items: readonly Item[],
   { stream, named }: { stream: string; named: string[] },
 ): number {
-  let [runName, runAt] = ['', -1]
+  let run: Run | undefined
   let later = 0
-  for (const { fields, due, token, unique } of items) {
-    const [job, name = '', data, payload = ''] = fields
-    if (
-      due !== undefined ||
-      token !== undefined ||
-      unique !== undefined ||
-      fields.length !== 4 ||
-      job !== 'job' ||
-      data !== 'data'
-    ) {
-      runAt = -1
-      if (token !== undefined) args.push('t', named.push(tokenKey(stream, token.text)), token.ttlMs)
-      if (unique !== undefined) {
-        const { until, group, mode, ttlMs, maxWaitMs } = unique
-        const at = named.push(uniqueKey(stream, unique.key))
-        args.push('u', at, SCOPE[until], group, MODE[mode], ttlMs, maxWaitMs)
-      }
-      if (due !== undefined) args.push(0, due)
+  for (const item of items) {
+    const { fields, due, token, unique } = item
+    const [, name = '', , payload = ''] = fields
+    if (due !== undefined || token !== undefined || !isCommon(fields, unique)) {
+      run = undefined
       if (due !== undefined) later += 1
-      args.push(fields.length, ...fields)
+      pushItem(args, item, { stream, named })
       continue
     }
-    if (runAt < 0 || name !== runName) {
-      ;[runName, runAt] = [name, args.length]
-      args.push(0, name)
-    }
-    args[runAt] = (args[runAt] as number) - 1
+    if (run?.name !== name || !isAlike(run.how, unique))
+      run = beginRun(args, { name, how: unique, keyAt: named.length + 1 })
+    if (unique !== undefined) named.push(uniqueKey(stream, unique.key))
+    args[run.countAt] = (args[run.countAt] as number) + (unique === undefined ? -1 : 1)
     args.push(payload)
   }
   return later
+}
+
+function beginRun(
+  args: Argument[],
+  { name, how, keyAt }: { name: string; how: UniqueItem | undefined; keyAt: number },
+): Run {
+  const countAt = how === undefined ? args.length : args.length + 1
+  if (how === undefined) args.push(0, name)
+  else args.push('U', 0, keyAt, SCOPE[how.until], how.group, MODE[how.mode], how.ttlMs, name)
+  return { name, how, countAt }
+}
+
+/** Whether nothing but its payload, and its key if it is unique, tells it from others of its name. */
+function isCommon(fields: readonly string[], unique: UniqueItem | undefined): boolean {
+  if (fields[0] !== 'job' || fields[2] !== 'data') return false
+  if (unique === undefined) return fields.length === 4
+  if (fields[4] !== 'unique' || fields[5] !== unique.key) return false
+  if (unique.until === 'settled') return fields.length === 6
+  return fields.length === 8 && fields[6] === 'unique-until' && fields[7] === unique.until
+}
+
+function isAlike(one: UniqueItem | undefined, other: UniqueItem | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other
+  if (one.until !== other.until || one.mode !== other.mode) return false
+  return one.group === other.group && one.ttlMs === other.ttlMs
+}
+
+function pushItem(
+  args: Argument[],
+  { fields, due, token, unique }: Item,
+  { stream, named }: { stream: string; named: string[] },
+): void {
+  if (token !== undefined) args.push('t', named.push(tokenKey(stream, token.text)), token.ttlMs)
+  if (unique !== undefined) {
+    const { until, group, mode, ttlMs, maxWaitMs } = unique
+    const at = named.push(uniqueKey(stream, unique.key))
+    args.push('u', at, SCOPE[until], group, MODE[mode], ttlMs, maxWaitMs)
+  }
+  if (due !== undefined) args.push(0, due)
+  args.push(fields.length, ...fields)
 }

@@ -65,13 +65,28 @@ export const PLACE = `
     for i = 1, found[1] and #found[1][2] or 0 do looked = looked + #found[1][2][i] end
     return found[1] ~= nil
   end
+  -- Most streams have nothing cancelled, and most groups nothing that waits for another attempt.
+  local there, places = {}, {}
+  local function has(key)
+    if there[key] == nil then there[key] = redis.call('EXISTS', key) == 1 end
+    return there[key]
+  end
+  local function placesOf(group)
+    if not places[group] then
+      places[group] = {scheduled = ofGroup(base, group, 'scheduled'), index = ofGroup(base, group, 'index')}
+    end
+    return places[group]
+  end
+  local function isCancelled(member) return has(cancelled) and redis.call('ZSCORE', cancelled, member) end
   local function placeIn(key, group, id)
-    if not isThere(key, id) then return nil end
     local info = groupsIn(key)[group]
     if info then
-      if redis.call('XPENDING', key, group, id, id, 1)[1] then return 'runs' end
-      return less(info['last-delivered-id'], id) and 'waits' or nil
+      local place
+      if info.pending > 0 and redis.call('XPENDING', key, group, id, id, 1)[1] then place = 'runs'
+      elseif less(info['last-delivered-id'], id) then place = 'waits' end
+      return place and isThere(key, id) and place or nil
     end
+    if not isThere(key, id) then return nil end
     -- Of a group that is gone: unless somebody has removed it, it is made again at its floor, that of its redelivery at 0.
     if key ~= stream then return 'waits' end
     if redis.call('HEXISTS', settings, 'removed:' .. group) == 1 then return nil end
@@ -79,12 +94,13 @@ export const PLACE = `
     return (not floor or less(floor, id)) and 'waits' or nil
   end
   local function placeFor(holder, group)
-    if redis.call('ZSCORE', cancelled, holder.job .. ' ' .. group) then return nil, true end
-    if redis.call('ZSCORE', ofGroup(base, group, 'scheduled'), holder.job) then
-      holder.retries[#holder.retries + 1] = ofGroup(base, group, 'scheduled')
+    if isCancelled(holder.job .. ' ' .. group) then return nil, true end
+    local scheduled, indexed = placesOf(group).scheduled, placesOf(group).index
+    if has(scheduled) and redis.call('ZSCORE', scheduled, holder.job) then
+      holder.retries[#holder.retries + 1] = scheduled
       return 'waits'
     end
-    local index = redis.call('HGET', ofGroup(base, group, 'index'), holder.job) or ''
+    local index = has(indexed) and redis.call('HGET', indexed, holder.job) or ''
     local dead = index:match('^dead (%d+%-%d+)$')
     if dead then return nil, true end
     local again = index:match('^redelivery (%d+%-%d+)$')
@@ -94,7 +110,7 @@ export const PLACE = `
   end
   local function placeOf(holder)
     holder.retries = {}
-    if redis.call('ZSCORE', cancelled, holder.job) then return nil end
+    if isCancelled(holder.job) then return nil end
     if holder.entry == '-' then return redis.call('ZSCORE', scheduledIn(base), holder.job) and 'later' or nil end
     local _, names = groupsIn(stream)
     local groups = holder.group == ':' and names or {holder.group}

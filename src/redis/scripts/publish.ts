@@ -177,7 +177,9 @@ export const DUE = `
     while seen < items do
       if ARGV[at] == 't' then at = at + 3 end
       if ARGV[at] == 'u' then at = at + 7 end
-      local width = tonumber(ARGV[at])
+      -- A run of unique jobs is for now: its count, and that of what comes before its payloads.
+      local width = ARGV[at] == 'U' and -tonumber(ARGV[at + 1]) or tonumber(ARGV[at])
+      if ARGV[at] == 'U' then at = at + 6 end
       seen = seen + math.max(1, -width)
       if width == 0 then
         if dueOf(ARGV[at + 1]) <= nowMs then due = due + 1 end

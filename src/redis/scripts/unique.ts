@@ -24,14 +24,29 @@ const CLAIM = `
   end
   local function lifeFor(dueMs)
     -- One that is set aside is never due.
-    local ms = dueMs == math.huge and 0 or math.max(0, dueMs - nowMs)
-    return string.format('%.0f', ${KEPT_MS} + ms)
+    if dueMs <= nowMs or dueMs == math.huge then return '${KEPT_MS}' end
+    return string.format('%.0f', ${KEPT_MS} + dueMs - nowMs)
   end
+  -- What is known of the keys of this call: between two of its items nobody but itself moves a job.
+  local holders, nowText = {}, string.format('%.0f', nowMs)
   local function keep(unique, job, entry, old)
     local group = unique.group == '' and ':' or unique.group
-    local text = table.concat({job, entry, unique.scope, group, string.format('%.0f', unique.first)}, ' ')
+    local first = unique.first == nowMs and nowText or string.format('%.0f', unique.first)
+    local text = job .. ' ' .. entry .. ' ' .. unique.scope .. ' ' .. group .. ' ' .. first
+    holders[unique.key] = {job = job, entry = entry, scope = unique.scope, group = group, first = unique.first, retries = {},
+      place = entry == '-' and 'later' or 'waits', isAsked = true}
     if unique.scope == 'l' and old and old.scope == 'l' then return redis.call('SET', unique.key, text, 'KEEPTTL') end
     redis.call('SET', unique.key, text, 'PX', unique.scope == 'l' and unique.ttlMs or lifeFor(unique.dueMs or 0))
+  end
+  local function holderFor(key)
+    local holder = holders[key]
+    if holder then return holder end
+    local kept = redis.call('GET', key)
+    holder = kept and holderOf(kept)
+    if not holder then return nil end
+    holder.place = placeOf(holder)
+    holders[key] = holder
+    return holder
   end
   local function replaceInPlace(unique, old, at)
     local last = at + 2 + tonumber(ARGV[at + 2])
@@ -71,20 +86,20 @@ const CLAIM = `
       if #names > 1 then return '!groups' end
       unique.group = names[1] or ''
     end
-    local kept = redis.call('GET', unique.key)
-    local old = kept and holderOf(kept)
-    local place = old and placeOf(old)
+    local old = holderFor(unique.key)
+    local place = old and old.place
     unique.first = place and unique.mode == 'd' and old.first or nowMs
-    if ARGV[at] == '0' then
+    if at and ARGV[at] == '0' then
       unique.dueMs = dueOf(ARGV[at + 1])
       if unique.mostMs then unique.dueMs = math.min(unique.dueMs, unique.first + unique.mostMs) end
     end
     if not canWrite then checkWritable(unique.key) end
     if not place then return nil end
     if unique.mode == 'r' or place == 'runs' or place == 'kept' then
-      if old.scope ~= 'l' then
+      if old.scope ~= 'l' and not old.isAsked then
         local due = place == 'later' and tonumber(redis.call('ZSCORE', KEYS[3], old.job)) or nowMs
         redis.call('PEXPIRE', unique.key, lifeFor(due))
+        old.isAsked = true
       end
       return '=' .. old.job
     end
@@ -118,7 +133,31 @@ const CLAIM = `
     return old and '~' .. answer .. '/' .. old.job or answer
   end`
 
-const BEFORE = `${TOKEN}
+/** A run ends here; what follows, up to the end of AFTER, is of any other item. */
+const BEFORE = `
+  if ARGV[at] == 'U' then
+    local run, first, name = tonumber(ARGV[at + 1]), 4 + tonumber(ARGV[at + 2]), ARGV[at + 7]
+    local scope, group, mode, ttlMs = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+    at = at + 7
+    for i = 1, run do
+      local unique = {key = KEYS[first + i], scope = scope, group = group, mode = mode, ttlMs = ttlMs}
+      local ok, held = pcall(claim, unique)
+      if not ok then held = '!' end
+      if not held then
+        local key = unique.key:sub(keyFrom)
+        if scope == 's' then
+          note(redis.pcall('XADD', stream, '*', 'job', name, 'data', ARGV[at + i], 'unique', key))
+        else
+          local untilWhen = scope == 't' and 'started' or 'ttl'
+          note(redis.pcall('XADD', stream, '*', 'job', name, 'data', ARGV[at + i], 'unique', key, 'unique-until', untilWhen))
+        end
+        ids[count] = claimed(unique, ids[count])
+      else
+        note(held)
+      end
+    end
+    at = at + run + 1
+  else${TOKEN}
     local fresh, unique = token and not held, nil
     if ARGV[at] == 'u' then
       local most = tonumber(ARGV[at + 6])
@@ -139,12 +178,17 @@ const AFTER = `
     if fresh then
       local job = ids[count]:sub(1, 1) ~= '!' and ids[count]:match('%d+%-%d+')
       if job then redis.call('SET', token, job, 'PX', tokenMs) else redis.pcall('PEXPIRE', token, 0) end
-    end`
+    end
+  end`
 
 /**
  * The same as publishChecked, for batches in which jobs are unique: 'u', index, scope (s|t|l, see holder.ts), group or '', mode
  * (r = reject, p = replace, d = debounce), ttlMs, maxWaitMs or 0 before an item, behind its token if it has one. A token that
  * is known answers for its item; its key is not looked at then.
+ *
+ * Unique jobs for now of one name that have the common shape and are unique in the same way come as a run: 'U', count, index of the first
+ * key, scope, group, mode, ttlMs, name, payload, …; their keys stand beside each other, and what the job says of its key is
+ * read from the name of that. So most are one key and one argument.
  *
  * What becomes of an item whose key has a holder is told by '=' and its id; by '~' and an id where the job has taken the place of
  * another: of one whose fields it took over where it waits, or, with '/' and that one's id, of one that was taken away. '!groups':
@@ -158,13 +202,14 @@ export const publishUnique = script(
   `
   -- KEYS stream producer scheduled jobs settings [tokens and keys …]
   -- ARGV seq ttlMs items mark later check mostMarked keepMarkMs, then items as above
-  ${SEQUENCE}${GROUPS}${LESS}${NOW}
+  ${SEQUENCE}${GROUPS}${LESS}${NOW}${HOLDER}
   local settings, mark, later = KEYS[5], ARGV[4], tonumber(ARGV[5])
   local mostMarked, keepMarkMs = tonumber(ARGV[7]), tonumber(ARGV[8])
-  local hasLater, at = later > 0, 9${CHECKS}
+  local hasLater, at = later > 0, 9
+  local keyFrom = #uniqueIn(baseOf(settings), '') + 1${CHECKS}
   nowMs = now()${DUE}${BOUND}${NUMBERS}
   redis.call('HSET', producer, 'seq', seq, 'ids', '')
-  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${HOLDER}${PLACE}${MARK}${CLAIM}${ITEMS(
+  if mark ~= '' then redis.call('HSET', producer, 'mark', mark) end${PLACE}${MARK}${CLAIM}${ITEMS(
     BEFORE,
     AFTER,
     'unique and unique.dueMs or dueOf(text)',
@@ -173,22 +218,33 @@ export const publishUnique = script(
 )
 
 /**
- * Lets go of the keys of jobs that are about to be started, before their handlers are called: from then on another job may have
- * them. Sent again it changes nothing. Returns how many were let go.
+ * Asked of unique jobs that were delivered, before their handlers are called: which of them are noted as cancelled. The others may
+ * start, and those that hold a key until then let go of it: from here on another job may have it. Sent again it changes nothing.
+ *
+ * It is what makes 'replaced' true. A publish takes the place only of a job that was not delivered, in one step with the note of
+ * it: if it came before the delivery, the note is seen here, and if after, it was answered with a duplicate.
+ *
+ * Returns {1 if jobs are noted as cancelled at all | 0, the positions, from 1, of those that are not to be started …}.
  */
-export const releaseStarted = script(
-  'releaseStarted',
+export const startUnique = script(
+  'startUnique',
   `${HOLDER}
-  -- KEYS unique… | ARGV group jobId…
-  local released = 0
-  for i = 1, #KEYS do
-    -- A key that holds something else is held by no job, and must not keep the others from being started.
-    local kept = redis.pcall('GET', KEYS[i])
-    local holder = type(kept) == 'string' and holderOf(kept)
-    if holder and holder.scope == 't' and holder.job == ARGV[i + 1]
-      and (holder.group == ':' or holder.group == ARGV[1]) then
-      released = released + redis.call('PEXPIRE', KEYS[i], 0)
+  -- KEYS cancelled unique… | ARGV group jobId…, those that let go of a key first, in the order of the keys
+  local cancelled, group = KEYS[1], ARGV[1]
+  -- Neither in another type of key can there be a note, nor can what holds something else be held by a job.
+  local hasNotes = redis.call('TYPE', cancelled).ok == 'zset'
+  local noted = {hasNotes and 1 or 0}
+  for i = 2, #ARGV do
+    local id = ARGV[i]
+    if hasNotes and (redis.call('ZSCORE', cancelled, id) or redis.call('ZSCORE', cancelled, id .. ' ' .. group)) then
+      noted[#noted + 1] = i - 1
+    elseif KEYS[i] then
+      local kept = redis.pcall('GET', KEYS[i])
+      local holder = type(kept) == 'string' and holderOf(kept)
+      if holder and holder.scope == 't' and holder.job == id and (holder.group == ':' or holder.group == group) then
+        redis.call('PEXPIRE', KEYS[i], 0)
+      end
     end
   end
-  return released`,
+  return noted`,
 )
