@@ -2,7 +2,11 @@ import fc from 'fast-check'
 import type { Redis } from 'ioredis'
 import { beforeAll, describe, expect, test } from 'vitest'
 import * as keys from '../src/redis/keys.ts'
+import { append, open } from '../src/redis/publishing.ts'
+import { join } from '../src/redis/stream.ts'
+import { startAll } from '../src/redis/unique.ts'
 import { newProducer, publish } from './fixtures/producers.ts'
+import { fates, item } from './fixtures/unique.ts'
 import { eventually } from './helpers/eventually.ts'
 import { connectTo, startServer } from './helpers/redis.ts'
 import { pending, startWorker, tally } from './helpers/workers.ts'
@@ -28,6 +32,9 @@ function keysOf(stream: string, { group = 'g', producer = 'p', hour = '2026-11-2
     replay: keys.replayKey(stream, producer),
     replayIds: keys.replayIdsKey(stream, producer),
     holds: keys.holdsKey(stream),
+    token: keys.tokenKey(stream, producer),
+    unique: keys.uniqueKey(stream, producer),
+    outcomes: keys.outcomesKey(stream, group, hour),
   }
 }
 
@@ -66,6 +73,39 @@ describe('the keys of a stream', () => {
       expect(slots).toEqual(own.map(() => slots[0]))
     },
   )
+
+  test.each(['orders', '{acme}:orders', 'a{b}c'])(
+    'of %s share its slot, whatever a uniqueness key is made of',
+    async (stream) => {
+      const texts = ['{x}', '}', '{', '}{y}', '{}', 'a}b{c}', 'ü🚂']
+      const own = [stream, ...texts.flatMap((text) => [keys.uniqueKey(stream, text), keys.tokenKey(stream, text)])]
+      expect(new Set(await slotsOf(own)).size).toBe(1)
+    },
+  )
+
+  test('of unique jobs are all that their scripts touch in a cluster, whatever a uniqueness key is made of', async () => {
+    await cluster.cluster('ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot))
+    await eventually(async () => expect(await cluster.cluster('INFO')).toContain('cluster_state:ok'))
+    for (const stream of ['orders', '{acme}:orders', 'a{b}c']) {
+      const member = { stream, group: 'main', consumer: 'w' }
+      await join(cluster, member, { startAt: 'oldest', leaseMs: 60_000, maxDeliveries: 5 })
+      await open(cluster, stream, 'p')
+      const texts = ['{x}', '}{y}', '}', '{']
+      const items = texts.flatMap((text) => [
+        item(1, text),
+        item(2, text, { mode: 'replace', until: 'started' }),
+        item(3, text, { mode: 'debounce', due: '+1000', token: text }),
+      ])
+      const told = fates(await append(cluster, stream, { producerId: 'p', seq: 1, items }))
+      expect(told.map((fate) => (typeof fate === 'string' ? fate : fate.outcome))).toEqual(
+        texts.flatMap(() => ['added', 'replaced', 'replaced']),
+      )
+      const starts = told.flatMap((fate, at) =>
+        typeof fate === 'string' ? [] : [{ id: fate.id, key: texts[Math.floor(at / 3)] }],
+      )
+      expect((await startAll(cluster, member, starts)).cancelled.size).toBe(2 * texts.length)
+    }
+  })
 
   test('of any name share its slot, whatever its group is called', async () => {
     for (const [stream, group] of fc.sample(fc.tuple(streamName, groupName), 200)) {
