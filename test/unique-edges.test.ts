@@ -30,7 +30,7 @@ test('a key function that throws in the middle ends publishMany there: what was 
     return `k${n}`
   }
   const job = defineJob('x', { stream: 'orders', unique: { key } })
-  const error = await failureOf(newProducer({ redis: redis.url }).publishMany(job, [1, 2, 3, 4]) as Promise<never>)
+  const error = await failureOf(newProducer({ redis: redis.url }).publishMany(job, [1, 2, 3, 4]))
   expect(error).toMatchObject({ code: 'ERR_OPTION', published: 'no', confirmed: 2 })
   expect(await storedNumbers(redis.client)).toEqual([1, 2])
   const held = await redis.client.keys(uniqueKey('orders', '*'))
@@ -189,11 +189,12 @@ describe('after a rewind', () => {
 test('a worker that stops before Redis has let a job start hands it back: it holds its key, and runs elsewhere', async () => {
   // Of all that such a worker does only the question whether the job may start needs this command.
   await redis.client.call('ACL', 'SETUSER', 'no-type', 'on', '>x', '~*', '&*', '+@all', '-type')
-  await redis.client.call('ACL', 'LOG', 'RESET')
   const url = redis.url.replace('//', '//no-type:x@')
   const began: string[] = []
   const worker = await startWorker({ redis: url, leaseMs: 60_000, handlers: { x: () => void began.push('first') } })
   const first = await publish(1)
+  await eventually(async () => expect(await pending(redis.client)).toHaveLength(1))
+  await redis.client.call('ACL', 'LOG', 'RESET')
   await eventually(async () => expect(await redis.client.call('ACL', 'LOG')).not.toEqual([]))
   await worker.stop({ drainMs: 0 })
   expect(began).toEqual([])

@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { type PublishOptions } from '../src/index.ts'
+import { monotonicMs } from '../src/clock.ts'
+import { Delivery } from '../src/delivery.ts'
 import { cancelledKey, uniqueKey, workersKey } from '../src/redis/keys.ts'
 import { startAll } from '../src/redis/unique.ts'
+import { UniqueStarts } from '../src/unique-starts.ts'
 import { newProducer } from './fixtures/producers.ts'
 import { HandWorker, item, publishItem, type Taken } from './fixtures/unique.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -15,7 +18,7 @@ const redis = withRedis()
 const publish = (n: unknown, options: PublishOptions = {}) =>
   newProducer({ redis: redis.url }).publish('x', n, { stream: 'orders', timeoutMs: 30_000, ...options })
 
-const isAsking = ([name, , , key]: string[]) => name?.startsWith('eval') === true && key === cancelledKey('orders')
+const isAsking = ([name, , , key]: string[]) => name === 'evalsha' && key === cancelledKey('orders')
 const isRead = ([name]: string[]) => name === 'xreadgroup'
 const isPulse = ([name, ...args]: string[]) =>
   name?.startsWith('eval') === true && args.includes(workersKey('orders', 'main'))
@@ -28,9 +31,15 @@ async function deafWorker() {
   // It holds nothing: it counts.
   proxy.holdBefore((args) => isAsking(args) && (asked += 1) < 0)
   const pulse = proxy.holdBefore(isPulse)
+  const firstRead = proxy.holdBefore(isRead)
   const read = proxy.holdBefore(isRead)
   const worker = await startWorker({ redis: proxy.url, leaseMs: 60_000, handlers: { x: (n) => void began.push(n) } })
-  await Promise.all([pulse.held, read.held])
+  await Promise.all([pulse.held, firstRead.held])
+  // Of what it has by then it knows that none has given way: of nothing else.
+  await publish(0, { uniqueKey: 'before' })
+  firstRead.release()
+  await Promise.all([read.held, eventually(() => expect(worker.counts.completed).toBe(1))])
+  expect(asked).toBe(1)
   return { worker, began, asked: () => asked, read: () => read.release() }
 }
 
@@ -42,9 +51,9 @@ test.each(['replace', 'reject'] as const)(
     const second = await publish(2, { uniqueKey: 'a', unique: { mode: 'replace' } })
     expect(second).toMatchObject({ outcome: 'replaced', replacedId: first.id })
     read()
-    await eventually(() => expect(worker.counts.completed).toBe(1))
+    await eventually(() => expect(worker.counts.completed).toBe(2))
     await eventually(() => expect(worker.counts.cancelled).toBe(1))
-    expect(began).toEqual([2])
+    expect(began).toEqual([0, 2])
     await eventually(async () => expect(await redis.client.exists(uniqueKey('orders', 'a'))).toBe(0))
   },
 )
@@ -53,8 +62,33 @@ test('a job without a key starts without asking anything', async () => {
   const { began, read, asked } = await deafWorker()
   read()
   await publish(1)
-  await eventually(() => expect(began).toEqual([1]))
-  expect(asked()).toBe(0)
+  await eventually(() => expect(began).toEqual([0, 1]))
+  expect(asked()).toBe(1)
+})
+
+test('one question does for all that the worker had by then, as long as no job is noted as cancelled', async () => {
+  const { member } = await new HandWorker(redis.client).join()
+  let asked = 0
+  const starts = new UniqueStarts((batch) => ((asked += batch.length), startAll(redis.client, member, batch)))
+  const start = (heldAtMs: number, key?: string) => {
+    const delivery = new Delivery(member, 0, { entryId: '1-1', slot: 0, deliveries: 1, fields: [] })
+    delivery.heldAtMs = heldAtMs
+    return new Promise<boolean>((resolve) => starts.push(delivery, key, resolve))
+  }
+  const first = monotonicMs()
+  await start(first)
+  await start(first)
+  expect(asked).toBe(1)
+  const second = monotonicMs()
+  await start(second)
+  expect(asked).toBe(2)
+  await start(second, 'a')
+  expect(asked).toBe(3)
+  const third = monotonicMs()
+  await redis.client.zadd(cancelledKey('orders'), 1, '1-1')
+  expect(await start(third)).toBe(true)
+  expect(await start(third)).toBe(true)
+  expect(asked).toBe(5)
 })
 
 describe('what Redis is asked', () => {
@@ -133,7 +167,7 @@ test('of four worker processes of which two are killed none starts a job that wa
   const producer = newProducer({ redis: redis.url })
   const replaced = new Set<string>()
   const meant = new Set<string>()
-  const publishes = 900
+  const publishes = 450
   for (let n = 0; n < publishes; n++) {
     const unique = { mode: 'replace', scope: n % 2 === 0 ? 'until-settled' : 'until-started' } as const
     const uniqueKey = `k${n % 31}`
