@@ -136,10 +136,7 @@ export class Executor {
     this.#confirm(delivery, prepared.handler, prepared.data)
   }
 
-  /**
-   * A unique job is started only if it has not given way to another, which Redis is asked; its time begins only then. One that has let
-   * go of its key in an attempt before could give way to none since.
-   */
+  /** Of a unique job Redis is asked first whether it has given way; its time begins then. One that let go of its key before could not. */
   #confirm(delivery: Delivery, handler: Handler, data: unknown): void {
     const { extra, timeoutMs, attempt } = delivery
     const isHeldUntilStarted = extra?.unique?.until === 'started'

@@ -112,7 +112,6 @@ const CLAIM = `
       unique.mark = old.group == ':' and old.job or old.job .. ' ' .. old.group
       if redis.call('ZCARD', cancelled) >= mostMarked then forgetOver() end
       if not mark(cancelled, unique.mark, mostMarked, keepMarkMs) then return '!full' end
-      there[cancelled] = true
     end
     unique.old, unique.place = old, place
   end
@@ -188,6 +187,10 @@ const AFTER = `
  * The same as publishChecked, for batches in which jobs are unique: 'u', index, scope (s|t|l, see holder.ts), group or '', mode
  * (r = reject, p = replace, d = debounce), ttlMs, maxWaitMs or 0 before an item, behind its token if it has one. A token that
  * is known answers for its item; its key is not looked at then.
+ *
+ * Unique jobs for now of one name that have the common shape and are unique in the same way come as a run: 'U', count, index of the first
+ * key, scope, group, mode, ttlMs, name, payload, …; their keys stand beside each other, and what the job says of its key is
+ * read from the name of that. So most are one key and one argument.
  *
  * What becomes of an item whose key has a holder is told by '=' and its id; by '~' and an id where the job has taken the place of
  * another: of one whose fields it took over where it waits, or, with '/' and that one's id, of one that was taken away. '!groups':
