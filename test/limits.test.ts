@@ -95,9 +95,29 @@ test('what waits for a limit says for which, and when it comes back', async () =
 
   expect(begun).toHaveLength(1)
   expect(jobs.map(({ attempt }) => attempt)).toEqual([0, 0])
-  expect(JSON.stringify(jobs)).toContain('the limit hourly')
+  expect(jobs.map(({ error }) => error)).toEqual(jobs.map(() => expect.stringContaining('the limit hourly') as string))
+  const { groups } = await inspector.explain('orders', jobs[0]?.id ?? '', { group: 'main' })
+  const told = groups.flatMap(({ sentences }) => sentences.map(({ text }) => text))
+  expect(told[0]).toMatch(/^Waits until .*, at no cost: "the limit hourly"\.$/)
   const nowMs = await serverMs(redis.client)
   for (const { dueMs } of jobs) expect(dueMs).toBeGreaterThan(nowMs + 1_000_000)
+})
+
+test('a worker whose slots are taken reads no jobs that its limit would let begin, and so hands none back', async () => {
+  const held = gate()
+  onEnd(() => held.open())
+  for (let n = 0; n < 20; n++) await add(redis.client, 'x', n)
+  const handlers = { x: () => held.wait() }
+  const limits = [{ rate: { jobs: 1000, perMs: 1000, burst: 1000 } }, { name: 'many', concurrency: 1000 }]
+  const worker = await startWorker({ redis: redis.url, leaseMs: 500, concurrency: 2, handlers, limits })
+  await eventually(async () => expect(await pending(redis.client)).toHaveLength(2))
+  const fromMs = await serverMs(redis.client)
+  // For long enough that what waits for a slot would be handed back.
+  await eventually(async () => expect(await serverMs(redis.client)).toBeGreaterThan(fromMs + 400))
+
+  expect(worker.counts).toMatchObject({ delivered: 2, handedBack: 0 })
+  held.open()
+  await eventually(() => expect(worker.counts).toMatchObject({ delivered: 20, completed: 20, handedBack: 0 }))
 })
 
 test('no more jobs run at once than a concurrency allows, on all workers together', async () => {

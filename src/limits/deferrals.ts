@@ -27,9 +27,10 @@ export class Deferrals {
     return this.#passed.length
   }
 
-  /** How many jobs to fetch at most, as far as limits know. */
-  get room(): number {
-    return this.#limiter.room
+  /** How many jobs to fetch at most, as far as limits know, where so many slots are free. */
+  roomBeside(slots: number): number {
+    const { passed } = this
+    return Math.min(this.#limiter.roomBeside(slots), passed === 0 ? Infinity : slots - passed)
   }
 
   wait(delivery: Delivery): void {
