@@ -171,6 +171,9 @@ test('never more permits than there are, whoever takes, renews, gives back or go
 test('the permit of a holder that went away is free again when its lease is over', async () => {
   const ask = { key: undefined, most: 1 }
   await askForPermits(redis.client, limiter, [{ ...ask, holder: 'dead' }], 1000)
+  // Longer than any lease, and not for ever.
+  const keptMs = await redis.client.pttl(limiterKey(limiter, 'permits', undefined))
+  expect(keptMs).toBeGreaterThan(24 * 3_600_000)
 
   expect(await askForPermits(redis.client, limiter, [{ ...ask, holder: 'next' }], 200)).toEqual(['none'])
   await eventually(async () => {

@@ -103,12 +103,15 @@ test('what waits for a limit says for which, and when it comes back', async () =
   for (const { dueMs } of jobs) expect(dueMs).toBeGreaterThan(nowMs + 1_000_000)
 })
 
-test('a worker whose slots are taken reads no jobs that its limit would let begin, and so hands none back', async () => {
+const wide = { jobs: 1000, perMs: 1000, burst: 1000 }
+test.for<[string, LimitOptions[]]>([
+  ['all together', [{ rate: wide }, { name: 'many', concurrency: 1000 }]],
+  ['each by its key', [{ key: '{data.account}', rate: wide }]],
+])('a worker whose slots are taken reads no jobs that its limits would let begin, %s', async ([, limits]) => {
   const held = gate()
   onEnd(() => held.open())
-  for (let n = 0; n < 20; n++) await add(redis.client, 'x', n)
+  for (let n = 0; n < 20; n++) await add(redis.client, 'x', { account: n })
   const handlers = { x: () => held.wait() }
-  const limits = [{ rate: { jobs: 1000, perMs: 1000, burst: 1000 } }, { name: 'many', concurrency: 1000 }]
   const worker = await startWorker({ redis: redis.url, leaseMs: 500, concurrency: 2, handlers, limits })
   await eventually(async () => expect(await pending(redis.client)).toHaveLength(2))
   const fromMs = await serverMs(redis.client)

@@ -27,10 +27,14 @@ export class Deferrals {
     return this.#passed.length
   }
 
+  /** Those that need a slot now, or most likely in a moment. */
+  get coming(): number {
+    return this.#passed.length + this.#limiter.untold
+  }
+
   /** How many jobs to fetch at most, as far as limits know, where so many slots are free. */
   roomBeside(slots: number): number {
-    const { passed } = this
-    return Math.min(this.#limiter.roomBeside(slots), passed === 0 ? Infinity : slots - passed)
+    return this.#limiter.roomBeside(slots)
   }
 
   wait(delivery: Delivery): void {

@@ -89,6 +89,7 @@ export class Limiter {
   readonly #gates = new Map<Limit, Gate>()
   readonly #failing = new Set<string>()
   #asked = 0
+  #untold = 0
   #isStopped = false
 
   constructor(limits: readonly Limit[], deps: LimiterDeps) {
@@ -114,6 +115,11 @@ export class Limiter {
     return room
   }
 
+  /** Jobs of which Redis has not said yet whether they have to wait: most of them need a slot of the worker in a moment. */
+  get untold(): number {
+    return this.#untold
+  }
+
   /** How many jobs wait here for a limit, by its label. */
   get held(): ReadonlyMap<string, number> {
     const held = new Map<string, number>()
@@ -130,11 +136,12 @@ export class Limiter {
     const { consumer } = this.#deps.member
     const passage: Passage = {
       ...{ delivery, tolls, proceed, permits: new Map(), slot: undefined, late: 0, failures: 0 },
-      ...{ waitsFor: undefined, waitedFor: [], isOver: false },
+      ...{ waitsFor: undefined, waitedFor: [], isTold: false, isOver: false },
       // A number: a job that is handed back and fetched again is another holder. The keeper reads the last two.
       holder: `${consumer} ${++this.#asked} ${delivery.stream} ${delivery.source} ${delivery.entryId}`,
     }
     this.#passages.set(delivery, passage)
+    this.#untold += 1
     void this.#pass(passage)
     return undefined
   }
@@ -159,6 +166,7 @@ export class Limiter {
     if (passage === undefined) return
     passage.isOver = true
     this.#passages.delete(delivery)
+    this.#tell(passage)
     this.#giveBack(passage)
   }
 
@@ -195,6 +203,7 @@ export class Limiter {
       if (this.#isGone(passage)) return
       if (wait === undefined) {
         passage.waitsFor = undefined
+        this.#tell(passage)
         return this.#deps.onPassed(passage.delivery)
       }
       this.#giveBack(passage)
@@ -298,9 +307,16 @@ export class Limiter {
 
   #waits(passage: Passage, limit: Limit): void {
     passage.waitsFor = limit
+    this.#tell(passage)
     if (passage.waitedFor.includes(limit)) return
     passage.waitedFor = [...passage.waitedFor, limit]
     this.#deps.onHeld(limit)
+  }
+
+  #tell(passage: Passage): void {
+    if (passage.isTold) return
+    passage.isTold = true
+    this.#untold -= 1
   }
 
   #isCancelled({ delivery }: Passage): boolean {
