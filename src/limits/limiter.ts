@@ -57,7 +57,7 @@ export interface LimiterDeps {
   readonly onWait: (delivery: Delivery, wait: { delayMs: number; why: string }) => void
   /** A job has to wait for a limit; told once for each that it waits for. */
   readonly onHeld: (limit: Limit) => void
-  /** The gate may let more in. */
+  /** There may be room for more. */
   readonly onOpen: () => void
 }
 
@@ -294,8 +294,8 @@ export class Limiter {
   async #waitInLine(passage: Passage, toll: Toll): Promise<boolean> {
     const gate = this.#gates.get(toll.limit)
     if (this.#deps.waiting() >= WAIT_HERE_MOST && gate === undefined) return false
-    this.#waits(passage, toll.limit)
     gate?.waits(true)
+    this.#waits(passage, toll.limit)
     const told = await this.#lines.wait(permitKey(toll), {
       ask: async () => (await this.#takeOne(passage, toll)).kind,
       isWanted: () => !this.#isStopped && this.#deps.isOurs(passage.delivery) && !this.#isCancelled(passage),
@@ -307,16 +307,19 @@ export class Limiter {
 
   #waits(passage: Passage, limit: Limit): void {
     passage.waitsFor = limit
-    this.#tell(passage)
+    // It needs no slot for now: there is room for others.
+    if (this.#tell(passage)) this.#deps.onOpen()
     if (passage.waitedFor.includes(limit)) return
     passage.waitedFor = [...passage.waitedFor, limit]
     this.#deps.onHeld(limit)
   }
 
-  #tell(passage: Passage): void {
-    if (passage.isTold) return
+  /** @returns whether it was not told before. */
+  #tell(passage: Passage): boolean {
+    if (passage.isTold) return false
     passage.isTold = true
     this.#untold -= 1
+    return true
   }
 
   #isCancelled({ delivery }: Passage): boolean {
