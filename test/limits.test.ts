@@ -123,6 +123,29 @@ test.for<[string, LimitOptions[]]>([
   await eventually(() => expect(worker.counts).toMatchObject({ delivered: 20, completed: 20, handedBack: 0 }))
 })
 
+test('of jobs that wait for a rate a worker reads no more than it has slots for', async () => {
+  const held = gate()
+  onEnd(() => held.open())
+  const read: number[] = []
+  const handlers = {
+    x: () => {
+      read.push(worker.counts.delivered)
+      return held.wait()
+    },
+  }
+  const limits = [{ name: 'api', rate: { jobs: 1000, perMs: 1000, burst: 200 } }]
+  const worker = await startWorker({ redis: redis.url, concurrency: 2, handlers, limits })
+  // They wait for a fourth of a second: there would be time to read all of them.
+  const tatMs = (await serverMs(redis.client)) + 350
+  await redis.client.set(limiterKey({ name: 'api' }, 'slots', undefined), `${tatMs * 1000} 0`)
+  const published = redis.client.multi()
+  for (let n = 0; n < 20; n++) published.xadd('orders', '*', 'job', 'x')
+  await published.exec()
+  await eventually(() => expect(read).toHaveLength(2))
+
+  expect(read).toEqual([2, 2])
+})
+
 test('no more jobs run at once than a concurrency allows, on all workers together', async () => {
   let [running, most, done] = [0, 0, 0]
   const handlers = {
