@@ -118,8 +118,7 @@ export class Dispatcher implements SlotUser {
     const { deferrals, holdings } = this.#deps
     if (this.#halted || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
     const room = Math.min(slots + ahead - queued, Math.floor((holdings.free - coming) / 2))
-    if (deferrals === undefined) return room
-    return Math.min(room - deferrals.coming, deferrals.roomBeside(slots) - coming - queued)
+    return deferrals === undefined ? room : deferrals.bounded(room, slots, coming + queued)
   }
 
   /** How many entries a claim may bring. */
