@@ -122,7 +122,7 @@ export class Dispatcher implements SlotUser {
     const { deferrals, holdings } = this.#deps
     if (this.#halted || queued - (coming > 0 ? Math.max(0, slots) : 0) > ahead / 2) return 0
     const room = Math.min(slots + ahead - queued, Math.floor((holdings.free - coming) / 2))
-    return deferrals === undefined ? room : Math.min(room, deferrals.room - coming - queued)
+    return deferrals === undefined ? room : deferrals.bounded(room, slots, coming + queued)
   }
 
   /** How many entries a claim may bring. */

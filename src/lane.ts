@@ -42,6 +42,8 @@ export class Lane {
   #rejoining: Promise<void> | undefined
   /** Why it could not be, as it was told last: such a fault may last, and is told once. */
   #saidUnjoined = ''
+  #reportedAtMs = monotonicMs()
+  #isStill = false
 
   constructor(
     options: ResolvedWorkerOptions,
@@ -153,8 +155,10 @@ export class Lane {
       claimRoom: this.#host.state() === 'running' ? dispatcher.claimRoom : 0,
     })
     executor.endOverdue()
+    const mostMs = 2 * this.#group.pulseMs
+    if (this.#stoodStill(mostMs) && !dispatcher.isPaused) return
     // While it is paused nothing waits here: it is handed back and begun where and when work goes on.
-    const overdue = dispatcher.takeOverdue(dispatcher.isPaused ? 0 : 2 * this.#group.pulseMs)
+    const overdue = dispatcher.takeOverdue(dispatcher.isPaused ? 0 : mostMs)
     if (overdue.length > 0) void handBack(this, overdue)
   }
 
@@ -162,6 +166,14 @@ export class Lane {
     if (fault === this.#saidUnjoined || this.#host.state() === 'stopped') return
     this.#saidUnjoined = fault
     this.logger.error({ fault }, 'cannot join the group')
+  }
+
+  /** The loop stood still for so long, once each time: what waits for a slot is to have those first that became free meanwhile. */
+  #stoodStill(mostMs: number): boolean {
+    const [nowMs, wasStill] = [monotonicMs(), this.#isStill]
+    this.#isStill = nowMs - this.#reportedAtMs > mostMs
+    this.#reportedAtMs = nowMs
+    return this.#isStill && !wasStill
   }
 
   async #join(startAt: 'oldest' | 'now' | 'again' | undefined): Promise<void> {
@@ -234,7 +246,7 @@ export class Lane {
 
   /** What a scrape of the metrics asks of it. */
   #asLive(): LiveWorker {
-    const { counts, holdings, executor } = this.parts
+    const { counts, holdings, executor, limiter } = this.parts
     const { state, tickedAtMs } = this.#host
     return {
       counts,
@@ -250,9 +262,13 @@ export class Lane {
         return starts.length === 0 ? undefined : Date.now() - monotonicMs() + Math.min(...starts)
       },
       overdue: () => executor.overdue,
+      held: () => limiter?.held ?? NONE_HELD,
     }
   }
 }
+
+/** Of a worker without limits. */
+const NONE_HELD: ReadonlyMap<string, number> = new Map()
 
 /** Tells the keeper that another lease was declared for the group. */
 type KeeperFollow = (leaseMs: number, pulseMs: number) => void

@@ -103,7 +103,7 @@ export function assembleParts(
   const limiting = assembleLimits(
     limits,
     { connection: commands, member, logger, leaseMs: () => group().leaseMs },
-    { holdings, cancelled, clock },
+    { holdings, cancelled, clock, numbers },
     () => ({ dispatcher, executor }),
   )
   const executor: Executor = new Executor({

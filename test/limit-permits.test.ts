@@ -205,6 +205,26 @@ test('two workers that take two limits in different order come to an end, and no
   await eventually(async () => expect(await redis.client.keys('*:permits')).toEqual([]))
 })
 
+test('a job for which a rate has no slot soon waits without its permit, and without a slot of another rate', async () => {
+  const hourly = { jobs: 1, perMs: 3_600_000 }
+  const several = [
+    ...limits,
+    { name: 'free', jobs: ['x'], rate: { ...hourly, burst: 10 } },
+    { name: 'spent', jobs: ['x'], rate: hourly },
+  ]
+  const [free, spent] = ['free', 'spent'].map((name) => limiterKey({ name }, 'slots', undefined)) as [string, string]
+  await redis.client.set(spent, `${((await serverMs(redis.client)) + hourly.perMs) * 1000} 0`)
+  const options = { redis: redis.url, leaseMs: LEASE_MS, limits: several }
+  const worker = await startWorker({ ...options, handlers: { x() {}, y() {} } })
+  await add(redis.client, 'x')
+  await eventually(() => expect(worker.counts.waited).toBe(1))
+  await add(redis.client, 'y')
+
+  await eventually(() => expect(worker.counts.completed).toBe(1))
+  expect(await redis.client.exists(free)).toBe(0)
+  await eventually(async () => expect(await permits()).toEqual([]))
+})
+
 test('a job that one of its limits refuses keeps nothing of the others', async () => {
   const [spent, free] = ['spent', 'free'].map((name) => limiterKey({ name }, 'slots', undefined)) as [string, string]
   const several = [

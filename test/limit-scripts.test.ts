@@ -96,6 +96,15 @@ test('what is further ahead than asked for is not booked, and is told times behi
   expect(second.told).toEqual([{ kind: 'given', inMs: 0 }])
 })
 
+test('times that are told behind each other are kept for as long, and lie at most five minutes behind the slots', async () => {
+  const ask: SlotAsk = { key: 'a', costUs: 60e6, burstUs: 60e6, graceUs: 0, how: 'queue' }
+  const { told } = await askForSlots(redis.client, limiter, Array<SlotAsk>(10).fill(ask), RANGE)
+  const keptMs = await redis.client.pttl(limiterKey(limiter, 'slots', 'a'))
+
+  expect(told.slice(-5).map(({ inMs }) => inMs / 60_000)).toEqual([5, 6, 6, 6, 6])
+  expect(keptMs).toBeGreaterThan(6 * 60_000)
+})
+
 test('a rate that was made faster does not wait for what the slower one had booked', async () => {
   const hourly: SlotAsk = { key: undefined, costUs: 3600e6, burstUs: 3600e6, graceUs: 0, how: 'keep' }
   await askForSlots(redis.client, limiter, [hourly], RANGE)
@@ -171,6 +180,9 @@ test('never more permits than there are, whoever takes, renews, gives back or go
 test('the permit of a holder that went away is free again when its lease is over', async () => {
   const ask = { key: undefined, most: 1 }
   await askForPermits(redis.client, limiter, [{ ...ask, holder: 'dead' }], 1000)
+  // Longer than any lease, and not for ever.
+  const keptMs = await redis.client.pttl(limiterKey(limiter, 'permits', undefined))
+  expect(keptMs).toBeGreaterThan(24 * 3_600_000)
 
   expect(await askForPermits(redis.client, limiter, [{ ...ask, holder: 'next' }], 200)).toEqual(['none'])
   await eventually(async () => {

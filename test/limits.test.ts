@@ -95,9 +95,55 @@ test('what waits for a limit says for which, and when it comes back', async () =
 
   expect(begun).toHaveLength(1)
   expect(jobs.map(({ attempt }) => attempt)).toEqual([0, 0])
-  expect(JSON.stringify(jobs)).toContain('the limit hourly')
+  expect(jobs.map(({ error }) => error)).toEqual(jobs.map(() => expect.stringContaining('the limit hourly') as string))
+  const { groups } = await inspector.explain('orders', jobs[0]?.id ?? '', { group: 'main' })
+  const told = groups.flatMap(({ sentences }) => sentences.map(({ text }) => text))
+  expect(told[0]).toMatch(/^Waits until .*, at no cost: "the limit hourly"\.$/)
   const nowMs = await serverMs(redis.client)
   for (const { dueMs } of jobs) expect(dueMs).toBeGreaterThan(nowMs + 1_000_000)
+})
+
+const wide = { jobs: 1000, perMs: 1000, burst: 1000 }
+test.for<[string, LimitOptions[]]>([
+  ['all together', [{ rate: wide }, { name: 'many', concurrency: 1000 }]],
+  ['each by its key', [{ key: '{data.account}', rate: wide }]],
+])('a worker whose slots are taken reads no jobs that its limits would let begin, %s', async ([, limits]) => {
+  const held = gate()
+  onEnd(() => held.open())
+  for (let n = 0; n < 20; n++) await add(redis.client, 'x', { account: n })
+  const handlers = { x: () => held.wait() }
+  const worker = await startWorker({ redis: redis.url, leaseMs: 500, concurrency: 2, handlers, limits })
+  await eventually(async () => expect(await pending(redis.client)).toHaveLength(2))
+  const fromMs = await serverMs(redis.client)
+  // For long enough that what waits for a slot would be handed back.
+  await eventually(async () => expect(await serverMs(redis.client)).toBeGreaterThan(fromMs + 400))
+
+  expect(worker.counts).toMatchObject({ delivered: 2, handedBack: 0 })
+  held.open()
+  await eventually(() => expect(worker.counts).toMatchObject({ delivered: 20, completed: 20, handedBack: 0 }))
+})
+
+test('of jobs that wait for a rate a worker reads no more than it has slots for', async () => {
+  const held = gate()
+  onEnd(() => held.open())
+  const read: number[] = []
+  const handlers = {
+    x: () => {
+      read.push(worker.counts.delivered)
+      return held.wait()
+    },
+  }
+  const limits = [{ name: 'api', rate: { jobs: 1000, perMs: 1000, burst: 200 } }]
+  const worker = await startWorker({ redis: redis.url, concurrency: 2, handlers, limits })
+  // They wait for a fourth of a second: there would be time to read all of them.
+  const tatMs = (await serverMs(redis.client)) + 350
+  await redis.client.set(limiterKey({ name: 'api' }, 'slots', undefined), `${tatMs * 1000} 0`)
+  const published = redis.client.multi()
+  for (let n = 0; n < 20; n++) published.xadd('orders', '*', 'job', 'x')
+  await published.exec()
+  await eventually(() => expect(read).toHaveLength(2))
+
+  expect(read).toEqual([2, 2])
 })
 
 test('no more jobs run at once than a concurrency allows, on all workers together', async () => {

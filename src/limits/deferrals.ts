@@ -27,9 +27,11 @@ export class Deferrals {
     return this.#passed.length
   }
 
-  /** How many jobs to fetch at most, as far as limits know. */
-  get room(): number {
-    return this.#limiter.room
+  /** How many jobs to fetch at most, as far as limits know too, where so many slots are free and so many entries were fetched. */
+  bounded(room: number, slots: number, fetched: number): number {
+    // They need a slot now, or most likely in a moment.
+    const coming = this.#passed.length + this.#limiter.untold
+    return Math.min(room - coming, this.#limiter.roomBeside(slots) - fetched)
   }
 
   wait(delivery: Delivery): void {

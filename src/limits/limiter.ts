@@ -5,7 +5,14 @@ import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import { faultText } from '../redis/faults.ts'
 import { limiterKey, type LimiterPlace } from '../redis/keys.ts'
-import { askForPermits, LIMIT_BATCH, type Permit, type PermitAsk, type PermitTold } from '../redis/limiting.ts'
+import {
+  askForPermits,
+  LIMIT_BATCH,
+  permitKey,
+  type Permit,
+  type PermitAsk,
+  type PermitTold,
+} from '../redis/limiting.ts'
 import type { Member } from '../redis/member.ts'
 import { Gate } from './gate.ts'
 import { Gathering } from './gathering.ts'
@@ -48,7 +55,9 @@ export interface LimiterDeps {
   readonly onGone: (delivery: Delivery) => void
   /** It is to wait in the scheduled set. */
   readonly onWait: (delivery: Delivery, wait: { delayMs: number; why: string }) => void
-  /** The gate may let more in. */
+  /** A job has to wait for a limit; told once for each that it waits for. */
+  readonly onHeld: (limit: Limit) => void
+  /** There may be room for more. */
   readonly onOpen: () => void
 }
 
@@ -80,6 +89,7 @@ export class Limiter {
   readonly #gates = new Map<Limit, Gate>()
   readonly #failing = new Set<string>()
   #asked = 0
+  #untold = 0
   #isStopped = false
 
   constructor(limits: readonly Limit[], deps: LimiterDeps) {
@@ -97,12 +107,26 @@ export class Limiter {
     }
   }
 
-  /** How many jobs may be read now, as far as limits know. */
-  get room(): number {
+  /** How many jobs may be read now, as far as limits know, where so many slots of the worker are free. */
+  roomBeside(slots: number): number {
     let room = this.#isFull ? 0 : Infinity
     // What was read and waits counts against what may be read: who asks knows of it before Redis has answered.
-    for (const gate of this.#gates.values()) room = Math.min(room, gate.room - this.#deps.waiting())
+    for (const gate of this.#gates.values()) room = Math.min(room, gate.roomBeside(slots) - this.#deps.waiting())
     return room
+  }
+
+  /** Jobs of which Redis has not said yet whether they have to wait: most of them need a slot of the worker in a moment. */
+  get untold(): number {
+    return this.#untold
+  }
+
+  /** How many jobs wait here for a limit, by its label. */
+  get held(): ReadonlyMap<string, number> {
+    const held = new Map<string, number>()
+    for (const { waitsFor } of this.#passages.values()) {
+      if (waitsFor !== undefined) held.set(waitsFor.label, (held.get(waitsFor.label) ?? 0) + 1)
+    }
+    return held
   }
 
   /** Takes a job that is to begin; `proceed` is called when it may, by `enter`. Undefined, or why it never can. */
@@ -112,11 +136,12 @@ export class Limiter {
     const { consumer } = this.#deps.member
     const passage: Passage = {
       ...{ delivery, tolls, proceed, permits: new Map(), slot: undefined, late: 0, failures: 0 },
-      ...{ hasWaited: false, isOver: false },
+      ...{ waitsFor: undefined, waitedFor: [], isTold: false, isOver: false },
       // A number: a job that is handed back and fetched again is another holder. The keeper reads the last two.
       holder: `${consumer} ${++this.#asked} ${delivery.stream} ${delivery.source} ${delivery.entryId}`,
     }
     this.#passages.set(delivery, passage)
+    this.#untold += 1
     void this.#pass(passage)
     return undefined
   }
@@ -130,6 +155,7 @@ export class Limiter {
       void this.#pass(passage)
       return false
     }
+    for (const { limit } of passage.tolls) this.#gates.get(limit)?.begun()
     passage.proceed()
     return true
   }
@@ -140,6 +166,7 @@ export class Limiter {
     if (passage === undefined) return
     passage.isOver = true
     this.#passages.delete(delivery)
+    this.#tell(passage)
     this.#giveBack(passage)
   }
 
@@ -174,9 +201,13 @@ export class Limiter {
     for (;;) {
       const wait = await this.#tryToPass(passage)
       if (this.#isGone(passage)) return
-      if (wait === undefined) return this.#deps.onPassed(passage.delivery)
+      if (wait === undefined) {
+        passage.waitsFor = undefined
+        this.#tell(passage)
+        return this.#deps.onPassed(passage.delivery)
+      }
       this.#giveBack(passage)
-      passage.hasWaited = true
+      this.#waits(passage, wait.toll.limit)
       if (wait.isAway || this.#deps.waiting() >= WAIT_HERE_MOST) {
         const { inMs, toll } = wait
         this.#passages.delete(passage.delivery)
@@ -207,7 +238,7 @@ export class Limiter {
     if (slot === undefined) return undefined
     const inMs = slot.atMs - this.#slots.clock.at(monotonicMs())
     if (inMs > 0) {
-      passage.hasWaited = true
+      this.#waits(passage, slot.limit)
       await this.#until(monotonicMs() + inMs)
     }
     return undefined
@@ -233,7 +264,7 @@ export class Limiter {
     for (const toll of tolls) {
       if (passage.permits.has(toll)) continue
       // Who comes later does not overtake those that wait.
-      if (this.#lines.has(lineOf(toll)) && !passage.hasWaited) return { kind: 'none', toll }
+      if (this.#lines.has(permitKey(toll)) && passage.waitedFor.length === 0) return { kind: 'none', toll }
       const { kind, error } = await this.#takeOne(passage, toll)
       if (kind !== 'taken') return { kind, error, toll }
     }
@@ -242,9 +273,11 @@ export class Limiter {
 
   async #takeOne(passage: Passage, toll: Toll): Promise<{ kind: PermitTold; error: unknown }> {
     const { limiter, key, limit } = toll
-    const permit: Permit = { limiter, key, holder: passage.holder }
+    const { holder } = passage
+    const permit: Permit = { limiter, key, holder }
+    const ask = { key, holder, most: limit.concurrency ?? 1 }
+    if (this.permits.countOf(permitKey(toll)) >= ask.most) return { kind: 'none', error: undefined }
     try {
-      const ask = { key, holder: passage.holder, most: limit.concurrency ?? 1 }
       const kind = await this.#asks.ask(limiterKey(limiter, 'permits', undefined), limiter, ask)
       if (kind === 'taken') {
         this.permits.hold(permit)
@@ -261,15 +294,32 @@ export class Limiter {
   async #waitInLine(passage: Passage, toll: Toll): Promise<boolean> {
     const gate = this.#gates.get(toll.limit)
     if (this.#deps.waiting() >= WAIT_HERE_MOST && gate === undefined) return false
-    passage.hasWaited = true
     gate?.waits(true)
-    const told = await this.#lines.wait(lineOf(toll), {
+    this.#waits(passage, toll.limit)
+    const told = await this.#lines.wait(permitKey(toll), {
       ask: async () => (await this.#takeOne(passage, toll)).kind,
       isWanted: () => !this.#isStopped && this.#deps.isOurs(passage.delivery) && !this.#isCancelled(passage),
       untilMs: gate === undefined ? monotonicMs() + PATIENCE_MS : Infinity,
     })
     gate?.waits(false)
     return told !== 'none' || this.#isCancelled(passage)
+  }
+
+  #waits(passage: Passage, limit: Limit): void {
+    passage.waitsFor = limit
+    // It needs no slot for now: there is room for others.
+    if (this.#tell(passage)) this.#deps.onOpen()
+    if (passage.waitedFor.includes(limit)) return
+    passage.waitedFor = [...passage.waitedFor, limit]
+    this.#deps.onHeld(limit)
+  }
+
+  /** @returns whether it was not told before. */
+  #tell(passage: Passage): boolean {
+    if (passage.isTold) return false
+    passage.isTold = true
+    this.#untold -= 1
+    return true
   }
 
   #isCancelled({ delivery }: Passage): boolean {
@@ -311,7 +361,7 @@ export class Limiter {
   }
 
   #released(permits: readonly Permit[]): void {
-    for (const { limiter, key } of permits) this.#lines.wake(limiterKey(limiter, 'permits', key))
+    for (const permit of permits) this.#lines.wake(permitKey(permit))
   }
 
   #until(atMs: number): Promise<void> {
@@ -328,10 +378,6 @@ interface Waits {
 
 type PermitsTold =
   { readonly kind: 'taken' } | { readonly kind: 'none' | 'unknown'; readonly toll: Toll; readonly error?: unknown }
-
-function lineOf({ limiter, key }: Toll): string {
-  return limiterKey(limiter, 'permits', key)
-}
 
 /** A part of its age: nobody knows when a permit is given back, and a busy key has many jobs that wait for one. */
 function awayMs({ publishedMs }: Delivery, serverMs: number): number {

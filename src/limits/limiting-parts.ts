@@ -3,6 +3,7 @@ import type { Cancelled } from '../cancelled.ts'
 import type { Dispatcher } from '../dispatcher.ts'
 import type { Executor } from '../executor.ts'
 import type { Holdings } from '../holdings.ts'
+import type { WorkerNumbers } from '../metrics/worker-numbers.ts'
 import type { ServerClock } from '../server-clock.ts'
 import { Deferrals } from './deferrals.ts'
 import type { Limit } from './limit.ts'
@@ -18,10 +19,17 @@ export interface LimitingParts {
 export function assembleLimits(
   limits: readonly Limit[],
   redis: Pick<LimiterDeps, 'connection' | 'member' | 'logger' | 'leaseMs'>,
-  { holdings, cancelled, clock }: { holdings: Holdings; cancelled: Cancelled; clock: ServerClock },
+  {
+    holdings,
+    cancelled,
+    clock,
+    numbers: { held },
+  }: { holdings: Holdings; cancelled: Cancelled; clock: ServerClock; numbers: WorkerNumbers },
   who: () => { dispatcher: Dispatcher; executor: Executor },
 ): LimitingParts {
   if (limits.length === 0) return { limits, limiter: undefined, deferrals: undefined }
+  // From the start, and at 0, as the counts of job names are.
+  for (const { label } of limits) held.set(label, held.get(label) ?? 0)
   const limiter: Limiter = new Limiter(limits, {
     ...redis,
     serverMs: () => clock.at(monotonicMs()),
@@ -31,6 +39,7 @@ export function assembleLimits(
     onPassed: (delivery) => who().dispatcher.passed(delivery),
     onGone: (delivery) => who().executor.lose(delivery),
     onWait: (delivery, wait) => who().executor.defer(delivery, wait),
+    onHeld: ({ label }) => void held.set(label, (held.get(label) ?? 0) + 1),
     onOpen: () => who().dispatcher.dispatch(),
   })
   const deferrals: Deferrals = new Deferrals(limiter, holdings)

@@ -1,6 +1,6 @@
 import type { PermitChange, PermitHolder } from '../lease/kept-permits.ts'
 import type { Connection } from '../redis/connection.ts'
-import { askForPermits, giveBack, inBatches, permitId, type Permit } from '../redis/limiting.ts'
+import { askForPermits, giveBack, inBatches, permitId, permitKey, type Permit } from '../redis/limiting.ts'
 
 /**
  * The permits that this worker holds. They have a lease, as jobs have, and the lease keeper renews them, which is told of each
@@ -17,6 +17,8 @@ export class Permits implements PermitHolder {
   readonly #connection: Connection
   readonly #leaseMs: () => number
   readonly #held = new Map<string, Permit>()
+  /** How many of them are of a key. */
+  readonly #counts = new Map<string, number>()
   readonly #onReleased: (permits: readonly Permit[]) => void
   onChange: (change: PermitChange) => void = () => {}
   #leaving: Permit[] = []
@@ -36,8 +38,14 @@ export class Permits implements PermitHolder {
     return this.#held.values()
   }
 
+  /** How many this worker holds of a limiter's key: where that is all there are, Redis need not be asked, whatever it has lost. */
+  countOf(key: string): number {
+    return this.#counts.get(key) ?? 0
+  }
+
   hold(permit: Permit): void {
     this.#held.set(permitId(permit), permit)
+    this.#count(permit, 1)
     this.onChange({ taken: [permit], given: [] })
   }
 
@@ -45,6 +53,7 @@ export class Permits implements PermitHolder {
   release(permits: Iterable<Permit>): void {
     const given = [...permits].filter((permit) => this.#held.delete(permitId(permit)))
     if (given.length === 0) return
+    for (const permit of given) this.#count(permit, -1)
     this.onChange({ taken: [], given })
     if (this.#leaving.length === 0) setImmediate(() => this.#send())
     this.#leaving.push(...given)
@@ -64,6 +73,13 @@ export class Permits implements PermitHolder {
       // If it fails, the next round of renewals finds them lost again.
       askForPermits(this.#connection.client, limiter, asks, this.#leaseMs()).catch(() => {})
     }
+  }
+
+  #count(permit: Permit, more: number): void {
+    const key = permitKey(permit)
+    const count = this.countOf(key) + more
+    if (count > 0) this.#counts.set(key, count)
+    else this.#counts.delete(key)
   }
 
   #send(): void {

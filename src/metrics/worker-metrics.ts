@@ -115,6 +115,18 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
     'Deliveries that a job took to its end: attempts that failed, workers that went away with it, and the last.',
     ({ attempts }) => [[{}, attempts]],
   ),
+  metric(
+    counter('limit'),
+    'millrace_limited_jobs_total',
+    'Jobs that had to wait for a limit, each once for each limit and time that it comes to a worker; no series where there is no limit.',
+    ({ held }) => [...held].map(([limit, count]): Row => [{ limit }, count]),
+  ),
+  metric(
+    gauge('limit'),
+    'millrace_limit_waiting_jobs',
+    'Jobs that wait for a limit in workers now; those that wait for longer are in the scheduled set.',
+    heldNow,
+  ),
   metric(gauge(), 'millrace_in_flight_jobs', 'Handlers that run now.', ({ running }) => [[{}, running]]),
   metric(
     gauge(),
@@ -186,6 +198,12 @@ function metric(shape: Shape, name: string, help: string, read: Read): Metric<Wo
       for (const [labels, value] of read(numbers)) yield [{ stream, group, ...labels }, value]
     },
   }
+}
+
+/** By limit, also where none waits. */
+function heldNow({ held, live }: WorkerNumbers): Row[] {
+  const now = [...live].map((worker) => worker.held())
+  return [...held.keys()].map((limit) => [{ limit }, now.reduce((sum, counts) => sum + (counts.get(limit) ?? 0), 0)])
 }
 
 function plain(name: string, count: keyof WorkerCounts, help: string): [Metric<WorkerNumbers>] {

@@ -71,6 +71,8 @@ export interface LiveWorker {
   oldestStartMs(): number | undefined
   /** Handlers that go on though their signal is aborted. */
   overdue(): number
+  /** Jobs that wait for a limit, by its label. */
+  held(): ReadonlyMap<string, number>
 }
 
 export class WorkerNumbers {
@@ -93,6 +95,8 @@ export class WorkerNumbers {
     manual: 0,
   }
   readonly attempts = new Buckets(ATTEMPT_BOUNDS)
+  /** Jobs that had to wait for a limit, by the label of each that the workers have. */
+  readonly held = new Map<string, number>()
   /** Jobs that a worker left behind when it ended: neither settled nor handed back. */
   abandoned = 0
   readonly live = new Set<LiveWorker>()

@@ -83,7 +83,7 @@ export async function askForPermits(
 /** All of one limiter, at most `LIMIT_BATCH`. Tells those that are gone. */
 export async function renewHeld(client: Redis, permits: readonly Permit[], leaseMs: number): Promise<Permit[]> {
   const args = [leaseMs, ...permits.map(({ holder }) => holder)]
-  const gone = asArray(await run(client, renewPermits, permits.map(keyOf), args))
+  const gone = asArray(await run(client, renewPermits, permits.map(permitKey), args))
   return gone.flatMap((number) => permits[asNumber(number) - 1] ?? [])
 }
 
@@ -92,7 +92,7 @@ export async function giveBack(client: Redis, permits: readonly Permit[]): Promi
   await run(
     client,
     releasePermits,
-    permits.map(keyOf),
+    permits.map(permitKey),
     permits.map(({ holder }) => holder),
   )
 }
@@ -116,9 +116,10 @@ export function inBatches(permits: Iterable<Permit>): Permit[][] {
 
 /** Tells a permit from all others, also where it is a copy in another thread. */
 export function permitId(permit: Permit): string {
-  return `${keyOf(permit)}\n${permit.holder}`
+  return `${permitKey(permit)}\n${permit.holder}`
 }
 
-function keyOf({ limiter, key }: Permit): string {
+/** Where the permits of a limiter's key are kept, this one among them. */
+export function permitKey({ limiter, key }: Pick<Permit, 'limiter' | 'key'>): string {
   return limiterKey(limiter, 'permits', key)
 }

@@ -106,6 +106,51 @@ describe('a worker pool', () => {
     }
   })
 
+  test('keeps the limits of its handlers file over all its processes, and refuses what is none before it starts', async () => {
+    const text = (limits: string) =>
+      [
+        "import { appendFileSync, existsSync } from 'node:fs'",
+        "import { setTimeout as sleep } from 'node:timers/promises'",
+        'const note = (...words) => appendFileSync(process.env.LOG, `${words.join(" ")} ${process.pid}\\n`)',
+        'const gated = async ({ file }, job) => {',
+        '  note("started", job.id, job.deliveries)',
+        '  while (file && !existsSync(file)) await sleep(20)',
+        '  note("ended", job.id, job.deliveries)',
+        '}',
+        `export default { gated }; export const limits = ${limits}`,
+      ].join('\n')
+    for (const [limits, message] of [
+      ['{}', 'expected `limits` to be a list of limits, got a value of type object'],
+      ['[{ jobs: ["gatd"], concurrency: 1 }]', 'did you mean gated?'],
+    ] as const) {
+      const file = handlersFile('wrong.mjs', text(limits))
+      const { code, stderr } = await millrace(['worker', file, '--stream', 'orders'], { redis: redis.url })
+      expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+    }
+    expect(await redis.client.dbsize()).toBe(0)
+
+    const mine = handlersFile('mine.mjs', text('[{ concurrency: 1 }]'))
+    await startReady(mine, '--processes', '2', '--concurrency', '1')
+    const file = join(folder, 'open')
+    const first = await add(redis.client, 'gated', { file })
+    const { pid } = await logged('started', first)
+    const second = await add(redis.client, 'gated')
+    // The other process has it, and a slot for it.
+    await eventually(async () => {
+      expect(new Set((await pending(redis.client)).map(({ consumer }) => consumer)).size).toBe(2)
+    })
+    expect(log()).toHaveLength(1)
+    writeFileSync(file, '')
+
+    expect((await logged('ended', second)).pid).not.toBe(pid)
+    expect(log().map(([what, id]) => [what, id])).toEqual([
+      ['started', first],
+      ['ended', first],
+      ['started', second],
+      ['ended', second],
+    ])
+  })
+
   test('runs handlers that lie where millrace is not installed', async () => {
     const lines = ["import { defineJob, handle } from 'millrace'", "import { appendFileSync } from 'node:fs'"]
     const run = '(_: null, job): void => appendFileSync(process.env.LOG!, `ran ${job.id} 1 ${process.pid}\\n`)'

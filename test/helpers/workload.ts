@@ -81,6 +81,7 @@ export async function deploy(url: string, client: Redis): Promise<Deployment> {
       await publishAll(client, producer, inspector)
       await startExporter(url, exporterPort)
       await stopInTheMiddle(url, producer, registry)
+      await holdUp(url, producer, registry)
       pool = startPool(url, poolPort)
       await pool.said(/^ready$/)
     },
@@ -156,6 +157,17 @@ async function stopInTheMiddle(url: string, producer: Producer, registry: Regist
   await producer.publish('unended', null, { stream: 'mails' })
   await running
   await worker.stop({ drainMs: 0 })
+}
+
+/** Another one, whose limit lets one job run at once: of two, one waits for as long as the other runs. */
+async function holdUp(url: string, producer: Producer, registry: Registry): Promise<void> {
+  const call = (_data: unknown, job: Job) =>
+    new Promise<void>((resolve) => job.signal.addEventListener('abort', () => resolve()))
+  const limits = [{ name: 'api', concurrency: 1 }]
+  const worker = new Worker({ redis: url, stream: 'calls', handlers: { call }, limits, registry, logger: false })
+  onEnd(async () => void (await worker.stop({ drainMs: 0 })))
+  await worker.start()
+  for (let n = 0; n < 2; n++) await producer.publish('call', null, { stream: 'calls' })
 }
 
 function startPool(url: string, port: number): Program {

@@ -15,7 +15,11 @@ export const slots: RowSpec = {
           legend: '{{instance}} {{stream}}/{{group}}',
         },
       ],
-      links: [look('Does work wait?', 'stream', 'Ready jobs'), look('Does it read?', 'workers', 'Polls by result')],
+      links: [
+        look('Does work wait?', 'stream', 'Ready jobs'),
+        look('Does it read?', 'workers', 'Polls by result'),
+        look('Do limits hold it up?', 'workers', 'Waiting for limits'),
+      ],
     }),
     series('In flight and slots', 'short', {
       width: 8,
