@@ -141,7 +141,9 @@ export class Executor {
     const { extra, timeoutMs, attempt } = delivery
     const isHeldUntilStarted = extra?.unique?.until === 'started'
     if (extra?.unique === undefined || (isHeldUntilStarted && attempt > 1)) return this.#run(delivery, handler, data)
+    // In the table too, by which the keeper goes: it would let the lease of one that waits for its answer run out.
     delivery.timeoutMs = Infinity
+    this.#deps.holdings.timed(delivery)
     this.#deps.uniqueStarts.push(delivery, isHeldUntilStarted ? extra.unique.key : undefined, (isCancelled) => {
       if (delivery.ended !== undefined) return this.#unbegun(delivery, delivery.ended)
       if (isCancelled) return this.#ended(delivery, { kind: 'cancelled' })

@@ -1,5 +1,7 @@
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
 import type { Delivery } from './delivery.ts'
+import type { Logger } from './logger.ts'
+import { faultText } from './redis/faults.ts'
 import type { StartsTold, UniqueStart } from './redis/unique.ts'
 
 /**
@@ -27,14 +29,16 @@ type Ask = (starts: readonly Waiting[]) => Promise<StartsTold<Waiting>>
 
 export class UniqueStarts {
   readonly #ask: Ask
+  readonly #logger: Logger
   #waiting: Waiting[] = []
   #running = false
   /** What this worker took until then, by the monotonic clock, has given way to nothing. */
   #clearUntilMs = -Infinity
 
   /** @param ask lets go of keys, and tells who is cancelled. */
-  constructor(ask: Ask) {
+  constructor(ask: Ask, logger: Logger) {
     this.#ask = ask
+    this.#logger = logger
   }
 
   /**
@@ -53,7 +57,7 @@ export class UniqueStarts {
     for (let tries = 0; this.#waiting.length > 0;) {
       const batch = this.#waiting.slice(0, BATCH)
       const askedAtMs = monotonicMs()
-      const told = await this.#ask(batch).catch(() => undefined)
+      const told = await this.#ask(batch).catch((error: unknown) => this.#failed(error, tries))
       if (told?.hasNotes === false) this.#clearUntilMs = askedAtMs
       const done = new Set(told ? batch : this.#waiting.filter(({ delivery }) => delivery.ended !== undefined))
       this.#waiting = this.#waiting.filter((one) => !done.has(one))
@@ -62,5 +66,11 @@ export class UniqueStarts {
       if (!told) await sleep(backoffMs(tries - 1, 50, 1000))
     }
     this.#running = false
+  }
+
+  /** It is said once until it works again: a right that is missing would hold such jobs up in silence. */
+  #failed(error: unknown, tries: number): undefined {
+    if (tries > 0) return
+    this.#logger.warn({ fault: faultText(error) }, 'cannot ask now whether unique jobs may start; they wait')
   }
 }

@@ -99,7 +99,7 @@ export function assembleParts(
     { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
   )
   const scheduler = new Scheduler({ ...own, connection: commands, member })
-  const uniqueStarts = new UniqueStarts((starts) => startAll(commands.client, member, starts))
+  const uniqueStarts = new UniqueStarts((starts) => startAll(commands.client, member, starts), logger)
   const limiting = assembleLimits(
     limits,
     { connection: commands, member, logger, leaseMs: () => group().leaseMs },

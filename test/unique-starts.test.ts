@@ -8,6 +8,7 @@ import { UniqueStarts } from '../src/unique-starts.ts'
 import { newProducer } from './fixtures/producers.ts'
 import { HandWorker, item, publishItem, type Taken } from './fixtures/unique.ts'
 import { eventually } from './helpers/eventually.ts'
+import { keepingLogger } from './helpers/log.ts'
 import { startProxy } from './helpers/proxy.ts'
 import { withRedis } from './helpers/redis.ts'
 import { pending, startWorker, startWorkerProcess } from './helpers/workers.ts'
@@ -69,7 +70,10 @@ test('a job without a key starts without asking anything', async () => {
 test('one question does for all that the worker had by then, as long as no job is noted as cancelled', async () => {
   const { member } = await new HandWorker(redis.client).join()
   let asked = 0
-  const starts = new UniqueStarts((batch) => ((asked += batch.length), startAll(redis.client, member, batch)))
+  const starts = new UniqueStarts(
+    (batch) => ((asked += batch.length), startAll(redis.client, member, batch)),
+    keepingLogger().logger,
+  )
   const start = (heldAtMs: number, key?: string) => {
     const delivery = new Delivery(member, 0, { entryId: '1-1', slot: 0, deliveries: 1, fields: [] })
     delivery.heldAtMs = heldAtMs
@@ -192,3 +196,21 @@ test('of four worker processes of which two are killed none starts a job that wa
   expect(replaced.size).toBeGreaterThan(0)
   expect([...replaced].filter((id) => started().has(id))).toEqual([])
 }, 120_000)
+
+test('a worker that may not ask says so once, and keeps the lease of the job that waits, whatever time a run may take', async () => {
+  await redis.client.call('ACL', 'SETUSER', 'no-asking', 'on', '>x', '~*', '&*', '+@all', '-type')
+  const url = redis.url.replace('//', '//no-asking:x@')
+  const { logger, lines } = keepingLogger()
+  const warned = () => lines.filter(({ level }) => level === 'warn').map(({ message }) => message)
+  const began: string[] = []
+  const handlers = (name: string) => ({ x: () => void began.push(name) })
+  await startWorker({ redis: url, leaseMs: 1000, timeoutMs: 1, logger, handlers: handlers('first') })
+  await publish(1, { uniqueKey: 'a' })
+  await eventually(() => expect(warned()).toEqual(['cannot ask now whether unique jobs may start; they wait']))
+  const other = await startWorker({ redis: redis.url, leaseMs: 1000, handlers: handlers('other') })
+  await eventually(() => expect(other.counts.claimPasses).toBeGreaterThan(5))
+  expect(began).toEqual([])
+  await redis.client.call('ACL', 'SETUSER', 'no-asking', '+type')
+  await eventually(() => expect(began).toEqual(['first']))
+  expect(warned()).toHaveLength(1)
+})
