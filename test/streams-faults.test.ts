@@ -219,6 +219,9 @@ describe('a fault of one stream', () => {
     await redis.client.acl('SETUSER', notAllowed, '+xgroup')
     await fill('a', 2)
     await eventually(() => expect(worker.countsOf('a').completed).toBe(2), { timeoutMs: 20_000 })
+    await redis.client.acl('SETUSER', notAllowed, '-xgroup')
+    await redis.client.del('a')
+    await eventually(() => expect(said()).toHaveLength(2))
   })
 
   test('that it was deleted makes it anew, also while it is waited for, and says nothing of the others', async () => {
