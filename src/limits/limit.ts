@@ -55,7 +55,7 @@ export interface Limit {
 }
 
 /** How much later than its slot a job may begin: below, timers are too coarse; above, those that wait would wait for nothing. */
-const GRACE_LEAST_US = 10_000
+export const GRACE_LEAST_US = 10_000
 const GRACE_MOST_US = 100_000
 /** A default burst is what comes in this time. */
 const BURST_MS = 100

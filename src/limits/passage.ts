@@ -11,6 +11,13 @@ export interface Toll {
   readonly cost: number
 }
 
+/** When a job may begin, by the server's time, until when it must, and by which limit. */
+export interface PassageSlot {
+  readonly atMs: number
+  readonly untilMs: number
+  readonly limit: Limit
+}
+
 /** A job on its way through its limits, from where it was fetched to the end of its run. */
 export interface Passage {
   readonly delivery: Delivery
@@ -21,8 +28,8 @@ export interface Passage {
   readonly holder: string
   /** What it holds. */
   readonly permits: Map<Toll, Permit>
-  /** When it may begin, by the server's time, and until when it must; undefined where no rate counts it. */
-  slot: { readonly atMs: number; readonly untilMs: number } | undefined
+  /** Undefined where no rate counts it. */
+  slot: PassageSlot | undefined
   /** How often it came too late for its slot, and how often Redis did not say anything of use. */
   late: number
   failures: number

@@ -3,7 +3,8 @@ import type { Connection } from '../redis/connection.ts'
 import { limiterKey, type LimiterPlace } from '../redis/keys.ts'
 import { askForSlots, LIMIT_BATCH, type SlotAsk, type SlotTold } from '../redis/limiting.ts'
 import { Gathering } from './gathering.ts'
-import type { Passage, Toll } from './passage.ts'
+import { GRACE_LEAST_US } from './limit.ts'
+import type { Passage, PassageSlot, Toll } from './passage.ts'
 import { SlotClock } from './slot-clock.ts'
 
 /** Gets jobs their slots of the rates that count them. */
@@ -55,7 +56,7 @@ export class Slots {
     const answers = await Promise.all(
       tolls.map((toll) => this.#ask(toll, how).catch((error: unknown) => ({ kind: 'failed', error }) as const)),
     )
-    let [atMs, untilMs] = [0, Infinity]
+    const slots: PassageSlot[] = []
     let later: Extract<SlotsTold, { kind: 'later' }> | undefined
     for (const [at, told] of answers.entries()) {
       const toll = tolls[at] as Toll
@@ -68,13 +69,12 @@ export class Slots {
         if (later === undefined || told.inMs > later.inMs) later = { kind: 'later', inMs: told.inMs, toll }
         continue
       }
-      const slotMs = told.serverMs + told.inMs
-      atMs = Math.max(atMs, slotMs)
-      untilMs = Math.min(untilMs, slotMs + (toll.limit.rate?.graceUs ?? 0) / 1000)
+      const { limit } = toll
+      const atMs = told.serverMs + told.inMs
+      slots.push({ atMs, untilMs: atMs + (limit.rate?.graceUs ?? 0) / 1000, limit })
     }
     if (later !== undefined) return later
-    // Of several slots the last one counts; one that is over by then was spent for nothing, and is not asked for again.
-    passage.slot = { atMs, untilMs: Math.max(untilMs, atMs) }
+    passage.slot = lastOf(slots)
     return { kind: 'given' }
   }
 
@@ -85,4 +85,15 @@ export class Slots {
     const ask = { key: toll.key, costUs: toll.cost * intervalUs, burstUs: burst * intervalUs, graceUs, how }
     return this.#asks.ask(limiterKey(toll.limiter, 'slots', undefined), toll.limiter, ask)
   }
+}
+
+/**
+ * Of several slots the last one counts. One that is over by then, or so soon after it that no timer is as exact, was spent for nothing: it
+ * is not asked for again, or the job would miss slot after slot of all of them.
+ */
+function lastOf(slots: readonly PassageSlot[]): PassageSlot {
+  const last = slots.reduce((latest, slot) => (slot.atMs > latest.atMs ? slot : latest))
+  const leastMs = last.atMs + GRACE_LEAST_US / 1000
+  const ends = slots.map(({ untilMs }) => untilMs).filter((untilMs) => untilMs >= leastMs)
+  return { ...last, untilMs: Math.min(last.untilMs, ...ends) }
 }
