@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import type { Job } from '../src/index.ts'
-import { groupScheduledKey } from '../src/redis/keys.ts'
+import { groupScheduledKey, limiterKey } from '../src/redis/keys.ts'
 import { memberKeys } from '../src/redis/member.ts'
 import { settleOthers, type FencedOutcome } from '../src/redis/settling.ts'
 import { deliverAll, joinAs, MEMBER } from './helpers/audits.ts'
 import { DEAD } from './helpers/dead.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
-import { withRedis } from './helpers/redis.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 import { add, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
@@ -73,6 +73,22 @@ describe('the outcome wait', () => {
     expect(shown?.fields.map(([name]) => name)).not.toContain('waited-since')
   })
 
+  test('carries along how many deliveries had no outcome, and a failure after that ends the count', async () => {
+    const id = await deliver('past-deliveries', '7')
+    await redis.client.xclaim('orders', 'main', MEMBER.consumer, '0', id, 'RETRYCOUNT', '3', 'JUSTID')
+    expect(await settle([wait(id, { deliveries: 3 })])).toEqual(['waits'])
+    const countOf = async (of: string) => {
+      const [shown] = await newInspector(redis.url).scheduled.show('orders', of)
+      return shown?.fields.filter(([name]) => name === 'past-deliveries')
+    }
+    expect(await countOf(id)).toEqual([['past-deliveries', '2']])
+
+    const failed = await deliver('past-deliveries', '2')
+    const retry = { kind: 'retry', deliveries: 1, delayMs: 1e6, attempt: 1, firstFailedMs: 1, error: 'e' } as const
+    expect(await settle([{ ...retry, entryId: failed, id: failed }])).toEqual(['retried'])
+    expect(await countOf(failed)).toEqual([])
+  })
+
   test('is fenced: a delivery that is not ours any more is left as it is', async () => {
     const id = await deliver()
     expect(await settle([wait(id, { deliveries: 2 })])).toEqual(['stale'])
@@ -109,6 +125,43 @@ describe('the outcome wait', () => {
     const id = await deliver(...Array.from({ length: 7000 }, (_, at) => `f${at}`))
     expect(await settle([wait(id)])).toEqual(['wide'])
     expect(await pending(redis.client)).toHaveLength(1)
+  })
+})
+
+describe('a job whose workers went away, and which is then put off for a limit,', () => {
+  const slots = limiterKey({ name: 'api' }, 'slots', undefined)
+  const limits = [{ name: 'api', rate: { jobs: 1, perMs: 3_600_000 } }]
+
+  test('keeps the count of its deliveries, and is begun in quarantine as any other such job', async () => {
+    await joinAs(redis.client)
+    const id = await add(redis.client, 'x')
+    await deliverAll(redis.client)
+    const old = ['IDLE', '3600000', 'RETRYCOUNT', '2', 'JUSTID'] as const
+    await redis.client.call('xclaim', 'orders', 'main', 'gone', '0', id, ...old)
+    await redis.client.set(slots, `${((await serverMs(redis.client)) + 3_600_000) * 1000} 0`)
+    const ran: number[] = []
+    const handlers = { x: (_: unknown, { deliveries }: Job) => void ran.push(deliveries) }
+    const worker = await startWorker({ redis: redis.url, leaseMs: 500, maxDeliveries: 3, limits, handlers })
+    await eventually(() => expect(worker.counts.waited).toBe(1))
+    await redis.client.del(slots)
+    await wake(id)
+
+    await eventually(() => expect(ran).toEqual([3]))
+    expect(worker.counts).toMatchObject({ claimed: 2, handedBack: 1 })
+  })
+
+  test('is dead without another run if they were as many as it may have; redriven, it runs', async () => {
+    const id = (await redis.client.xadd('orders', '*', 'job', 'x', 'past-deliveries', '3')) as string
+    const ran: number[] = []
+    const handlers = { x: (_: unknown, { deliveries }: Job) => void ran.push(deliveries) }
+    await startWorker({ redis: redis.url, leaseMs: 500, maxDeliveries: 3, limits, handlers })
+
+    await eventually(async () => {
+      expect(await lettersOf()).toEqual([{ id, reason: 'deliveries', attempts: '0', deliveries: '3' }])
+    })
+    expect(ran).toEqual([])
+    await newInspector(redis.url).dead.redrive('orders', 'main', { ids: [id], execute: true })
+    await eventually(() => expect(ran).toEqual([1]))
   })
 })
 
