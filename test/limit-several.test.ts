@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest'
 import { limiterKey } from '../src/redis/keys.ts'
+import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { serverMs, withRedis } from './helpers/redis.ts'
 import { excessUs } from './helpers/slot-model.ts'
-import { add, startWorker } from './helpers/workers.ts'
+import { add, gate, pending, startWorker } from './helpers/workers.ts'
 
 /** Jobs under several limits at once. */
 
@@ -29,4 +30,19 @@ test('a job under two rates takes one slot of each, and the slower of them is ke
   expect(taken).toBeLessThan(20)
   const begun = begunMs.map((atMs) => ({ atUs: atMs * 1000, costUs: 200_000 }))
   expect(excessUs(begun, 200_000)).toBeLessThanOrEqual(100_000)
+})
+
+test('jobs that wait for the permit of a busy key do not keep a worker from reading, where a limit for all jobs stands beside', async () => {
+  const held = gate()
+  onEnd(() => held.open())
+  const cold: unknown[] = []
+  const handlers = { hot: () => held.wait(), cold: (data: unknown) => void cold.push(data) }
+  // Five are read at first, and no more while as many wait for this one.
+  const limits = [{ rate: { jobs: 20, perMs: 1000 } }, { key: '{job}', jobs: ['hot'], concurrency: 1 }]
+  for (let n = 0; n < 24; n++) await add(redis.client, 'hot', n)
+  for (let n = 0; n < 3; n++) await add(redis.client, 'cold', n)
+  await startWorker({ redis: redis.url, handlers, limits })
+
+  await eventually(async () => expect((await pending(redis.client)).length).toBeGreaterThan(15))
+  await eventually(() => expect(cold).toEqual([0, 1, 2]))
 })

@@ -80,6 +80,8 @@ export class Limiter {
   readonly #gates = new Map<Limit, Gate>()
   readonly #failing = new Set<string>()
   #asked = 0
+  /** Those in a line for a permit of a limit that does not hold for all jobs. */
+  #aside = 0
   #isStopped = false
 
   constructor(limits: readonly Limit[], deps: LimiterDeps) {
@@ -101,7 +103,9 @@ export class Limiter {
   get room(): number {
     let room = this.#isFull ? 0 : Infinity
     // What was read and waits counts against what may be read: who asks knows of it before Redis has answered.
-    for (const gate of this.#gates.values()) room = Math.min(room, gate.room - this.#deps.waiting())
+    // What stands in line for a key takes nothing of a limit for all: it would keep the jobs of others out.
+    const waiting = Math.max(0, this.#deps.waiting() - this.#aside)
+    for (const gate of this.#gates.values()) room = Math.min(room, gate.room - waiting)
     return room
   }
 
@@ -262,13 +266,15 @@ export class Limiter {
     const gate = this.#gates.get(toll.limit)
     if (this.#deps.waiting() >= WAIT_HERE_MOST && gate === undefined) return false
     passage.hasWaited = true
-    gate?.waits(true)
+    if (gate === undefined) this.#aside += 1
+    else gate.waits(true)
     const told = await this.#lines.wait(lineOf(toll), {
       ask: async () => (await this.#takeOne(passage, toll)).kind,
       isWanted: () => !this.#isStopped && this.#deps.isOurs(passage.delivery) && !this.#isCancelled(passage),
       untilMs: gate === undefined ? monotonicMs() + PATIENCE_MS : Infinity,
     })
-    gate?.waits(false)
+    if (gate === undefined) this.#aside -= 1
+    else gate.waits(false)
     return told !== 'none' || this.#isCancelled(passage)
   }
 
