@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest'
 import { limiterKey } from '../src/redis/keys.ts'
-import { askForPermits, giveBack, renewHeld } from '../src/redis/limiting.ts'
+import { askForPermits, askForSlots, giveBack, renewHeld, type SlotAsk } from '../src/redis/limiting.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { withRedis } from './helpers/redis.ts'
 
@@ -30,4 +30,20 @@ test('permits are taken, renewed and given back while Redis is out of memory: no
   expect(await askForPermits(redis.client, limiter, [{ ...permit, holder: 'other', most: 1 }], 60_000)).toEqual([
     'taken',
   ])
+})
+
+test('slots are given while Redis is out of memory, and each is counted', async () => {
+  const ask: SlotAsk = { key: 'a', costUs: 500_000, burstUs: 500_000, graceUs: 0, how: 'queue' }
+  await fill()
+  const { told } = await askForSlots(redis.client, limiter, [ask, ask, { ...ask, key: 'b' }], {
+    mostMs: 1000,
+    nearMs: 2000,
+  })
+
+  expect(told).toEqual([
+    { kind: 'given', inMs: 0 },
+    { kind: 'given', inMs: 500 },
+    { kind: 'given', inMs: 0 },
+  ])
+  expect(await redis.client.info('errorstats')).not.toContain('WRONGTYPE')
 })
