@@ -227,7 +227,11 @@ export class Keeper {
   }
 
   async #handBackPrefetched(): Promise<number> {
-    const given = this.#table.held([PREFETCHED]).filter(({ slot }) => this.#table.giveBack(slot))
+    const table = this.#table
+    const given = table
+      .held([PREFETCHED])
+      .filter(({ slot }) => table.giveBack(slot))
+      .map((row) => table.returned(row))
     for (const source of SOURCES) {
       const held = given
         .filter((row) => row.source === source)
