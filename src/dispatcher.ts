@@ -380,7 +380,7 @@ export class Dispatcher implements SlotUser {
       delivery.begun()
       delivery.fields = fields
       // The keeper gave it up while it was begun. Its hand-back came too late for the fence, so it is ours: start it anew.
-      if (!this.#closed && !this.#deps.holdings.awaits(delivery)) return this.#restart(delivery)
+      if (!this.#deps.holdings.counted(delivery) && !this.#closed) return this.#restart(delivery)
       if (this.#closed) this.#unstarted.push(delivery)
       else if (this.#halted) this.#fetched.push(delivery)
       else this.#start(delivery)

@@ -13,6 +13,7 @@ import type { Limiter } from './limits/limiter.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
 import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
+import { runObserved } from './observed-run.ts'
 import { Overruns } from './overruns.ts'
 import { expiredBy, isChecked, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
@@ -57,6 +58,8 @@ export interface ExecutorDeps {
   /** The delivery waits for its limits, without a slot; and it is dealt with after that, in one. */
   readonly onDeferred: (delivery: Delivery) => void
   readonly onUndeferred: (delivery: Delivery) => void
+  /** The delivery is to have the count of its job's past ones, and to be claimed with that. */
+  readonly onUncounted: (delivery: Delivery) => void
 }
 
 /** What jobs of one name share. */
@@ -121,11 +124,19 @@ export class Executor {
       kind,
     )
     if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if ((delivery.extra?.pastDeliveries ?? 0) >= delivery.deliveries) return this.#recount(delivery)
     const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     const prepared = this.#prepared(delivery, decoded, kind)
     if (kind?.limits === undefined) return this.#begin(delivery, prepared)
     this.#askLimits(delivery, kind.limits, prepared)
+  }
+
+  /** Its new entry does not count the workers that it took down: it is handed back with its true count, to be claimed. */
+  #recount(delivery: Delivery): void {
+    delivery.startedAtMs = 0
+    this.#deps.onUncounted(delivery)
+    this.#deps.onEnded()
   }
 
   /** Its limits allow it, or it has none. */
@@ -384,16 +395,6 @@ export class Executor {
     this.#deps.holdings.release(delivery)
     this.#deps.onEnded()
   }
-}
-
-/** In its span, and told to whoever subscribes to its channel. */
-function runObserved(delivery: Delivery, handler: Handler, data: unknown): unknown {
-  const { traced } = delivery
-  const work = () => handler.run(data, delivery)
-  // A promise in any case: its end is what the channel tells of.
-  const told = () => runChannel.tracePromise(() => Promise.resolve(work()), jobEventOf(delivery))
-  const run = runChannel.hasSubscribers ? told : work
-  return traced === undefined ? run() : traced.run(run)
 }
 
 const COMPLETED = { kind: 'completed' } as const

@@ -33,6 +33,11 @@ export class Holdings {
     return delivery
   }
 
+  /** A claimed delivery was counted in Redis, and still waits here; false if the keeper has handed it back meanwhile. */
+  counted(delivery: Delivery): boolean {
+    return this.holds(delivery) && this.table.count(delivery.slot, delivery.deliveries)
+  }
+
   /** Marks a delivery as running; false if the keeper has handed it back meanwhile. */
   start(delivery: Delivery): boolean {
     const deadlineMs = delivery.startedAtMs + delivery.timeoutMs

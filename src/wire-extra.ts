@@ -15,6 +15,8 @@ export interface Extra {
   readonly version?: number
   /** When it first had to wait for what is no failure of its own, in ms since the epoch. */
   readonly waitedSinceMs?: number
+  /** Deliveries that had no outcome before it was last put off: its new entry's count begins there. */
+  readonly pastDeliveries?: number
   /** What limits have granted it, in their own words. */
   readonly granted?: string
   /** What its publisher sent along, by lower-case name; an object without a prototype. */
@@ -28,6 +30,7 @@ export interface ExtraFields {
   'unique-until'?: string
   version?: string
   'waited-since'?: string
+  'past-deliveries'?: string
   granted?: string
   headers?: Record<string, string>
 }
@@ -43,11 +46,13 @@ export function extraOf(given: ExtraFields, jobId: string): Extra | { readonly w
   const expiresMs = deadlineOf(given.expires, jobId)
   if (Number.isNaN(expiresMs)) return { why: 'its field expires is not a time in ms' }
   const waitedSinceMs = countOf(given['waited-since'])
+  const pastDeliveries = countOf(given['past-deliveries'])
   return {
     ...(expiresMs !== undefined && { expiresMs }),
     ...(given.unique !== undefined && { unique: { key: given.unique, until: untilOf(given['unique-until']) } }),
     ...(given.version !== undefined && { version: versionOf(given.version) }),
     ...(waitedSinceMs !== undefined && { waitedSinceMs }),
+    ...(pastDeliveries !== undefined && { pastDeliveries }),
     ...(given.granted !== undefined && { granted: given.granted }),
     ...(given.headers !== undefined && { headers: Object.freeze(given.headers) }),
   }

@@ -110,6 +110,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'unique-until':
       case 'version':
       case 'waited-since':
+      case 'past-deliveries':
       case 'granted':
         rare ??= {}
         rare[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''

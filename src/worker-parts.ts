@@ -4,6 +4,7 @@ import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
+import { handBack } from './hand-back.ts'
 import { assembleLimits } from './limits/limiting-parts.ts'
 import type { Limiter } from './limits/limiter.ts'
 import { Holdings } from './holdings.ts'
@@ -112,6 +113,7 @@ export function assembleParts(
     onEnded: () => dispatcher.ended(),
     onDeferred: (delivery) => dispatcher.deferred(delivery),
     onUndeferred: (delivery) => dispatcher.undeferred(delivery),
+    onUncounted: (delivery) => void handBack({ parts: { ...own, commands }, member, logger }, [delivery]),
   })
   const dispatcher: Dispatcher = new Dispatcher({
     ...{ ...own, concurrency, slots, executor, ...limiting },

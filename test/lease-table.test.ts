@@ -102,6 +102,22 @@ describe('start and give back', () => {
     expect([table.state(started), table.state(given)]).toEqual([RUNNING, RETURNED])
   })
 
+  test('of one row whose delivery was counted after the keeper had read it: it is given back with that count', () => {
+    const table = new LeaseTable(1)
+    const slot = table.fill(1, '1-1', 1, true)
+    const keeper = new LeaseTable(table.shared)
+    const [read] = keeper.held([PREFETCHED]) as [HeldRow]
+
+    expect([table.count(slot, 2), table.state(slot), keeper.giveBack(slot)]).toEqual([true, PREFETCHED, true])
+    expect(keeper.returned(read)).toMatchObject({ id: '1-1', source: 1, deliveries: 2, claimed: false })
+    expect(table.count(slot, 3)).toBe(false)
+    expect(readBy(table)).toMatchObject([{ state: RETURNED, deliveries: 2, claimed: false }])
+    // The next job of the slot is not what was given back.
+    table.release(slot)
+    table.fill(1, '2-2', 5, true)
+    expect(keeper.returned(read)).toEqual(read)
+  })
+
   test('from two threads: exactly one wins, thousands of times', async () => {
     const table = new LeaseTable(3000)
     for (let slot = 0; slot < table.slots; slot++) table.fill(0, `${slot}-0`, 1, false)

@@ -159,7 +159,7 @@ test('what a job holds that was handed back by the keeper is free at once, and w
 
   expect((await permits()).map(([holder]) => holder)).toEqual(['me 2 orders 0 1-2'])
   // What it gave back it does not look for any more.
-  expect((await kept.renew(connection, 60_000)).map(({ holder }) => holder)).toEqual(['me 3 orders 1 1-1'])
+  expect((await kept.renew(connection, 60_000)).gone.map(({ holder }) => holder)).toEqual(['me 3 orders 1 1-1'])
 })
 
 test('jobs wait where Redis refuses the keys of a limit, and run once it allows them', async () => {

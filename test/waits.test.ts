@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Job } from '../src/index.ts'
-import { groupScheduledKey, redeliveryKey } from '../src/redis/keys.ts'
+import { groupScheduledKey, limiterKey, redeliveryKey } from '../src/redis/keys.ts'
 import { memberKeys } from '../src/redis/member.ts'
 import { settleOthers, type FencedOutcome } from '../src/redis/settling.ts'
 import { deliverAll, joinAs, MEMBER } from './helpers/audits.ts'
@@ -8,7 +8,7 @@ import { DEAD } from './helpers/dead.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
 import { awaitPulses } from './helpers/pulses.ts'
-import { withRedis } from './helpers/redis.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
 const redis = withRedis()
@@ -72,6 +72,22 @@ describe('the outcome wait', () => {
 
     const [shown] = await newInspector(redis.url).scheduled.show('orders', id)
     expect(shown?.fields.map(([name]) => name)).not.toContain('waited-since')
+  })
+
+  test('carries along how many deliveries had no outcome, and a failure after that ends the count', async () => {
+    const id = await deliver('past-deliveries', '7')
+    await redis.client.xclaim('orders', 'main', MEMBER.consumer, '0', id, 'RETRYCOUNT', '3', 'JUSTID')
+    expect(await settle([wait(id, { deliveries: 3 })])).toEqual(['waits'])
+    const countOf = async (of: string) => {
+      const [shown] = await newInspector(redis.url).scheduled.show('orders', of)
+      return shown?.fields.filter(([name]) => name === 'past-deliveries')
+    }
+    expect(await countOf(id)).toEqual([['past-deliveries', '2']])
+
+    const failed = await deliver('past-deliveries', '2')
+    const retry = { kind: 'retry', deliveries: 1, delayMs: 1e6, attempt: 1, firstFailedMs: 1, error: 'e' } as const
+    expect(await settle([{ ...retry, entryId: failed, id: failed }])).toEqual(['retried'])
+    expect(await countOf(failed)).toEqual([])
   })
 
   test('is fenced: a delivery that is not ours any more is left as it is', async () => {
@@ -206,6 +222,43 @@ describe('a job that waits', () => {
     await startWorker({ redis: redis.url, handlers: { x() {} } })
     await audited({ discarded: 1, completed: 1, dead: 1, scheduled: 0 })
     expect(await tally(redis.client)).toEqual({ dead: 3, discarded: 1, redriven: 1, completed: 1 })
+  })
+})
+
+describe('a job whose workers went away, and which is then put off for a limit,', () => {
+  const slots = limiterKey({ name: 'api' }, 'slots', undefined)
+  const limits = [{ name: 'api', rate: { jobs: 1, perMs: 3_600_000 } }]
+
+  test('keeps the count of its deliveries, and is begun in quarantine as any other such job', async () => {
+    await joinAs(redis.client)
+    const id = await add(redis.client, 'x')
+    await deliverAll(redis.client)
+    const old = ['IDLE', '3600000', 'RETRYCOUNT', '2', 'JUSTID'] as const
+    await redis.client.call('xclaim', 'orders', 'main', 'gone', '0', id, ...old)
+    await redis.client.set(slots, `${((await serverMs(redis.client)) + 3_600_000) * 1000} 0`)
+    const ran: number[] = []
+    const handlers = { x: (_: unknown, { deliveries }: Job) => void ran.push(deliveries) }
+    const worker = await startWorker({ redis: redis.url, leaseMs: 500, maxDeliveries: 3, limits, handlers })
+    await eventually(() => expect(worker.counts.waited).toBe(1))
+    await redis.client.del(slots)
+    await wake(id)
+
+    await eventually(() => expect(ran).toEqual([3]))
+    expect(worker.counts).toMatchObject({ claimed: 2, handedBack: 1 })
+  })
+
+  test('is dead without another run if they were as many as it may have; redriven, it runs', async () => {
+    const id = (await redis.client.xadd('orders', '*', 'job', 'x', 'past-deliveries', '3')) as string
+    const ran: number[] = []
+    const handlers = { x: (_: unknown, { deliveries }: Job) => void ran.push(deliveries) }
+    await startWorker({ redis: redis.url, leaseMs: 500, maxDeliveries: 3, limits, handlers })
+
+    await eventually(async () => {
+      expect(await lettersOf()).toEqual([{ id, reason: 'deliveries', attempts: '0', deliveries: '3' }])
+    })
+    expect(ran).toEqual([])
+    await newInspector(redis.url).dead.redrive('orders', 'main', { ids: [id], execute: true })
+    await eventually(() => expect(ran).toEqual([1]))
   })
 })
 

@@ -156,11 +156,14 @@ describe('the fields that few jobs have', () => {
 
   test('are read', () => {
     const fields = ['expires', '1700000000000', 'unique', 'order:42', 'unique-until', 'started', 'version', '3']
-    expect(extraOf(...fields, 'waited-since', '5', 'granted', 'a b', 'h-Request-Id', 'r1')).toEqual({
+    expect(
+      extraOf(...fields, 'waited-since', '5', 'past-deliveries', '2', 'granted', 'a b', 'h-Request-Id', 'r1'),
+    ).toEqual({
       expiresMs: 1_700_000_000_000,
       unique: { key: 'order:42', until: 'started' },
       version: 3,
       waitedSinceMs: 5,
+      pastDeliveries: 2,
       granted: 'a b',
       headers: { 'request-id': 'r1' },
     })
@@ -186,6 +189,7 @@ describe('the fields that few jobs have', () => {
 
   test.each([
     ['waited-since', 'x', {}],
+    ['past-deliveries', '-1', {}],
     ['unique-until', 'x', {}],
     ['unique', '', { unique: { key: '', until: 'settled' } }],
     ['version', '0', { version: NaN }],

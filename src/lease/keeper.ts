@@ -146,12 +146,9 @@ export class Keeper {
   /** After the leases: a Redis that refuses the limiter's keys must not cost one. */
   async #renewPermits(leaseMs: number): Promise<void> {
     if (this.#permits === undefined) return
-    try {
-      const gone = await this.#permits.renew(this.#connection, leaseMs)
-      if (gone.length > 0) this.#reports.permitsLost(gone)
-    } catch (error) {
-      this.#reports.fault(error, 'permits')
-    }
+    const { gone, fault } = await this.#permits.renew(this.#connection, leaseMs)
+    if (gone.length > 0) this.#reports.permitsLost(gone)
+    if (fault !== undefined) this.#reports.fault(fault, 'permits')
   }
 
   async #renewing(): Promise<void> {
@@ -227,7 +224,11 @@ export class Keeper {
   }
 
   async #handBackPrefetched(): Promise<number> {
-    const given = this.#table.held([PREFETCHED]).filter(({ slot }) => this.#table.giveBack(slot))
+    const table = this.#table
+    const given = table
+      .held([PREFETCHED])
+      .filter(({ slot }) => table.giveBack(slot))
+      .map((row) => table.returned(row))
     for (const source of SOURCES) {
       const held = given
         .filter((row) => row.source === source)

@@ -18,11 +18,17 @@ export class KeptPermits {
     for (const permit of given) this.#held.delete(permitId(permit))
   }
 
-  /** One round of renewals. @returns those that Redis does not know any more. */
-  async renew({ client }: Connection, leaseMs: number): Promise<Permit[]> {
-    const gone: Permit[] = []
-    for (const batch of inBatches(this.#held.values())) gone.push(...(await renewHeld(client, batch, leaseMs)))
-    return gone
+  /**
+   * One round of renewals. A limiter that cannot be renewed must not cost the others theirs.
+   *
+   * @returns those that Redis does not know any more, and the first fault, if there was any.
+   */
+  async renew({ client }: Connection, leaseMs: number): Promise<{ gone: Permit[]; fault: unknown }> {
+    const batches = inBatches(this.#held.values())
+    // At once: where Redis does not answer, the next round must not wait for each of them.
+    const rounds = await Promise.allSettled(batches.map((batch) => renewHeld(client, batch, leaseMs)))
+    const gone = rounds.flatMap((round) => (round.status === 'fulfilled' ? round.value : []))
+    return { gone, fault: rounds.find((round) => round.status === 'rejected')?.reason }
   }
 
   /** Jobs that only waited here were handed back: what they held is free. */

@@ -10,8 +10,8 @@ import { Vitals } from './vitals.ts'
  *                   │                   └─lost, timed out─▶ ABANDONED ─handler ended─▶ FREE
  *                   └─the keeper hands it back─▶ RETURNED ─seen by the main thread─▶ FREE
  *
- * PREFETCHED, RUNNING and UNSETTLED are renewed. Only PREFETCHED → RUNNING and PREFETCHED → RETURNED can race, and both are
- * compare-and-set: a job that the keeper gave away is never started here. UNSETTLED lasts until Redis has confirmed the
+ * PREFETCHED, RUNNING and UNSETTLED are renewed. Only what leaves PREFETCHED can race (to RUNNING, to RETURNED, and out of the
+ * keeper's sight while its count is written), and all of that is compare-and-set: a job that the keeper gave away is never started here. UNSETTLED lasts until Redis has confirmed the
  * outcome: a finished job that Redis would not settle must not expire and run again.
  *
  * An entry id is two 64-bit numbers, four words, and words tear: they are written under a generation that is odd meanwhile,
@@ -108,6 +108,22 @@ export class LeaseTable {
     return Atomics.load(this.#words, HEADER + slot * WORDS + STATE)
   }
 
+  /**
+   * The delivery of a claimed row was counted in Redis, and the row waits on; false if the keeper was faster. Nobody gives it
+   * back meanwhile: with the count of before it would be given back to nobody.
+   */
+  count(slot: number, deliveries: number): boolean {
+    const row = HEADER + slot * WORDS
+    const words = this.#words
+    if (Atomics.compareExchange(words, row + STATE, PREFETCHED, ABANDONED) !== PREFETCHED) return false
+    Atomics.add(words, row + GENERATION, 1)
+    words[row + DELIVERIES] = deliveries
+    words[row + CLAIMED] = 0
+    Atomics.store(words, row + STATE, PREFETCHED)
+    Atomics.add(words, row + GENERATION, 1)
+    return true
+  }
+
   /** Prefetched → running, with the delivery count it runs under and the time (monotonic) after which it is not renewed. */
   start(slot: number, deliveries: number, deadlineMs: number): boolean {
     const row = HEADER + slot * WORDS
@@ -124,6 +140,12 @@ export class LeaseTable {
   /** Prefetched → returned; false if the main thread was faster. */
   giveBack(slot: number): boolean {
     return Atomics.compareExchange(this.#words, HEADER + slot * WORDS + STATE, PREFETCHED, RETURNED) === PREFETCHED
+  }
+
+  /** A row that was given back as it was at that moment: its delivery may have been counted after it was read. */
+  returned(row: HeldRow): HeldRow {
+    const last = this.#read(row.slot)
+    return last?.state === RETURNED && last.id === row.id && last.source === row.source ? last : row
   }
 
   mark(slot: number, state: typeof UNSETTLED | typeof ABANDONED): void {

@@ -90,6 +90,8 @@ export class Limiter {
   readonly #failing = new Set<string>()
   #asked = 0
   #untold = 0
+  /** Those in a line for a permit of a limit that does not hold for all jobs. */
+  #aside = 0
   #isStopped = false
 
   constructor(limits: readonly Limit[], deps: LimiterDeps) {
@@ -111,7 +113,9 @@ export class Limiter {
   roomBeside(slots: number): number {
     let room = this.#isFull ? 0 : Infinity
     // What was read and waits counts against what may be read: who asks knows of it before Redis has answered.
-    for (const gate of this.#gates.values()) room = Math.min(room, gate.roomBeside(slots) - this.#deps.waiting())
+    // What stands in line for a key takes nothing of a limit for all: it would keep the jobs of others out.
+    const waiting = Math.max(0, this.#deps.waiting() - this.#aside)
+    for (const gate of this.#gates.values()) room = Math.min(room, gate.roomBeside(slots) - waiting)
     return room
   }
 
@@ -294,14 +298,16 @@ export class Limiter {
   async #waitInLine(passage: Passage, toll: Toll): Promise<boolean> {
     const gate = this.#gates.get(toll.limit)
     if (this.#deps.waiting() >= WAIT_HERE_MOST && gate === undefined) return false
-    gate?.waits(true)
+    if (gate === undefined) this.#aside += 1
+    else gate.waits(true)
     this.#waits(passage, toll.limit)
     const told = await this.#lines.wait(permitKey(toll), {
       ask: async () => (await this.#takeOne(passage, toll)).kind,
       isWanted: () => !this.#isStopped && this.#deps.isOurs(passage.delivery) && !this.#isCancelled(passage),
       untilMs: gate === undefined ? monotonicMs() + PATIENCE_MS : Infinity,
     })
-    gate?.waits(false)
+    if (gate === undefined) this.#aside -= 1
+    else gate.waits(false)
     return told !== 'none' || this.#isCancelled(passage)
   }
 

@@ -87,7 +87,8 @@ export class Permits implements PermitHolder {
     if (leaving.length === 0) return
     this.#leaving = []
     const sent = inBatches(leaving).map((batch) => giveBack(this.#connection.client, batch).catch(() => {}))
-    this.#sent = Promise.all([this.#sent, ...sent])
+    // To nothing: what it resolves to would hold what the one before resolved to, and that the one before it.
+    this.#sent = Promise.all([this.#sent, ...sent]).then(() => undefined)
     this.#onReleased(leaving)
   }
 }

@@ -59,6 +59,7 @@ export async function askForSlots(
   const keys = asks.map(({ key }) => limiterKey(limiter, 'slots', key))
   const args: Argument[] = [mostMs * 1000, nearMs * 1000]
   for (const { costUs, burstUs, graceUs, how } of asks) args.push(costUs, burstUs, graceUs, how)
+  keys.push(limiterKey(limiter, 'permits', undefined))
   const [serverUs, ...flat] = asArray(await run(client, reserveSlots, keys, args))
   const told = asks.map((_, at) => ({
     kind: SLOT_STATES[asNumber(flat[2 * at])] ?? 'unknown',

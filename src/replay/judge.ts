@@ -40,6 +40,7 @@ const DROPPED = new Set([
   'unique-until',
   'granted',
   'waited-since',
+  'past-deliveries',
   'reply',
 ])
 const LONGEST_DROPPED = Math.max(...[...DROPPED].map((name) => name.length))

@@ -204,7 +204,7 @@ export const redriveDeadLetters = script(
 
   local replaced = {
     id = true, attempt = true, at = true, ['first-failed'] = true, ['past-attempts'] = true,
-    expires = true, ['waited-since'] = true
+    expires = true, ['waited-since'] = true, ['past-deliveries'] = true
   }
   local at = string.format('%.0f', now())
   local function redriven(jobId, named, raw, from)

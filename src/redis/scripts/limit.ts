@@ -20,7 +20,8 @@ import { script } from './script.ts'
  *   brought near.
  *
  * One step: two workers that read the same `tat` would both begin. KEYS may name a key twice, and the second ask then stands
- * behind the first.
+ * behind the first. The last key is for a write that changes nothing: under OOM a first one lets the others pass, and a job that
+ * was refused its slot would go to the scheduled set, which takes more memory than the slot.
  *
  * Returns {now in µs, then for each ask a state and µs}: 1 it is given, in so many µs (0 = now); 0 nothing is booked, come back
  * in so many; -1 the key holds what is none of ours, and nothing is known.
@@ -28,10 +29,11 @@ import { script } from './script.ts'
 export const reserveSlots = script(
   'reserveSlots',
   `
-  -- KEYS slots... | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'keep'|'queue' = tell times behind each other)
+  -- KEYS slots... permits | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'keep'|'queue' = tell times behind each other)
   local time = redis.call('TIME')
   local at, most, near = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
   local reply = {at}
+  redis.pcall('ZREM', KEYS[#KEYS], '')
   local function write(key, tat, tail)
     local leftMs = math.ceil((math.max(tat, tail) - at) / 1000) + 1000
     redis.call('SET', key, string.format('%.17g %.17g', tat, tail), 'PX', string.format('%.0f', leftMs))
@@ -54,7 +56,7 @@ export const reserveSlots = script(
     write(key, tat, tail)
     return 0, tail - burst - at + grace
   end
-  for i = 1, #KEYS do
+  for i = 1, #KEYS - 1 do
     local a = 4 * i - 1
     local state, wait = ask(KEYS[i], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3])
     reply[#reply + 1] = state
@@ -108,6 +110,7 @@ export const renewPermits = script(
   local time = redis.call('TIME')
   local untilMs = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
   local gone = {}
+  redis.pcall('ZREM', KEYS[1], '') -- under OOM a first harmless write lets the others pass
   for i = 1, #KEYS do
     local kept = redis.pcall('ZSCORE', KEYS[i], ARGV[i + 1])
     if not kept then gone[#gone + 1] = i

@@ -12,8 +12,8 @@ import { script } from './script.ts'
  *
  * If somebody has cancelled the job meanwhile, it is settled as cancelled, whatever its last run came to.
  *
- * - retry: fields without id, attempt, first-failed, at, trace-last and waited-since, then those anew, go packed beside the due
- *   time; a trace-last only if there is one, and no waited-since: a job that has run waits for nobody. An id that is
+ * - retry: fields without id, attempt, first-failed, at, trace-last, waited-since and past-deliveries, then those anew, go packed
+ *   beside the due time; a trace-last only if there is one, and none of the last two: a job that has run waits for nobody. An id that is
  *   scheduled already is of a job that is there twice: a rewind had it delivered again beside its retry, or two entries claim
  *   to be one job. The record then holds both, and both come back at the later of the two times, so that neither is lost
  *   and neither runs before its own. Only where that would make a record of more than a MiB beyond one entry, or the other
@@ -22,6 +22,8 @@ import { script } from './script.ts'
  * - wait: the same without a failure: all fields but id, at and waited-since stay, but for those that the caller has anew. The job
  *   has not run, and what it has of attempts and of its first failure is as it was. A waited-since is of waiting for a worker that
  *   knows it: one that puts it off for a limit does, and the next that does not must not count the time that the limit took.
+ *   Deliveries before this one had no outcome, and a new entry has none: past-deliveries says how many, or a job that takes its
+ *   workers down would begin anew with each wait.
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
@@ -53,7 +55,8 @@ export const settleFenced = script(
   local ms = string.format('%.0f', at)
   local hours, recording = (#KEYS - 7) / 2, isRecording(settings, group)
   local renamed = {
-    id = true, attempt = true, ['first-failed'] = true, at = true, ['trace-last'] = true, ['waited-since'] = true
+    id = true, attempt = true, ['first-failed'] = true, at = true, ['trace-last'] = true, ['waited-since'] = true,
+    ['past-deliveries'] = true
   }
 
   local function settled(entry, outcome)
@@ -121,7 +124,12 @@ export const settleFenced = script(
   end
   local function wait(entry, raw, args)
     if #raw + #args > 7000 then return 'wide' end
-    local names, own = {id = true, at = true, ['waited-since'] = true}, {'id', entry.jobId}
+    local names = {id = true, at = true, ['waited-since'] = true, ['past-deliveries'] = true}
+    local own = {'id', entry.jobId}
+    if entry.deliveries > 1 then
+      own[#own + 1] = 'past-deliveries'
+      own[#own + 1] = string.format('%.0f', entry.deliveries - 1)
+    end
     for i = 3, #args do
       own[#own + 1] = args[i]
       if i % 2 == 1 then names[args[i]] = true end
