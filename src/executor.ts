@@ -33,10 +33,12 @@ import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './w
 export interface ExecutorDeps {
   readonly handlers: ReadonlyMap<string, Handler>
   readonly holdings: Holdings
-  readonly settler: Settler
+  readonly settler: Pick<Settler, 'complete' | 'fail'>
   readonly counts: WorkerCounts
   readonly numbers: WorkerNumbers
-  readonly clock: ServerClock
+  readonly clock: Pick<ServerClock, 'at'>
+  /** What is left to chance: a number from 0 to 1. */
+  readonly chance: () => number
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
@@ -52,7 +54,7 @@ export interface ExecutorDeps {
   /** The delivery needs its slot no more. */
   readonly onEnded: () => void
   /** What lets jobs begin within their limits, if the worker has any. */
-  readonly limiter?: Limiter | undefined
+  readonly limiter?: Pick<Limiter, 'ask' | 'leave'> | undefined
   readonly limits: readonly Limit[]
   /** The delivery waits for its limits, without a slot; and it is dealt with after that, in one. */
   readonly onDeferred: (delivery: Delivery) => void
@@ -208,8 +210,8 @@ export class Executor {
     if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined && kind?.isChecked === false) {
       return { kind: 'run', handler, data: decoded.data }
     }
-    const { clock, unknownJobMs } = this.#deps
-    return prepare({ decoded, handler, unknownJobMs }, { nowMs: clock.at(startedAtMs), chance: Math.random() })
+    const { clock, chance, unknownJobMs } = this.#deps
+    return prepare({ decoded, handler, unknownJobMs }, { nowMs: clock.at(startedAtMs), chance: chance() })
   }
 
   /** The handler is called here. */
@@ -304,7 +306,7 @@ export class Executor {
   }
 
   #decide(delivery: Delivery, run: Run): Outcome {
-    const { clock, logger } = this.#deps
+    const { clock, chance, logger } = this.#deps
     const { id, name, attempt, publishedMs, firstFailedMs } = delivery
     const nowMs = clock.at(monotonicMs())
     const outcome = decide(
@@ -314,7 +316,7 @@ export class Executor {
         attempt: { id, name, attempt, publishedMs, firstFailedMs: firstFailedMs ?? nowMs },
         retry: run.kind === 'failed' ? this.#kindOf(name).retry : {},
       },
-      { nowMs, chance: Math.random() },
+      { nowMs, chance: chance() },
     )
     const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
     if (isFailure) delivery.failed(nowMs)

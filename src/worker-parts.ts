@@ -108,6 +108,7 @@ export function assembleParts(
   )
   const executor: Executor = new Executor({
     ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, ...limiting },
+    chance: () => Math.random(),
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
     onDeferred: (delivery) => dispatcher.deferred(delivery),
