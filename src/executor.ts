@@ -8,15 +8,15 @@ import { jobEventOf, type Events } from './events.ts'
 import { messageOf } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
+import { JobKinds, type JobKind, type JobKindsDeps } from './job-kinds.ts'
 import type { Limit } from './limits/limit.ts'
 import type { Limiter } from './limits/limiter.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
-import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { Overruns } from './overruns.ts'
-import { expiredBy, isChecked, prepare, type Prepared } from './prepare.ts'
+import { expiredBy, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
-import { mergeRetry, type RetryOptions } from './retry.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
@@ -30,10 +30,9 @@ import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './w
  * (overruns.ts), decide, settle. The order of the steps is the specification. Not async: an await per step would cost more than
  * most of the steps.
  */
-export interface ExecutorDeps {
-  readonly handlers: ReadonlyMap<string, Handler>
+export interface ExecutorDeps extends JobKindsDeps {
   readonly holdings: Holdings
-  readonly settler: Pick<Settler, 'complete' | 'fail'>
+  readonly settler: Pick<Settler, 'complete' | 'fail' | 'skip'>
   readonly counts: WorkerCounts
   readonly numbers: WorkerNumbers
   readonly clock: Pick<ServerClock, 'at'>
@@ -45,8 +44,6 @@ export interface ExecutorDeps {
   readonly uniqueStarts: UniqueStarts
   readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
-  /** What a job's own definition leaves open. */
-  readonly retry: RetryOptions
   /** How long a job may wait for a worker that knows it, in ms. */
   readonly unknownJobMs: number
   /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
@@ -55,34 +52,22 @@ export interface ExecutorDeps {
   readonly onEnded: () => void
   /** What lets jobs begin within their limits, if the worker has any. */
   readonly limiter?: Pick<Limiter, 'ask' | 'leave'> | undefined
-  readonly limits: readonly Limit[]
   /** The delivery waits for its limits, without a slot; and it is dealt with after that, in one. */
   readonly onDeferred: (delivery: Delivery) => void
   readonly onUndeferred: (delivery: Delivery) => void
-}
-
-/** What jobs of one name share. */
-interface JobKind {
-  readonly name: string
-  readonly numbers: JobNumbers
-  readonly handler: Handler | undefined
-  /** Whether its payloads are checked or brought to a newer version. */
-  readonly isChecked: boolean
-  readonly retry: RetryOptions
-  /** Those that it is under; undefined if there are none. */
-  readonly limits: readonly Limit[] | undefined
 }
 
 export class Executor {
   readonly #deps: ExecutorDeps
   /** While a run's end is being dealt with: when it was. */
   #endedAtMs = 0
-  #lastKind: JobKind | undefined
+  readonly #kinds: JobKinds
   readonly #overruns: Overruns
 
   constructor(deps: ExecutorDeps) {
     this.#deps = deps
     this.#overruns = new Overruns(deps)
+    this.#kinds = new JobKinds(deps)
   }
 
   /** Runs a delivery that has its fields; returns at once, `onEnded` is called when the slot is free again. */
@@ -96,10 +81,11 @@ export class Executor {
   async buryUnrun(delivery: Delivery): Promise<void> {
     const raw = (await this.#deps.readRaw(delivery)) ?? []
     const decoded = decodeRaw(delivery.entryId, raw)
-    const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
+    const kind = decoded.kind === 'job' ? this.#kinds.of(decoded.name) : undefined
     const fields = raw.map((field) => field.toString())
     this.#identify(delivery, jobIdOf(delivery.entryId, fields), kind)
     if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if (kind?.isSkipped === true) return this.#skipped(delivery)
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
     this.#deps.settler.fail(delivery, { kind: 'dead', reason: 'deliveries', error: new Error(why) })
   }
@@ -116,18 +102,31 @@ export class Executor {
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
     delivery.startedAtMs = this.#endedAtMs === 0 ? monotonicMs() : this.#endedAtMs
-    const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
+    const kind = decoded.kind === 'job' ? this.#kinds.of(decoded.name) : undefined
     this.#identify(
       delivery,
       decoded.kind === 'job' ? decoded.id : jobIdOf(delivery.entryId, delivery.fields ?? []),
       kind,
     )
     if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if (kind?.isSkipped === true) return this.#skip(delivery)
     const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     const prepared = this.#prepared(delivery, decoded, kind)
     if (kind?.limits === undefined) return this.#begin(delivery, prepared)
     this.#askLimits(delivery, kind.limits, prepared)
+  }
+
+  /** Its group does not want it, whatever else there is to be said of it. */
+  #skip(delivery: Delivery): void {
+    if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+    this.#skipped(delivery)
+    this.#deps.onEnded()
+  }
+
+  #skipped(delivery: Delivery): void {
+    delivery.count('skipped')
+    this.#deps.settler.skip(delivery)
   }
 
   /** Its limits allow it, or it has none. */
@@ -314,7 +313,7 @@ export class Executor {
       {
         ended: endOf(delivery.ended),
         attempt: { id, name, attempt, publishedMs, firstFailedMs: firstFailedMs ?? nowMs },
-        retry: run.kind === 'failed' ? this.#kindOf(name).retry : {},
+        retry: run.kind === 'failed' ? this.#kinds.of(name).retry : {},
       },
       { nowMs, chance: chance() },
     )
@@ -358,25 +357,6 @@ export class Executor {
     delivery.attempt = failed + 1
     delivery.earlier = earlier
     delivery.extra = extra
-  }
-
-  /** The next job has the same name more often than not. */
-  #kindOf(name: string): JobKind {
-    const last = this.#lastKind
-    if (last?.name === name) return last
-    const { numbers, handlers, retry, limits } = this.#deps
-    const handler = handlers.get(name)
-    const own = handler === undefined ? [] : limits.filter(({ covers }) => covers(name))
-    const kind = {
-      name,
-      numbers: numbers.jobs.of(name),
-      handler,
-      isChecked: handler !== undefined && isChecked(handler),
-      retry: mergeRetry(handler?.job.retry, retry),
-      limits: own.length === 0 ? undefined : own,
-    }
-    this.#lastKind = kind
-    return kind
   }
 
   /** Not ours any more, or not to be run now. */

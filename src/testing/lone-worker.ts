@@ -25,10 +25,11 @@ import type { Entry } from './entries.ts'
  */
 
 /**
- * What becomes of a job. `waits`: it comes back at no cost, since this worker cannot run it | `handed-back`: the worker stops, and
+ * What becomes of a job. `skipped`: its group does not want it | `waits`: it comes back at no cost, since this worker cannot run it | `handed-back`: the worker stops, and
  * another one runs it | `left`: another worker has it already | `overdue`: its signal was aborted, and the handler goes on.
  */
-export type RunResult = 'completed' | 'retry' | 'waits' | 'dead' | 'cancelled' | 'handed-back' | 'left' | 'overdue'
+export type RunResult =
+  'completed' | 'skipped' | 'retry' | 'waits' | 'dead' | 'cancelled' | 'handed-back' | 'left' | 'overdue'
 
 /** A run, with what there is to say of its outcome. */
 export interface JobRun {
@@ -105,7 +106,7 @@ export class LoneWorker {
 
   #parts(
     events: Events,
-  ): Omit<ExecutorDeps, 'handlers' | 'logger' | 'timeoutMs' | 'retry' | 'unknownJobMs' | 'limits'> {
+  ): Omit<ExecutorDeps, 'handlers' | 'logger' | 'timeoutMs' | 'retry' | 'unknownJobMs' | 'accepts' | 'limits'> {
     const { clock, chance, worker, stream } = this.#asked
     return {
       ...{ holdings: this.#holdings, cancelled: this.#cancelled, events, chance },
@@ -116,6 +117,7 @@ export class LoneWorker {
       tracing: containedTracing(worker.tracing, worker.logger),
       settler: {
         complete: (delivery) => this.#settled(delivery, { outcome: 'completed', ...given('result', this.#result) }),
+        skip: (delivery) => this.#settled(delivery, { outcome: 'skipped' }),
         fail: (delivery, outcome) => this.#settled(delivery, this.#runOf(delivery, outcome), renewedBy(outcome)),
       },
       readRaw: ({ fields = [] }) => Promise.resolve(fields.map((text) => Buffer.from(text))),
