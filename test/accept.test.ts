@@ -99,6 +99,27 @@ test('a rewind brings what was skipped to workers that want more', async () => {
   expect(await inspector.audit('orders', { group: 'billing', from: '0-0' })).toMatchObject({ ok: true })
 })
 
+test('a replay brings copies of what was skipped alone, and skips what is still not wanted', async () => {
+  await add(redis.client, 'order.paid', 1)
+  const id = await add(redis.client, 'user.seen', 1)
+  const before = await wants(['order.*'], { handlers: { 'order.paid'() {} } })
+  await quiet('billing')
+  const inspector = newInspector(redis.url)
+  const again = { from: 0, job: 'user.seen', group: 'billing' }
+  await inspector.replays.start('orders', again)
+  await quiet('billing')
+  await eventually(() => expect(before.counts).toMatchObject({ completed: 1, skipped: 2 }))
+  await before.stop()
+  const ran: unknown[] = []
+  await wants(['*'], {
+    handlers: { 'order.paid'() {}, 'user.seen': (_, job) => void ran.push(job.replayOf?.id) },
+  })
+  await inspector.replays.start('orders', again)
+  await quiet('billing')
+  expect(ran).toEqual([id])
+  expect(await inspector.audit('orders', { group: 'billing', from: '0-0' })).toMatchObject({ ok: true })
+})
+
 test('a name that is accepted and has no handler waits as ever, and what is no job is malformed', async () => {
   await add(redis.client, 'order.paid', 1)
   await redis.client.xadd('orders', '*', 'data', '1')
