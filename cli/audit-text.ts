@@ -11,6 +11,7 @@ const WORDS = {
   dead: 'dead',
   discarded: 'dead and deleted',
   cancelled: 'cancelled',
+  skipped: 'skipped',
   scheduled: 'to be tried again',
   redelivery: 'to be redelivered',
   pending: 'pending',
@@ -74,7 +75,7 @@ export function minuteLines(minutes: readonly AuditMinute[]): string[] {
   const rows = minutes.map(({ fromMs, expected, accounted, counts, state }) => [
     minuteText(fromMs),
     countText(expected),
-    countText(counts.completed + counts.cancelled + counts.discarded + counts.gone),
+    countText(counts.completed + counts.cancelled + counts.skipped + counts.discarded + counts.gone),
     countText(counts.dead),
     countText(counts.waiting + counts.scheduled + counts.redelivery),
     countText(counts.pending),

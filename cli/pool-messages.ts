@@ -26,6 +26,7 @@ export interface WorkerEnd {
   readonly completed: number
   readonly failed: number
   readonly cancelled: number
+  readonly skipped: number
   readonly dead: number
   readonly handedBack: number
   /** Outcomes that Redis would not take; these jobs run again. */

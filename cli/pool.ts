@@ -79,7 +79,7 @@ export class Pool {
   #failure: StartFailure | undefined
   #replaced = 0
   #lost = 0
-  #done: WorkerEnd = { completed: 0, failed: 0, cancelled: 0, dead: 0, handedBack: 0, unsettled: 0 }
+  #done: WorkerEnd = { completed: 0, failed: 0, cancelled: 0, skipped: 0, dead: 0, handedBack: 0, unsettled: 0 }
 
   constructor(options: PoolOptions, events: PoolEvents) {
     this.#options = options
@@ -230,6 +230,7 @@ function sum(a: WorkerEnd, b: WorkerEnd): WorkerEnd {
     completed: a.completed + b.completed,
     failed: a.failed + b.failed,
     cancelled: a.cancelled + b.cancelled,
+    skipped: a.skipped + b.skipped,
     dead: a.dead + b.dead,
     handedBack: a.handedBack + b.handedBack,
     unsettled: a.unsettled + b.unsettled,

@@ -39,20 +39,22 @@ export function barsFor(columns: number, minutes: number): number {
   return columns >= 120 ? minutes : Math.ceil(minutes / 2)
 }
 
-/** The last hour of groups, two lines each: what was completed, and what failed. Nothing for a group in which nothing happened. */
+/** The last hour of groups, two lines each: what was completed, and what failed; a third where a group skipped jobs. Nothing for a group in which nothing happened. */
 export function hourLines(
   groups: readonly GroupHistory[],
   { columns, env }: { columns: number; env: NodeJS.ProcessEnv },
 ): string[] {
-  const isBusy = (minute: HistoryMinute) => minute.completed + minute.retried + minute.dead > 0
+  const isBusy = (minute: HistoryMinute) => minute.completed + minute.retried + minute.dead + minute.skipped > 0
   const rows = groups
     .filter(({ minutes }) => minutes.some(isBusy))
     .flatMap(({ group, minutes }) => {
       const [completed, failed] = [minutes.map((minute) => minute.completed), minutes.map(failedIn)]
+      const skipped = minutes.map((minute) => minute.skipped)
       const name = printable(group)
       return [
         { name, what: 'completed', values: completed },
         { name, what: 'failed   ', values: failed },
+        ...(skipped.some((count) => count > 0) ? [{ name, what: 'skipped  ', values: skipped }] : []),
       ]
     })
   if (rows.length === 0) return []

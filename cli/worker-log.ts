@@ -63,6 +63,7 @@ export class WorkerLog {
       const facts = [`${plural(done.completed, 'job')} completed`]
       if (done.failed > 0) facts.push(`${plural(done.failed, 'run')} failed`)
       if (done.cancelled > 0) facts.push(`${plural(done.cancelled, 'job')} cancelled`)
+      if (done.skipped > 0) facts.push(`${plural(done.skipped, 'job')} skipped`)
       if (done.dead > 0) facts.push(`${plural(done.dead, 'job')} dead-lettered`)
       if (done.handedBack > 0) facts.push(`${plural(done.handedBack, 'job')} handed back`)
       if (done.unsettled > 0) facts.push(`${plural(done.unsettled, 'job')} to run again: Redis took no outcome of them`)

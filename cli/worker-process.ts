@@ -81,10 +81,10 @@ class WorkerProcess {
     // Before it is ready a worker holds nothing.
     if (this.#worker === undefined || !this.#isReady) process.exit(EXIT.ok)
     const { handedBack, unsettled } = await this.#worker.stop()
-    const { completed, failed, cancelled, dead } = this.#worker.counts
+    const { completed, failed, cancelled, skipped, dead } = this.#worker.counts
     await this.tellMetrics()
     await flushed(this.#tracing)
-    await tell({ kind: 'ended', end: { completed, failed, cancelled, dead, handedBack, unsettled } })
+    await tell({ kind: 'ended', end: { completed, failed, cancelled, skipped, dead, handedBack, unsettled } })
     process.exit(unsettled > 0 ? EXIT.failed : EXIT.ok)
   }
 }

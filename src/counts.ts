@@ -14,6 +14,8 @@ export interface WorkerCounts {
   /** Deliveries that were put off at no cost, as the job could not run here or now. */
   waited: number
   cancelled: number
+  /** Jobs that the group does not want, settled without a run. */
+  skipped: number
   timedOut: number
   dead: number
   /** Completions of jobs that were settled already: they ran twice. */
@@ -43,6 +45,7 @@ export function newCounts(): WorkerCounts {
     retried: 0,
     waited: 0,
     cancelled: 0,
+    skipped: 0,
     timedOut: 0,
     dead: 0,
     late: 0,

@@ -38,6 +38,8 @@ export class Delivery implements Job, RunToTrace {
   numbers: JobNumbers | undefined
   /** What traces its run, if anything does. */
   traced: ContainedRun | undefined
+  /** Whether its group does not want it. */
+  isSkipped = false
   #isCounted = false
   #ending: Ending | undefined
   readonly #member: Member

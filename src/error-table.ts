@@ -244,4 +244,9 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'Jobs stay as they are; what a replay had copied stays copied.',
     todo: 'Begin another replay; finish or cancel those that nobody needs (`replays list`).',
   },
+  ERR_NOT_DRAINED: {
+    thrownBy: '`drained` of `millrace/testing`: the stream was not quiet in time.',
+    inRedis: 'Jobs stay as they are; nothing was changed.',
+    todo: 'The message says what was left: run a worker of the group, or give it more time.',
+  },
 }

@@ -43,6 +43,7 @@ export type ErrorCode =
   | 'ERR_CANCELLED_FULL'
   | 'ERR_HISTORY'
   | 'ERR_REPLAY'
+  | 'ERR_NOT_DRAINED'
 
 /** What is wrong with a payload at one place. */
 export interface SchemaIssue {

@@ -8,16 +8,16 @@ import { jobEventOf, type Events } from './events.ts'
 import { messageOf } from './errors.ts'
 import type { Holdings } from './holdings.ts'
 import type { Handler } from './job.ts'
+import { JobKinds, type JobKind, type JobKindsDeps } from './job-kinds.ts'
 import type { Limit } from './limits/limit.ts'
 import type { Limiter } from './limits/limiter.ts'
 import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
-import type { JobNumbers, WorkerNumbers } from './metrics/worker-numbers.ts'
+import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { runObserved } from './observed-run.ts'
 import { Overruns } from './overruns.ts'
-import { expiredBy, isChecked, prepare, type Prepared } from './prepare.ts'
+import { expiredBy, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
-import { mergeRetry, type RetryOptions } from './retry.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { Settler } from './settler.ts'
@@ -31,21 +31,20 @@ import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './w
  * (overruns.ts), decide, settle. The order of the steps is the specification. Not async: an await per step would cost more than
  * most of the steps.
  */
-export interface ExecutorDeps {
-  readonly handlers: ReadonlyMap<string, Handler>
+export interface ExecutorDeps extends JobKindsDeps {
   readonly holdings: Holdings
-  readonly settler: Settler
+  readonly settler: Pick<Settler, 'complete' | 'fail' | 'skip'>
   readonly counts: WorkerCounts
   readonly numbers: WorkerNumbers
-  readonly clock: ServerClock
+  readonly clock: Pick<ServerClock, 'at'>
+  /** What is left to chance: a number from 0 to 1. */
+  readonly chance: () => number
   readonly logger: Logger
   readonly events: Events
   readonly cancelled: Cancelled
   readonly uniqueStarts: UniqueStarts
   readonly tracing: ContainedTracing | undefined
   readonly timeoutMs: number | false
-  /** What a job's own definition leaves open. */
-  readonly retry: RetryOptions
   /** How long a job may wait for a worker that knows it, in ms. */
   readonly unknownJobMs: number
   /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
@@ -53,8 +52,7 @@ export interface ExecutorDeps {
   /** The delivery needs its slot no more. */
   readonly onEnded: () => void
   /** What lets jobs begin within their limits, if the worker has any. */
-  readonly limiter?: Limiter | undefined
-  readonly limits: readonly Limit[]
+  readonly limiter?: Pick<Limiter, 'ask' | 'leave'> | undefined
   /** The delivery waits for its limits, without a slot; and it is dealt with after that, in one. */
   readonly onDeferred: (delivery: Delivery) => void
   readonly onUndeferred: (delivery: Delivery) => void
@@ -62,28 +60,17 @@ export interface ExecutorDeps {
   readonly onUncounted: (delivery: Delivery) => void
 }
 
-/** What jobs of one name share. */
-interface JobKind {
-  readonly name: string
-  readonly numbers: JobNumbers
-  readonly handler: Handler | undefined
-  /** Whether its payloads are checked or brought to a newer version. */
-  readonly isChecked: boolean
-  readonly retry: RetryOptions
-  /** Those that it is under; undefined if there are none. */
-  readonly limits: readonly Limit[] | undefined
-}
-
 export class Executor {
   readonly #deps: ExecutorDeps
   /** While a run's end is being dealt with: when it was. */
   #endedAtMs = 0
-  #lastKind: JobKind | undefined
+  readonly #kinds: JobKinds
   readonly #overruns: Overruns
 
   constructor(deps: ExecutorDeps) {
     this.#deps = deps
     this.#overruns = new Overruns(deps)
+    this.#kinds = new JobKinds(deps)
   }
 
   /** Runs a delivery that has its fields; returns at once, `onEnded` is called when the slot is free again. */
@@ -97,10 +84,11 @@ export class Executor {
   async buryUnrun(delivery: Delivery): Promise<void> {
     const raw = (await this.#deps.readRaw(delivery)) ?? []
     const decoded = decodeRaw(delivery.entryId, raw)
-    const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
+    const kind = decoded.kind === 'job' ? this.#kinds.of(decoded.name) : undefined
     const fields = raw.map((field) => field.toString())
     this.#identify(delivery, jobIdOf(delivery.entryId, fields), kind)
     if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if (kind?.isSkipped === true) return this.#skipped(delivery)
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
     this.#deps.settler.fail(delivery, { kind: 'dead', reason: 'deliveries', error: new Error(why) })
   }
@@ -117,13 +105,14 @@ export class Executor {
 
   #startDecoded(delivery: Delivery, decoded: WireJob | Malformed): void {
     delivery.startedAtMs = this.#endedAtMs === 0 ? monotonicMs() : this.#endedAtMs
-    const kind = decoded.kind === 'job' ? this.#kindOf(decoded.name) : undefined
+    const kind = decoded.kind === 'job' ? this.#kinds.of(decoded.name) : undefined
     this.#identify(
       delivery,
       decoded.kind === 'job' ? decoded.id : jobIdOf(delivery.entryId, delivery.fields ?? []),
       kind,
     )
     if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if (kind?.isSkipped === true) return this.#skip(delivery)
     if ((delivery.extra?.pastDeliveries ?? 0) >= delivery.deliveries) return this.#recount(delivery)
     const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
@@ -137,6 +126,18 @@ export class Executor {
     delivery.startedAtMs = 0
     this.#deps.onUncounted(delivery)
     this.#deps.onEnded()
+  }
+
+  /** Its group does not want it, whatever else there is to be said of it. */
+  #skip(delivery: Delivery): void {
+    if (!this.#deps.holdings.start(delivery)) return this.#dropped(delivery)
+    this.#skipped(delivery)
+    this.#deps.onEnded()
+  }
+
+  #skipped(delivery: Delivery): void {
+    delivery.count('skipped')
+    this.#deps.settler.skip(delivery)
   }
 
   /** Its limits allow it, or it has none. */
@@ -223,8 +224,8 @@ export class Executor {
     if (decoded.kind === 'job' && handler !== undefined && decoded.extra === undefined && kind?.isChecked === false) {
       return { kind: 'run', handler, data: decoded.data }
     }
-    const { clock, unknownJobMs } = this.#deps
-    return prepare({ decoded, handler, unknownJobMs }, { nowMs: clock.at(startedAtMs), chance: Math.random() })
+    const { clock, chance, unknownJobMs } = this.#deps
+    return prepare({ decoded, handler, unknownJobMs }, { nowMs: clock.at(startedAtMs), chance: chance() })
   }
 
   /** The handler is called here. */
@@ -319,7 +320,7 @@ export class Executor {
   }
 
   #decide(delivery: Delivery, run: Run): Outcome {
-    const { clock, logger } = this.#deps
+    const { clock, chance, logger } = this.#deps
     const { id, name, attempt, publishedMs, firstFailedMs } = delivery
     const nowMs = clock.at(monotonicMs())
     const outcome = decide(
@@ -327,9 +328,9 @@ export class Executor {
       {
         ended: endOf(delivery.ended),
         attempt: { id, name, attempt, publishedMs, firstFailedMs: firstFailedMs ?? nowMs },
-        retry: run.kind === 'failed' ? this.#kindOf(name).retry : {},
+        retry: run.kind === 'failed' ? this.#kinds.of(name).retry : {},
       },
-      { nowMs, chance: Math.random() },
+      { nowMs, chance: chance() },
     )
     const isFailure = outcome.kind === 'retry' || (outcome.kind === 'dead' && run.kind === 'failed')
     if (isFailure) delivery.failed(nowMs)
@@ -368,25 +369,6 @@ export class Executor {
 
   #know(delivery: Delivery, { failed, earlier, extra }: WireJob): void {
     delivery.know(failed, earlier, extra)
-  }
-
-  /** The next job has the same name more often than not. */
-  #kindOf(name: string): JobKind {
-    const last = this.#lastKind
-    if (last?.name === name) return last
-    const { numbers, handlers, retry, limits } = this.#deps
-    const handler = handlers.get(name)
-    const own = handler === undefined ? [] : limits.filter(({ covers }) => covers(name))
-    const kind = {
-      name,
-      numbers: numbers.jobs.of(name),
-      handler,
-      isChecked: handler !== undefined && isChecked(handler),
-      retry: mergeRetry(handler?.job.retry, retry),
-      limits: own.length === 0 ? undefined : own,
-    }
-    this.#lastKind = kind
-    return kind
   }
 
   /** Not ours any more, or not to be run now. */

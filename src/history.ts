@@ -20,6 +20,8 @@ export interface HistoryMinute {
   readonly retried: number
   readonly dead: number
   readonly cancelled: number
+  /** Jobs that the group does not want. */
+  readonly skipped: number
   /** Completions of jobs that were settled already: they ran twice. */
   readonly late: number
   readonly redriven: number
@@ -33,7 +35,7 @@ export interface GroupHistory {
   readonly minutes: readonly HistoryMinute[]
 }
 
-const OUTCOMES = ['completed', 'retried', 'dead', 'cancelled', 'late', 'redriven', 'replayed'] as const
+const OUTCOMES = ['completed', 'retried', 'dead', 'cancelled', 'skipped', 'late', 'redriven', 'replayed'] as const
 const MINUTE_MS = 60_000
 const MOST_MINUTES = 24 * 60
 

@@ -109,8 +109,8 @@ export class Lane {
   }
 
   sayStopped(result: StopResult): void {
-    const { completed, failed, retried, cancelled, dead } = this.parts.counts
-    this.logger.info({ completed, failed, retried, cancelled, dead, ...result }, 'worker stopped')
+    const { completed, failed, retried, cancelled, skipped, dead } = this.parts.counts
+    this.logger.info({ completed, failed, retried, cancelled, skipped, dead, ...result }, 'worker stopped')
     this.#host.events.emit('worker:stopped', { ...this.where, ...result })
   }
 

@@ -103,6 +103,7 @@ export class Producer<Default extends Durability = 'redis'> {
       durability: checkDurability(options.durability) ?? 'redis',
       buffer: this.#rules,
       batcherOf: (stream) => (this.#streams.get(stream) ?? this.#openStream(stream)).batcher,
+      nowMs: () => Date.now(),
     })
     this.#book = bookOf(registry)
     this.#connection = new Connection(target, {

@@ -40,6 +40,8 @@ export class Settler {
   readonly #fenced: FencedSettler
   #done: [Delivery[], Delivery[]] = [[], []]
   #unsettled = 0
+  /** Whether there ever was a delivery that the group does not want. */
+  #hasSkipped = false
   #running: Promise<void> | undefined
   readonly #stopped = new AbortController()
 
@@ -90,6 +92,13 @@ export class Settler {
     this.#done[delivery.source].push(delivery)
     this.#unsettled += 1
     if (this.#running === undefined) this.#wake()
+  }
+
+  /** Settles a delivery that its group does not want: it travels with the completions. */
+  skip(delivery: Delivery): void {
+    delivery.isSkipped = true
+    this.#hasSkipped = true
+    this.complete(delivery)
   }
 
   /** Settles a delivery that did not complete. */
@@ -166,10 +175,12 @@ export class Settler {
     )
     if (written.kind === 'stopped') return
     // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
-    const late = written.kind === 'answered' ? written.reply.late : 0
-    this.#counts.completed += batch.length - late
+    const { late, skippedLate } = written.kind === 'answered' ? written.reply : { late: 0, skippedLate: 0 }
+    const completed = this.#hasSkipped ? batch.filter(({ isSkipped }) => !isSkipped) : batch
+    if (completed.length < batch.length) this.#skipped(batch.length - completed.length, skippedLate)
+    this.#counts.completed += completed.length - late
     this.#counts.late += late
-    this.#completed(batch, late)
+    this.#completed(completed, late)
     if (late > 0) {
       this.#logger.warn({ late }, 'completions came late: these jobs were settled already, they ran twice')
       const { stream, group } = this.#member
@@ -177,6 +188,13 @@ export class Settler {
     }
     for (const delivery of batch) this.#holdings.release(delivery)
     this.#settled(batch.length)
+  }
+
+  #skipped(skipped: number, late: number): void {
+    const { acks } = this.#numbers
+    acks.ok += skipped - late
+    acks.lost += late
+    this.#counts.skipped += skipped - late
   }
 
   #completed(batch: readonly Delivery[], late: number): void {

@@ -1,3 +1,4 @@
+import { resolveAccept, type Accepts } from './accept.ts'
 import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
 import type { HealthPlace } from './lease/health-server.ts'
@@ -42,6 +43,11 @@ export interface WorkerOptions<State = object> {
    * at all. While another worker of the group that is alive knows it, it waits on. @default 3600000
    */
   unknownJobMs?: number
+  /**
+   * The jobs that the group wants: names, with `*` for any run of characters. Any other is settled as skipped. All workers of a group
+   * are to have the same. @default all: one without a handler waits for a worker that has it
+   */
+  accept?: readonly string[]
   /** How many jobs may begin in a time, and how many may run at once, on all workers together. @default no limits */
   limits?: readonly LimitOptions[]
   /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
@@ -77,6 +83,8 @@ export interface ResolvedWorkerOptions {
   readonly timeoutMs: number | false
   readonly retry: RetryOptions
   readonly unknownJobMs: number
+  /** Whether the group wants a job; undefined where it wants all. */
+  readonly accepts: Accepts | undefined
   readonly limits: readonly Limit[]
   readonly drainMs: number
   readonly stallMs: number
@@ -115,6 +123,7 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
     timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
     retry: checkRetry('retry', given.retry) ?? {},
     unknownJobMs: wholeNumber('unknownJobMs', given.unknownJobMs, { or: 3_600_000, min: 0, max: LONGEST_DELAY_MS }),
+    accepts: resolveAccept(given.accept, [...handlers.keys()]),
     limits: resolveLimits(given.limits, [...handlers.keys()]),
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
@@ -149,6 +158,7 @@ const KNOWN = [
   'timeoutMs',
   'retry',
   'unknownJobMs',
+  'accept',
   'limits',
   'drainMs',
   'stallMs',

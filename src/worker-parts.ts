@@ -84,7 +84,7 @@ export function assembleParts(
     wake,
   }: { shared: SharedParts; events: Events; group: () => GroupSettings; wake: () => void },
 ): WorkerParts {
-  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, limits } = options
+  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, accepts, limits } = options
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
   for (const name of handlers.keys()) numbers.jobs.of(name)
@@ -108,7 +108,8 @@ export function assembleParts(
     () => ({ dispatcher, executor }),
   )
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, ...limiting },
+    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, accepts, ...limiting },
+    chance: () => Math.random(),
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
     onDeferred: (delivery) => dispatcher.deferred(delivery),

@@ -70,6 +70,7 @@ describe('an audit', () => {
     const none = {
       completed: 0,
       cancelled: 0,
+      skipped: 0,
       discarded: 0,
       gone: 0,
       dead: 0,

@@ -1,10 +1,13 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
+import handlers from '../examples/handlers.ts'
+import { runJob, runToEnd } from '../src/testing.ts'
 import { startChild } from './helpers/child.ts'
+import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { withRedis } from './helpers/redis.ts'
 import { add } from './helpers/workers.ts'
 
-/** The examples of middleware, executed. */
+/** The examples, executed. */
 
 const redis = withRedis()
 const example = (name: string) =>
@@ -36,4 +39,18 @@ test('request-context.ts has the id of the request in what the worker logs, in e
   expect(attempts(2)).toEqual([1, 2].map((attempt) => `[${own}] receipt for order 2, attempt ${attempt}`))
   child.signal('SIGTERM')
   expect(await child.exited).toEqual({ code: 0, signal: null })
+})
+
+test('handlers.ts charges a card at most four times, a declined one once, and heeds its signal', async () => {
+  const chance = vi.spyOn(Math, 'random').mockReturnValue(0.1)
+  onEnd(() => chance.mockRestore())
+  const charge = (declined: boolean) => runToEnd(handlers, { job: 'charge-card', data: { order: 42, declined } })
+  const [declined, unanswered] = await Promise.all([charge(true), charge(false)])
+  expect(declined).toMatchObject({ outcome: 'dead', reason: 'fatal', runs: [{ attempt: 1 }] })
+  expect(unanswered).toMatchObject({ outcome: 'dead', reason: 'attempts', tookMs: 7000 })
+  expect(unanswered.runs).toHaveLength(4)
+  const stopped = handlers.map(({ job: { name: job } }) =>
+    runJob(handlers, { job, data: { seconds: 600 }, abort: 'stop' }),
+  )
+  expect((await Promise.all(stopped)).map(({ outcome }) => outcome)).toEqual(handlers.map(() => 'handed-back'))
 })

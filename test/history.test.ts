@@ -52,7 +52,7 @@ describe('the history of a group', () => {
     const { group, minutes } = await newInspector(redis.url).history('orders', 'main', { minutes: 120 })
     expect([group, minutes.length]).toEqual(['main', 120])
     expect(minutes.every(({ ms }, at) => at === 0 || ms - (minutes[at - 1]?.ms ?? 0) === MINUTE_MS)).toBe(true)
-    const none = { completed: 0, retried: 0, dead: 0, cancelled: 0, late: 0, redriven: 0, replayed: 0 }
+    const none = { completed: 0, retried: 0, dead: 0, cancelled: 0, skipped: 0, late: 0, redriven: 0, replayed: 0 }
     expect(minutes.filter((minute) => Object.values(minute).some((value) => value > 0 && value < 1000))).toEqual([
       { ms: expect.any(Number) as number, ...none, completed: 5, dead: 2 },
       { ms: expect.any(Number) as number, ...none, retried: 3 },
@@ -110,11 +110,29 @@ describe('a line of bars', () => {
 
   test.each([80, 140])('fits into %i columns with the longest name and the largest counts', (columns) => {
     const minutes = minutesUntil(1e12, 60).map((ms) => {
-      return { ms, completed: 9_999_999, retried: 9, dead: 1, cancelled: 0, late: 0, redriven: 0, replayed: 0 }
+      return {
+        ms,
+        completed: 9_999_999,
+        retried: 9,
+        dead: 1,
+        cancelled: 0,
+        skipped: 0,
+        late: 0,
+        redriven: 0,
+        replayed: 0,
+      }
     })
     const lines = hourLines([{ group: 'g'.repeat(64), minutes }], { columns, env: { LANG: 'C.UTF-8' } })
     expect(lines).toHaveLength(4)
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns)
     expect(lines[2]).toContain('█'.repeat(columns === 80 ? 30 : 60))
+  })
+
+  test('have a line for what was skipped only of groups that skipped something', () => {
+    const nothing = { completed: 0, retried: 0, dead: 0, cancelled: 0, skipped: 0, late: 0, redriven: 0, replayed: 0 }
+    const of = (group: string, counts: object) => ({ group, minutes: [{ ms: 0, ...nothing, ...counts }] })
+    const groups = [of('all', { completed: 1 }), of('some', { skipped: 3 }), of('idle', {})]
+    const titles = hourLines(groups, { columns: 80, env: {} }).map((line) => line.split(/ +/).slice(0, 2).join(' '))
+    expect(titles.slice(2)).toEqual(['all completed', 'all failed', 'some completed', 'some failed', 'some skipped'])
   })
 })

@@ -230,7 +230,7 @@ describe('a group', () => {
         lag: 0,
         pending: 0,
         dead: 1,
-        lastHour: { completed: 3, dead: 1, late: 0, retried: 0, cancelled: 0 },
+        lastHour: { completed: 3, dead: 1, late: 0, retried: 0, cancelled: 0, skipped: 0 },
       })
     })
     expect(await redis.client.xlen(deadKey('orders', 'main'))).toBe(1)

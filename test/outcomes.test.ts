@@ -79,7 +79,7 @@ describe('a group that records outcomes', () => {
       outcomes: [{ kind: 'cancelled', entryId: id, id, deliveries: 1 }],
       resent: false,
     })
-    expect(await complete([id, other])).toEqual({ late: 1 })
+    expect(await complete([id, other])).toEqual({ late: 1, skippedLate: 0 })
     expect([await outcomeOf(id), await outcomeOf(other)]).toEqual(['cancelled', 'completed'])
   })
 
@@ -123,12 +123,12 @@ describe('a group that records outcomes', () => {
     const fill =
       "for n = 1, 1000000, 1000 do local f = {} for i = n, n + 999 do f[#f + 1] = i f[#f + 1] = '' end redis.call('HSET', KEYS[1], unpack(f)) end"
     await redis.client.eval(fill, 1, keyOf(id))
-    expect(await complete([id])).toEqual({ late: 0 })
+    expect(await complete([id])).toEqual({ late: 0, skippedLate: 0 })
     expect([await redis.client.hlen(keyOf(id)), await outcomeOf(id)]).toEqual([1_000_000, undefined])
 
     await redis.client.del(keyOf(id))
     await redis.client.set(keyOf(other), 'of another type')
-    expect(await complete([other])).toEqual({ late: 0 })
+    expect(await complete([other])).toEqual({ late: 0, skippedLate: 0 })
     expect(await redis.client.xpending('orders', 'main')).toEqual([0, null, null, null])
   })
 

@@ -151,6 +151,13 @@ describe('a group', () => {
     await arrange(1000)
     const { hour, minute } = tallySlot(`${await nowMs()}-0`)
     await redis.client.hset(tallyKey('orders', 'main', hour), `${minute}:retried`, 7, `${minute}:cancelled`, 2)
-    expect((await groupStatsOf()).lastHour).toEqual({ completed: 0, dead: 0, late: 0, retried: 7, cancelled: 2 })
+    expect((await groupStatsOf()).lastHour).toEqual({
+      completed: 0,
+      dead: 0,
+      late: 0,
+      retried: 7,
+      cancelled: 2,
+      skipped: 0,
+    })
   })
 })

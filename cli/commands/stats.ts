@@ -30,7 +30,7 @@ jobs/s         jobs that these workers complete a second
 history since  when the oldest entry of the stream was published
 
 Of one stream also what became of the jobs of the last hour, by the minute in which they were published: completed, and
-failed, which are attempts to be tried again and dead letters.
+failed, which are attempts to be tried again and dead letters; and skipped, where the group does not want all jobs.
 
 A terminal that is too narrow for all columns is shown the most important ones.
 

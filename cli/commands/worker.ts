@@ -22,6 +22,7 @@ interface WorkerFlags extends LogFlags, StreamFlags {
   readonly maxDeliveries?: number
   readonly timeout: number | false
   readonly unknownJobs?: number
+  readonly accept?: readonly string[]
   readonly drain: number
   readonly retryAttempts?: number
   readonly retryDelay?: number
@@ -91,23 +92,17 @@ export function registerWorker(program: Command, context: CliContext): void {
         .argParser(parseTimeout)
         .default(30 * 60_000, '30m'),
     )
-    .option(
-      '--retry-attempts <count>',
-      'runs of a failing job in all (default: 25)',
-      count('--retry-attempts', 1_000_000),
-    )
-    .option('--retry-delay <duration>', 'wait before the second attempt (default: 1s)', wait('--retry-delay'))
-    .addOption(
-      new Option('--retry-backoff <how>', 'how the waits grow (default: exponential)').choices([
-        ...['exponential', 'linear', 'fixed'],
-      ]),
-    )
-    .option('--retry-max-delay <duration>', 'the longest wait (default: 6h)', wait('--retry-max-delay'))
-    .option('--retry-for <duration>', 'no attempt later than this after the first failure', wait('--retry-for'))
+  addRetryFlags(command)
+  command
     .option(
       '--unknown-jobs <duration>',
       'how long a job without a handler waits for one (default: 1h)',
       wait('--unknown-jobs'),
+    )
+    .option(
+      '--accept <pattern>',
+      'a job that the group wants, * for any run of characters; repeat it for more (default: all)',
+      (pattern: string, before: readonly string[] = []) => [...before, pattern],
     )
     .addOption(
       new Option('--drain <duration>', 'how long running jobs may go on at a stop')
@@ -126,6 +121,23 @@ export function registerWorker(program: Command, context: CliContext): void {
     const { runWorkerProcess } = await import('../worker-process.ts')
     runWorkerProcess()
   })
+}
+
+function addRetryFlags(command: Command): void {
+  command
+    .option(
+      '--retry-attempts <count>',
+      'runs of a failing job in all (default: 25)',
+      count('--retry-attempts', 1_000_000),
+    )
+    .option('--retry-delay <duration>', 'wait before the second attempt (default: 1s)', wait('--retry-delay'))
+    .addOption(
+      new Option('--retry-backoff <how>', 'how the waits grow (default: exponential)').choices([
+        ...['exponential', 'linear', 'fixed'],
+      ]),
+    )
+    .option('--retry-max-delay <duration>', 'the longest wait (default: 6h)', wait('--retry-max-delay'))
+    .option('--retry-for <duration>', 'no attempt later than this after the first failure', wait('--retry-for'))
 }
 
 async function superviseWorkers(context: CliContext, handlers: string, flags: WorkerFlags): Promise<void> {
@@ -185,7 +197,7 @@ async function startServer(log: Log, pool: Pool, redis: string, flags: WorkerFla
 
 function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOrders {
   const { group, start, concurrency, lease, maxDeliveries, timeout, drain: drainMs } = flags
-  const { metricsPort, unknownJobs } = flags
+  const { metricsPort, unknownJobs, accept } = flags
   return {
     handlers,
     isMeasured: metricsPort !== undefined,
@@ -203,6 +215,7 @@ function ordersOf(handlers: string, redis: string, flags: WorkerFlags): WorkerOr
       ...(lease === undefined ? {} : { leaseMs: lease }),
       ...(maxDeliveries === undefined ? {} : { maxDeliveries }),
       ...(unknownJobs === undefined ? {} : { unknownJobMs: unknownJobs }),
+      ...(accept === undefined ? {} : { accept }),
     },
   }
 }

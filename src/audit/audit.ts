@@ -146,7 +146,7 @@ async function findInMinutes(
  * the count tells: but not beside copies, which may be missing in the place of a job that has ended.
  */
 function canName({ sums }: Judged, isRecording: boolean): boolean {
-  const hasEnded = sums.completed + sums.cancelled + sums.discarded > 0
+  const hasEnded = sums.completed + sums.cancelled + sums.skipped + sums.discarded > 0
   return !hasEnded || (isRecording && sums.replayed === 0)
 }
 

@@ -68,6 +68,7 @@ function isIn({ low, high }: AuditScope, minute: number): boolean {
 const TALLIES = {
   completed: 'completed',
   cancelled: 'cancelled',
+  skipped: 'skipped',
   discarded: 'discarded',
   gone: 'gone',
   replayed: 'replayed',

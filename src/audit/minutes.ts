@@ -6,6 +6,8 @@
 export interface AuditCounts {
   readonly completed: number
   readonly cancelled: number
+  /** Those that the group does not want. */
+  readonly skipped: number
   /** Dead letters that were deleted: by an operator, or because they were past their age. */
   readonly discarded: number
   /** Entries that were deleted from the stream while they were pending. */
@@ -50,6 +52,7 @@ export interface AuditMinute {
 export const COUNT_NAMES = [
   'completed',
   'cancelled',
+  'skipped',
   'discarded',
   'gone',
   'dead',

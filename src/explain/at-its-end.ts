@@ -23,6 +23,7 @@ export function dead({ stream, id, group, nowMs }: GroupSubject, { letter }: Dea
 const HOW: Readonly<Record<string, string>> = {
   completed: 'completed',
   cancelled: 'cancelled before it ran to its end',
+  skipped: 'skipped: its name is none that the group wants',
   discarded: 'a dead letter that was deleted',
   gone: 'gone: its entry was deleted while it was pending',
   dead: 'dead, and its dead letter is not there any more',
@@ -38,7 +39,7 @@ export function settled(subject: GroupSubject, { outcome, evidence, atMs, counts
     const text = `Settled: the group has passed it, and has it neither pending, scheduled nor dead. How is not known any more: nothing is counted of the jobs published in the minute ${minute} (counts are kept 7 days).`
     return [say(text)]
   }
-  const all = counts.completed + counts.cancelled + counts.discarded + counts.gone
+  const all = counts.completed + counts.cancelled + counts.skipped + counts.discarded + counts.gone
   if (evidence === 'certain') {
     const jobs = all === 1 ? 'the only settled job' : `all ${numberText(all)} settled jobs`
     return [
@@ -62,7 +63,7 @@ export function settled(subject: GroupSubject, { outcome, evidence, atMs, counts
 }
 
 function countsText(counts: Counted): string {
-  const told = (['completed', 'cancelled', 'discarded', 'gone'] as const).filter((name) => counts[name] > 0)
+  const told = (['completed', 'cancelled', 'skipped', 'discarded', 'gone'] as const).filter((name) => counts[name] > 0)
   return told.map((name) => `${numberText(counts[name])} ${name}`).join(', ')
 }
 

@@ -96,7 +96,7 @@ function settled({ counts, cancelledMs, records }: GroupFacts): Settled {
   return { at: 'settled', atMs: null, counts: counts ?? null, outcome: told.outcome, evidence }
 }
 
-const FINAL = ['completed', 'cancelled', 'discarded', 'gone'] as const
+const FINAL = ['completed', 'cancelled', 'skipped', 'discarded', 'gone'] as const
 
 function likelyOutcome(counts: Counted, isCancelled: boolean): Pick<Settled, 'outcome' | 'evidence'> | undefined {
   const found = FINAL.filter((name) => counts[name] > 0)

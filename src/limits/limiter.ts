@@ -1,6 +1,5 @@
 import { backoffMs, monotonicMs } from '../clock.ts'
 import type { Delivery } from '../delivery.ts'
-import type { Job } from '../job.ts'
 import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import { faultText } from '../redis/faults.ts'
@@ -17,7 +16,7 @@ import type { Member } from '../redis/member.ts'
 import { Gate } from './gate.ts'
 import { Gathering } from './gathering.ts'
 import type { Limit } from './limit.ts'
-import type { Passage, Toll } from './passage.ts'
+import { tollsOf, type Passage, type Toll } from './passage.ts'
 import { PermitLines } from './permit-lines.ts'
 import { Permits } from './permits.ts'
 import { NEAR_MS, Slots } from './slots.ts'
@@ -135,7 +134,7 @@ export class Limiter {
 
   /** Takes a job that is to begin; `proceed` is called when it may, by `enter`. Undefined, or why it never can. */
   ask(delivery: Delivery, limits: readonly Limit[], data: unknown, proceed: () => void): string | undefined {
-    const tolls = this.#tollsOf(delivery, limits, data)
+    const tolls = tollsOf(delivery, limits, data)
     if (typeof tolls === 'string') return tolls
     const { consumer } = this.#deps.member
     const passage: Passage = {
@@ -184,21 +183,6 @@ export class Limiter {
 
   get #isFull(): boolean {
     return this.#deps.waiting() >= 2 * WAIT_HERE_MOST
-  }
-
-  #tollsOf(delivery: Delivery, limits: readonly Limit[], data: unknown): Toll[] | string {
-    const { stream, group } = this.#deps.member
-    const tolls: Toll[] = []
-    const job: Job = delivery
-    for (const limit of limits) {
-      const found = limit.keyOf?.(data, job)
-      if (found !== undefined && 'fault' in found) return found.fault
-      const counted = limit.rate === undefined ? { cost: 1 } : limit.costOf(data, job)
-      if ('fault' in counted) return counted.fault
-      const limiter = limit.name === undefined ? { stream, group, id: limit.id } : { name: limit.name }
-      tolls.push({ limit, limiter, key: found?.key, cost: counted.cost })
-    }
-    return tolls
   }
 
   async #pass(passage: Passage): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Delivery } from '../delivery.ts'
+import type { Job } from '../job.ts'
 import type { LimiterPlace } from '../redis/keys.ts'
 import type { Permit } from '../redis/limiting.ts'
 import type { Limit } from './limit.ts'
@@ -16,6 +17,21 @@ export interface PassageSlot {
   readonly atMs: number
   readonly untilMs: number
   readonly limit: Limit
+}
+
+/** What a job has to pass, or why that cannot be told. */
+export function tollsOf(job: Job, limits: readonly Limit[], data: unknown): Toll[] | string {
+  const { stream, group } = job
+  const tolls: Toll[] = []
+  for (const limit of limits) {
+    const found = limit.keyOf?.(data, job)
+    if (found !== undefined && 'fault' in found) return found.fault
+    const counted = limit.rate === undefined ? { cost: 1 } : limit.costOf(data, job)
+    if ('fault' in counted) return counted.fault
+    const limiter = limit.name === undefined ? { stream, group, id: limit.id } : { name: limit.name }
+    tolls.push({ limit, limiter, key: found?.key, cost: counted.cost })
+  }
+  return tolls
 }
 
 /** A job on its way through its limits, from where it was fetched to the end of its run. */

@@ -113,7 +113,7 @@ const NOTHING: Observed = {
   lastDeliveredId: undefined,
   consumers: 0,
 }
-const NO_HOUR = { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 }
+const NO_HOUR = { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0, skipped: 0 }
 
 /** Two names may look alike, and the same series twice is an error of the whole page. */
 function labelled<Named extends { readonly label: string }>(all: readonly Named[]): Named[] {

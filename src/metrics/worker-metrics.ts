@@ -25,7 +25,7 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
   metric(
     counter('job_name', 'outcome'),
     'millrace_processed_jobs_total',
-    'Runs of handlers by what ended them first, each counted once, and entries for which there was nothing to run (malformed, unknown_job, invalid, expired, cancelled before) or that had to wait (waited).',
+    'Runs of handlers by what ended them first, each counted once, and entries for which nothing was run (malformed, unknown_job, invalid, expired, cancelled before, skipped) or that had to wait (waited).',
     (numbers) => perJob(numbers, ({ outcomes }) => OUTCOMES.map((outcome): Row => [{ outcome }, outcomes[outcome]])),
   ),
   metric(

@@ -22,6 +22,7 @@ export const OUTCOMES = [
   'expired',
   'invalid',
   'waited',
+  'skipped',
 ] as const
 
 export type Outcome = (typeof OUTCOMES)[number]
@@ -47,6 +48,7 @@ export class JobNumbers {
     expired: 0,
     invalid: 0,
     waited: 0,
+    skipped: 0,
   }
   completed = 0
   dead = 0

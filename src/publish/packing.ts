@@ -14,8 +14,8 @@ import type { BufferPriority } from './priority.ts'
 import { uniqueFields, uniqueOf, type UniqueRule } from './unique.ts'
 
 /** Where a publish goes, how it is to be treated, and where it is counted. */
-export interface Route {
-  readonly batcher: Batcher
+export interface Route<Target = Batcher> {
+  readonly batcher: Target
   readonly name: string
   /** How long its caller waits. */
   readonly timeoutMs: number
@@ -43,7 +43,7 @@ export interface Route {
 }
 
 /** @throws PublishError: the data has no JSON, or too much of it, or does not fit its schema. It is counted. */
-export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outgoing {
+export function pack(route: Route<unknown>, data: unknown, maxPayloadBytes: number): Outgoing {
   const { name, due, token, traceBytes, schema, numbers, priority, replicas } = route
   const publishedAtMs = monotonicMs()
   let json: string | undefined
@@ -86,7 +86,7 @@ export function pack(route: Route, data: unknown, maxPayloadBytes: number): Outg
   }
 }
 
-function checkCounted({ name, numbers }: Route, schema: Schema, json: string): void {
+function checkCounted({ name, numbers }: Route<unknown>, schema: Schema, json: string): void {
   try {
     checkFits(name, schema, json)
   } catch (error) {
@@ -97,7 +97,7 @@ function checkCounted({ name, numbers }: Route, schema: Schema, json: string): v
 
 /** Behind job and data; undefined in the common case. The bytes are without those of the trace. */
 function moreFields(
-  { extra, headers, trace }: Route,
+  { extra, headers, trace }: Route<unknown>,
   unique: UniqueItem | undefined,
 ): { fields: readonly string[]; bytes: number } | undefined {
   if (extra === undefined && headers === undefined && trace === undefined && unique === undefined) return undefined
@@ -110,7 +110,7 @@ function moreFields(
   return { fields: trace === undefined ? own : [...own, ...trace], bytes: Buffer.byteLength(own.join('')) }
 }
 
-function uniqueItem({ unique, numbers }: Route, data: unknown): UniqueItem | undefined {
+function uniqueItem({ unique, numbers }: Route<unknown>, data: unknown): UniqueItem | undefined {
   try {
     return unique && uniqueOf(unique, data)
   } catch (error) {

@@ -25,27 +25,29 @@ export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'schema' | 'v
 
 export const NO_OPTIONS: AnyPublishOptions = {}
 
-export interface RouterRules {
+export interface RouterRules<Target> {
   readonly timeoutMs: number
   readonly durability: Durability
   readonly buffer: BufferRules
   /** The batcher of a stream, whose name is not checked yet. */
-  readonly batcherOf: (stream: string) => Batcher
+  readonly batcherOf: (stream: string) => Target
+  /** This machine's time, in ms since the epoch. */
+  readonly nowMs: () => number
 }
 
 /** Checks what a publish was given, and says where it goes. */
-export class Router {
-  readonly #rules: RouterRules
+export class Router<Target extends Pick<Batcher, 'numbers'> = Batcher> {
+  readonly #rules: RouterRules<Target>
   readonly #names = new Set<string>()
   /** What was published by name, of jobs whose definition says more than the name. */
   readonly #kinds = new Map<string, Kind>()
 
-  constructor(rules: RouterRules) {
+  constructor(rules: RouterRules<Target>) {
     this.#rules = rules
   }
 
   /** @throws PublishError for an option or a name that cannot be. */
-  route(job: Named, options: AnyPublishOptions): Route {
+  route(job: Named, options: AnyPublishOptions): Route<Target> {
     try {
       if (options !== NO_OPTIONS) refuseUnknownKeys('publish', options, PUBLISH_KNOWN)
       const name = typeof job === 'string' ? job : job?.name
@@ -59,7 +61,7 @@ export class Router {
   }
 
   /** The same for a `publishMany`, which waits for Redis whatever the producer does. */
-  routeMany(job: Named, options: AnyPublishOptions): Route {
+  routeMany(job: Named, options: AnyPublishOptions): Route<Target> {
     const { durability, idempotencyToken, tokenTtlMs, uniqueKey } = options ?? {}
     if (durability === 'buffered') {
       throw refused("expected no `durability: 'buffered'` of publishMany, which waits until Redis has every job")
@@ -77,13 +79,13 @@ export class Router {
     return route.isBuffered ? { ...route, isBuffered: false, timeoutMs: route.maxAgeMs } : route
   }
 
-  #routeOf(job: Named, asked: { name: string; stream: string; options: AnyPublishOptions }): Route {
+  #routeOf(job: Named, asked: { name: string; stream: string; options: AnyPublishOptions }): Route<Target> {
     const { name, stream, options } = asked
     const kind = typeof job === 'string' || (job.schema === undefined && job.version === undefined) ? undefined : job
     if (kind !== undefined) this.#checkKind(name, kind)
-    const { buffer } = this.#rules
+    const { buffer, nowMs } = this.#rules
     const timeoutMs = wholeNumber('timeoutMs', options.timeoutMs, { or: this.#rules.timeoutMs })
-    const due = resolveDue(options, Date.now())
+    const due = resolveDue(options, nowMs())
     const durability =
       options.durability === undefined ? this.#rules.durability : (checkDurability(options.durability) ?? 'redis')
     const priority = options.bufferPriority === undefined ? DEFAULT_PRIORITY : checkPriority(options.bufferPriority)
@@ -106,7 +108,7 @@ export class Router {
       trace: undefined,
       traceBytes: 0,
       schema: kind?.schema,
-      extra: extraFields(job, options),
+      extra: extraFields(job, options, nowMs),
       headers: options.headers === undefined ? undefined : packHeaders(options.headers)?.fields,
       numbers: batcher.numbers.jobs.of(name),
     }
@@ -147,11 +149,11 @@ export function refusal(error: unknown): unknown {
 }
 
 /** Undefined in the common case. */
-function extraFields(job: Named, options: AnyPublishOptions): readonly string[] | undefined {
+function extraFields(job: Named, options: AnyPublishOptions, nowMs: () => number): readonly string[] | undefined {
   const { version, expiresAt, ttlMs } = options
   const isFirst = typeof job === 'string' || (job.version ?? 1) === 1
   if (isFirst && version === undefined && expiresAt === undefined && ttlMs === undefined) return undefined
-  const expires = resolveDeadline(options, Date.now())
+  const expires = resolveDeadline(options, nowMs())
   const fields = [
     ...versionFields({ version: versionOf(job, version) }),
     ...(expires === undefined ? [] : ['expires', expires]),

@@ -110,6 +110,7 @@ export async function readJobFacts(
 const COUNTED = [
   'completed',
   'cancelled',
+  'skipped',
   'discarded',
   'gone',
   'dead',

@@ -115,6 +115,8 @@ export interface LastHour {
   readonly late: number
   readonly retried: number
   readonly cancelled: number
+  /** Jobs that the group does not want. */
+  readonly skipped: number
 }
 
 /**
@@ -159,13 +161,14 @@ export async function readGroup(
 }
 
 function asLastHour(reply: unknown): LastHour {
-  const [completed, dead, late, retried, cancelled] = asArray(reply)
+  const [completed, dead, late, retried, cancelled, skipped] = asArray(reply)
   return {
     completed: asNumber(completed),
     dead: asNumber(dead),
     late: asNumber(late),
     retried: asNumber(retried),
     cancelled: asNumber(cancelled),
+    skipped: asNumber(skipped),
   }
 }
 

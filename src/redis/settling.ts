@@ -9,21 +9,23 @@ import { TALLY_TTL_MS, Tallies } from './tally.ts'
 
 /** How deliveries end: what a worker tells Redis of the runs that are over. */
 
-/** Acks what was completed, in buckets of the same minute, and tells how many were late. At most 500 a call. */
+/** Acks what was completed or skipped, in buckets of the same minute, and tells how many were late. At most 500 a call. */
 export async function settle(
   client: Redis,
   member: Member,
   { source, done, resent }: { source: Source; done: readonly Completed[]; resent: boolean },
-): Promise<{ late: number }> {
+): Promise<{ late: number; skippedLate: number }> {
   const tallies = new Tallies(member)
   const buckets = new Map<string, Bucket>()
   let last: { name: string; bucket: Bucket } | undefined
-  for (const { entryId, id, extra } of done) {
+  for (const { entryId, id, extra, isSkipped = false } of done) {
     const slot = tallySlot(id)
     const { hour, minute } = slot
-    const name = extra?.unique === undefined ? slot.name : `${slot.name} unique`
+    const isPlain = extra?.unique === undefined && !isSkipped
+    const name = isPlain ? slot.name : `${slot.name} ${extra?.unique !== undefined} ${isSkipped}`
     if (last?.name !== name) {
       const bucket = buckets.get(name) ?? {
+        outcome: isSkipped ? 'skipped' : 'completed',
         tally: tallies.numberOf(hour),
         minute,
         ids: new IdList(),
@@ -41,23 +43,26 @@ export async function settle(
   }
   const keys = [sourceKey(member, source), memberKeys.settings(member), memberKeys.index(member), ...tallies.keys]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { tally, minute, ids, jobIds, uniqueKeys } of buckets.values()) {
+  for (const { outcome, tally, minute, ids, jobIds, uniqueKeys } of buckets.values()) {
     const unique = uniqueKeys.length === 0 ? '' : JSON.stringify(uniqueKeys)
-    args.push(tally, minute, ids.text, jobIds?.text ?? '', unique)
+    args.push(outcome, tally, minute, ids.text, jobIds?.text ?? '', unique)
   }
-  return { late: asNumber(await run(client, settleCompleted, keys, args)) }
+  const [late, skippedLate] = asArray(await run(client, settleCompleted, keys, args))
+  return { late: asNumber(late), skippedLate: asNumber(skippedLate) }
 }
 
-/** A completion as it is settled. */
+/** A completion as it is settled, or a job that the group does not want. */
 interface Completed {
   readonly entryId: string
   readonly id: string
   /** What is rare; its uniqueness key, if it has one. */
   readonly extra?: { readonly unique?: { readonly key: string } } | undefined
+  readonly isSkipped?: boolean
 }
 
-/** Completed jobs of one minute, with those that are unique apart. Their ids are those of their entries until one of them has another. */
+/** Completed jobs of one minute, with those that are unique or skipped apart. Their ids are those of their entries until one of them has another. */
 interface Bucket {
+  readonly outcome: 'completed' | 'skipped'
   readonly tally: number
   readonly minute: number
   readonly ids: IdList

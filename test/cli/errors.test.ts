@@ -181,6 +181,7 @@ describe('exit codes', () => {
     ERR_CANCELLED_FULL: 1,
     ERR_HISTORY: 4,
     ERR_REPLAY: 1,
+    ERR_NOT_DRAINED: 1,
   }
 
   test.each(Object.entries(codes) as [ErrorCode, number][])('%s is %i, of whatever class', (code, exitCode) => {

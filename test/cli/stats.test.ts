@@ -119,7 +119,7 @@ describe('millrace stats', () => {
                   seconds: expect.any(Number) as number,
                   entries: 3,
                 },
-                lastHour: { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 },
+                lastHour: { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0, skipped: 0 },
                 paused: null,
               },
             ],

@@ -32,7 +32,7 @@ function groupNamed(group: string, more: object = {}): GroupStats {
     pins: null,
     paused: null,
   }
-  const lastHour = { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0 }
+  const lastHour = { completed: 0, dead: 0, late: 0, retried: 0, cancelled: 0, skipped: 0 }
   return { group, ...counts, ...waiting, ...workers, lastHour, ...more }
 }
 

@@ -8,7 +8,7 @@ import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { isRunning, startProgram, type Program } from '../helpers/program.ts'
 import { connectTo, startServer, withRedis } from '../helpers/redis.ts'
-import { add, pending } from '../helpers/workers.ts'
+import { add, pending, tally } from '../helpers/workers.ts'
 import { millrace } from './run.ts'
 
 const redis = withRedis()
@@ -68,6 +68,19 @@ describe('a worker pool', () => {
   test('runs an object of functions too, in JavaScript', async () => {
     await startReady(fixture('object.js'))
     await logged('ran', await add(redis.client, 'quick'))
+  })
+
+  test('skips what no --accept names, and says at its end how many it skipped', async () => {
+    const { pool } = await startReady(fixture('object.js'), '--accept', 'qui*', '--accept', 'slow')
+    await add(redis.client, 'other')
+    await logged('ran', await add(redis.client, 'quick'))
+    await eventually(async () => expect(await tally(redis.client)).toEqual({ completed: 1, skipped: 1 }))
+    pool.signal('SIGTERM')
+    expect(await pool.exited).toBe(0)
+    expect(pool.stderr.at(-1)).toBe('worker pool ended: 1 job completed, 1 job skipped')
+    const refused = start(fixture('object.js'), '--accept', 'slow')
+    expect(await refused.exited).toBe(2)
+    expect(refused.stderr.join()).toContain('and none is for quick')
   })
 
   test('traces what it runs if its handlers file says so, and sends the last spans before its processes end', async () => {

@@ -126,7 +126,7 @@ export const outcomes: RowSpec = {
         'Runs that did not complete, by the name of the job: one name alone is its handler or what it calls; all names are something they share.',
       queries: [
         {
-          expr: `sum by (job_name) (${rate(worker('millrace_processed_jobs_total', 'outcome!="completed"'))})`,
+          expr: `sum by (job_name) (${rate(worker('millrace_processed_jobs_total', 'outcome!~"completed|skipped"'))})`,
           legend: '{{job_name}}',
         },
       ],

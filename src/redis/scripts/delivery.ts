@@ -8,8 +8,8 @@ import { script } from './script.ts'
  */
 
 /**
- * Acks completed entries and adds them to their group's tally, in one step, so that the tally never says more or less than
- * what left the pending list. A completion is taken from anyone who still finds the entry pending: the work is done. What
+ * Acks entries that were completed, or skipped since the group does not want them, and adds them to their group's tally, in one step, so
+ * that the tally never says more or less than what left the pending list. A completion is taken from anyone who still finds the entry pending: the work is done. What
  * is not pending any more is counted as late, unless this batch is a resend, where it may be our own first try.
  *
  * Ids that share their time come as 1795245552380-0,1,2, and so on: one argument for a bucket, a fraction of the bytes, and what a
@@ -25,13 +25,14 @@ import { script } from './script.ts'
  * lines are written together.
  *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
- * Returns how many were late.
+ * Returns how many completions were late, and how many skipped jobs were settled already: these did not run, and are no duplicates.
  */
 export const settleCompleted = script(
   'settleCompleted',
   `${FLOOR}${NOW}${RECORD_OUTCOMES}${RELEASE}
   -- KEYS source settings index tally... outcomes...
-  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: tally minute ids jobIds('' = the same) uniqueKeys
+  -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: outcome(completed|skipped) tally minute ids
+  --      jobIds('' = the same) uniqueKeys
   local source, settings, index, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
   local isStream, resent, tallyTtlMs = ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
   local function listed(text)
@@ -44,19 +45,19 @@ export const settleCompleted = script(
     end
     return ids, count
   end
-  local at, late = 5, 0
+  local at, late, skippedLate = 5, 0, 0
   local hours, recordedAt = (#KEYS - 3) / 2, isRecording(settings, group) and now()
-  local line = recordedAt and 'completed ' .. string.format('%.0f', recordedAt)
   while at <= #ARGV do
-    local tally, minute = KEYS[3 + tonumber(ARGV[at])], ARGV[at + 1]
-    local outcomes = KEYS[3 + hours + tonumber(ARGV[at])]
-    local ids, count = listed(ARGV[at + 2])
+    local outcome, tally, minute = ARGV[at], KEYS[3 + tonumber(ARGV[at + 1])], ARGV[at + 2]
+    local outcomes = KEYS[3 + hours + tonumber(ARGV[at + 1])]
+    local line = recordedAt and outcome .. ' ' .. string.format('%.0f', recordedAt)
+    local ids, count = listed(ARGV[at + 3])
     local acked = 0
-    if isStream and not recordedAt and ARGV[at + 4] == '' then
+    if isStream and not recordedAt and ARGV[at + 5] == '' then
       acked = redis.call('XACK', source, group, unpack(ids))
     else
-      local jobIds, lines = ARGV[at + 3] == '' and ids or listed(ARGV[at + 3]), {}
-      local uniques = ARGV[at + 4] ~= '' and cjson.decode(ARGV[at + 4]) or {}
+      local jobIds, lines = ARGV[at + 4] == '' and ids or listed(ARGV[at + 4]), {}
+      local uniques = ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or {}
       for i = 1, count do
         if redis.call('XACK', source, group, ids[i]) == 1 then
           acked = acked + 1
@@ -73,20 +74,22 @@ export const settleCompleted = script(
       if line then recordAll(outcomes, lines, tallyTtlMs) end
     end
     -- The acks are done: a tally that cannot be written must not have them sent again, and counted as late.
-    if acked > 0 and redis.pcall('HINCRBY', tally, minute .. ':completed', acked) == acked then
+    if acked > 0 and redis.pcall('HINCRBY', tally, minute .. ':' .. outcome, acked) == acked then
       redis.call('PEXPIRE', tally, tallyTtlMs)
     end
-    if acked < count and not resent then
+    if acked < count and not resent and outcome == 'skipped' then
+      skippedLate = skippedLate + count - acked
+    elseif acked < count and not resent then
       redis.pcall('HINCRBY', tally, minute .. ':late', count - acked)
       late = late + count - acked
     end
-    at = at + 5
+    at = at + 6
   end
   if isStream and redis.call('EXISTS', source) == 1 then
     local ok, floor = pcall(floorOf, source, group)
     if ok and floor then redis.call('HSET', settings, 'group:' .. group .. ':floor', floor) end
   end
-  return late`,
+  return {late, skippedLate}`,
 )
 
 /**

@@ -184,7 +184,7 @@ export const explainGroups = script(
     besides[name] = besides[name] or (redis.call(command, key, from, to, 'COUNT', 1)[1] or {''})[1]
     return besides[name]
   end
-  local outcomes = {'completed', 'cancelled', 'discarded', 'gone', 'dead', 'redriven', 'retried', 'late', 'replayed'}
+  local outcomes = {'completed', 'cancelled', 'skipped', 'discarded', 'gone', 'dead', 'redriven', 'retried', 'late', 'replayed'}
 
   local function tell(group, keys)
     local told = {}

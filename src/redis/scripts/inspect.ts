@@ -37,7 +37,7 @@ export const inspectStream = script(
  * are counted, of the workers maxWorkers are asked what they do.
  *
  * Returns {now, seen on the stream, seen on the redelivery stream, scheduled, dead, workers, {about, …}, last heard ms or
- * '', {completed, dead, late, retried, cancelled}, pause or ''}, seen = {lag or '', first unread id or '', pending, oldest pending id or
+ * '', {completed, dead, late, retried, cancelled, skipped}, pause or ''}, seen = {lag or '', first unread id or '', pending, oldest pending id or
  * '', handed back}, {} where there is no such group; scheduled = {jobs, set aside, next due ms or ''}.
  */
 export const inspectGroup = script(
@@ -66,7 +66,7 @@ export const inspectGroup = script(
   if #names > 0 then
     for i, told in ipairs(redis.call('HMGET', info, unpack(names))) do about[i] = told or '' end
   end
-  local sums = {completed = 0, dead = 0, late = 0, retried = 0, cancelled = 0}
+  local sums = {completed = 0, dead = 0, late = 0, retried = 0, cancelled = 0, skipped = 0}
   local function add(tally, first, last)
     local flat = redis.call('HGETALL', tally)
     for i = 1, #flat, 2 do
@@ -81,7 +81,7 @@ export const inspectGroup = script(
   add(KEYS[8], minute + 1, 59)
   local present = redis.call('ZCOUNT', workers, from, to)
   local heard = (redis.call('HGET', info, ':beat') or ''):match('^%d+') or ''
-  local lastHour = {sums.completed, sums.dead, sums.late, sums.retried, sums.cancelled}
+  local lastHour = {sums.completed, sums.dead, sums.late, sums.retried, sums.cancelled, sums.skipped}
   local letters = redis.call('XLEN', dead)
   local paused = redis.call('HGET', KEYS[9], 'group:' .. group .. ':paused') or ''
   return {at, seen(stream), seen(redelivery), waiting(KEYS[6]), letters, present, about, heard, lastHour, paused}`,
