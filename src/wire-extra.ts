@@ -1,3 +1,4 @@
+import { tickOf, type CronTick } from './cron/tick.ts'
 import { noteHeader, type Headers } from './headers.ts'
 import { timeOf } from './redis/entry-id.ts'
 
@@ -17,6 +18,8 @@ export interface Extra {
   readonly waitedSinceMs?: number
   /** What limits have granted it, in their own words. */
   readonly granted?: string
+  /** The recurring schedule that has published it. */
+  readonly cron?: CronTick
   /** What its publisher sent along, by lower-case name; an object without a prototype. */
   readonly headers?: Headers
 }
@@ -29,6 +32,7 @@ export interface ExtraFields {
   version?: string
   'waited-since'?: string
   granted?: string
+  cron?: string
   headers?: Record<string, string>
 }
 
@@ -43,12 +47,14 @@ export function extraOf(given: ExtraFields, jobId: string): Extra | { readonly w
   const expiresMs = deadlineOf(given.expires, jobId)
   if (Number.isNaN(expiresMs)) return { why: 'its field expires is not a time in ms' }
   const waitedSinceMs = countOf(given['waited-since'])
+  const cron = tickOf(given.cron)
   return {
     ...(expiresMs !== undefined && { expiresMs }),
     ...(given.unique !== undefined && { unique: { key: given.unique, until: untilOf(given['unique-until']) } }),
     ...(given.version !== undefined && { version: versionOf(given.version) }),
     ...(waitedSinceMs !== undefined && { waitedSinceMs }),
     ...(given.granted !== undefined && { granted: given.granted }),
+    ...(cron !== undefined && { cron }),
     ...(given.headers !== undefined && { headers: Object.freeze(given.headers) }),
   }
 }

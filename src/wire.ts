@@ -111,6 +111,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'version':
       case 'waited-since':
       case 'granted':
+      case 'cron':
         rare ??= {}
         rare[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''
         break
