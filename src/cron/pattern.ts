@@ -19,7 +19,7 @@ export function compiled(at: string, zone: string): Cron {
   const key = `${zone} ${at}`
   const found = kept.get(key)
   if (found !== undefined) return found
-  const made = new Cron(at, { timezone: zone, mode: '5-or-6-parts', paused: true })
+  const made = new Cron(at, { timezone: zone, mode: '5-or-6-parts', fixedTimeRule: 'no-wildcard', paused: true })
   if (kept.size >= MOST_KEPT) kept.clear()
   kept.set(key, made)
   return made
