@@ -43,11 +43,12 @@ Examples:
   $ millrace cron remove orders nightly`
 
 const LIST_HELP = `
-next     the tick that it waits for; overdue: no worker fires it; queued: it waits for the job of the tick before; ended: no tick
-         will come; set aside: it could not be fired, and is not until it is set again
+next     the tick that it waits for. overdue: no worker fires it. queued: it
+         waits for the job of the tick before. ended: no tick will come.
+         set aside: it could not be fired, until it is set again
 last     its last tick
 fired    jobs that it has published
-skipped  ticks that were left out, as the job of the one before had not ended
+skipped  ticks that were left out, as the last job had not ended
 
 Examples:
   $ millrace cron list orders
@@ -57,14 +58,21 @@ const SET_HELP = `
 Setting what is there already changes nothing. A schedule whose times change begins with its next tick from now on; it publishes
 to the stream, where workers that know the job run it.
 
---overlap   allow: each tick is fired; skip: not while the job of the one before has not ended; queue-one: one tick waits for it
---catch-up  of ticks that no worker was there for (later than --grace): none, one for all of them, or all
+--overlap   allow: each tick is fired. skip: not while the last job has not
+            ended. queue-one: one tick waits for that
+--catch-up  of ticks that no worker was there for (later than --grace): none,
+            one for all of them, or all
 
 Examples:
   $ millrace cron set orders nightly send-report --at '0 3 * * *' --zone Europe/Berlin
   $ millrace cron set orders weekdays send-report '{"kind":"short"}' --at '30 7 * * 1-5' --catch-up none
   $ millrace cron set orders poll fetch-rates --every 5m --overlap skip --ttl 5m
   $ millrace cron set orders fair open-doors --at '0 9 * * *' --start 2026-12-01T00:00Z --end 2026-12-24T00:00Z`
+
+const EXAMPLES = (verb: string) => `
+Examples:
+  $ millrace cron ${verb} orders nightly
+  $ millrace cron ${verb} orders nightly --json`
 
 export function registerCron(program: Command, context: CliContext): void {
   const cron = program.command('cron').description('publish a job again and again').addHelpText('after', HELP)
@@ -146,7 +154,7 @@ function addRemove(cron: Command, context: CliContext): void {
     .argument('<stream>', 'the stream')
     .argument('<name>', 'its name')
     .option('--json', 'print what was removed as JSON')
-    .addHelpText('after', '\nExamples:\n  $ millrace cron remove orders nightly')
+    .addHelpText('after', EXAMPLES('remove'))
     .action(async (stream: string, name: string, { json }: { json?: boolean }) => {
       await withInspector(context, (inspector) => inspector.cron.remove(stream, name))
       context.stdout.write(json === true ? jsonLine({ stream, name, removed: true }) : `${name} was removed\n`)
@@ -160,7 +168,7 @@ function addRun(cron: Command, context: CliContext): void {
     .argument('<stream>', 'the stream')
     .argument('<name>', 'its name')
     .option('--json', 'print the id of the job as JSON')
-    .addHelpText('after', '\nIts ticks stay as they are.\n\nExamples:\n  $ millrace cron run orders nightly')
+    .addHelpText('after', `\nIts ticks stay as they are.\n${EXAMPLES('run')}`)
     .action(async (stream: string, name: string, { json }: { json?: boolean }) => {
       const { id } = await withInspector(context, (inspector) => inspector.cron.run(stream, name))
       context.stdout.write(json === true ? jsonLine({ stream, name, id }) : `${id}\n`)
