@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander'
 import type { CronList, CronSchedule, CronStand } from '../../src/index.ts'
 import { commandLine } from '../command-line.ts'
 import type { CliContext } from '../context.ts'
-import { exactDuration, parseDelay } from '../duration.ts'
+import { exactDuration, parseDelay, parseDuration } from '../duration.ts'
 import { usageError } from '../exit.ts'
 import { fittingTable, type FittingColumn } from '../fitting-table.ts'
 import { withInspector } from '../inspector.ts'
@@ -29,6 +29,9 @@ interface SetFlags {
   readonly header?: Readonly<Record<string, string>>
   readonly json?: boolean
 }
+
+/** What the library takes. */
+const LONGEST_EVERY_MS = 3650 * 86_400_000
 
 const HELP = `
 A schedule publishes a job again and again: by five fields (minute hour day-of-month month day-of-week), six with seconds
@@ -112,7 +115,9 @@ function addSet(cron: Command, context: CliContext): void {
     .argument('[data]', 'the payload of each, as JSON')
     .option('--at <fields>', "when, as cron writes it: '0 3 * * *'")
     .option('--zone <zone>', 'the time zone of --at (default: UTC)')
-    .option('--every <duration>', 'when: every so often, counted from --start', (text) => parseDelay('--every', text))
+    .option('--every <duration>', 'when: every so often, counted from --start', (text) =>
+      parseDuration('--every', text, { minMs: 100, mostMs: LONGEST_EVERY_MS }),
+    )
     .option('--start <time>', 'no tick before it: 10:00 is local, 2026-11-21T10:00Z is UTC', (text) =>
       parseDueInstant('--start', text),
     )

@@ -156,6 +156,12 @@ export async function readCron(
   }
 }
 
+/** When the first one is to be looked at; undefined if there is none, or none that has a tick to come. */
+export async function readCronDueMs(client: Redis, stream: string): Promise<number | undefined> {
+  const [, score] = await client.zrange(cronDueKey(stream), '0', '0', 'WITHSCORES')
+  return score === undefined || score === 'inf' ? undefined : Number(score)
+}
+
 /** How many schedules there are. */
 export async function countCron(client: Redis, stream: string): Promise<number> {
   return client.zcard(cronDueKey(stream))
