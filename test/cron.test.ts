@@ -241,7 +241,7 @@ describe('set', () => {
     ['too much data', { everyMs: 1000, data: 'x'.repeat(65_536) }, 'at most 65536 bytes of JSON'],
   ])('refuses %s with what was expected, before Redis is asked', async (_what, wrong, message) => {
     const nowhere = newInspector('redis://127.0.0.1:1').cron
-    const setting = nowhere.set('orders', { name: 'a', job: 'x', ...wrong } as CronSchedule)
+    const setting = nowhere.set('orders', { name: 'a', job: 'x', ...wrong })
     await expect(setting).rejects.toThrow(message)
   })
 })

@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest'
 import { startChild } from './helpers/child.ts'
 import { eventually } from './helpers/eventually.ts'
+import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
 import { add } from './helpers/workers.ts'
 
-/** The examples of middleware, executed. */
+/** The examples of middleware and of schedules, executed. */
 
 const redis = withRedis()
 const example = (name: string) =>
@@ -36,4 +37,17 @@ test('request-context.ts has the id of the request in what the worker logs, in e
   expect(attempts(2)).toEqual([1, 2].map((attempt) => `[${own}] receipt for order 2, attempt ${attempt}`))
   child.signal('SIGTERM')
   expect(await child.exited).toEqual({ code: 0, signal: null })
+})
+
+test('cron.ts runs what it declares at its ticks, and what somebody runs out of turn', async () => {
+  const child = example('cron.ts')
+  await child.line(/^items below 10, of .*\.(000|500)Z$/, { timeoutMs: 30_000 })
+  const { cron } = newInspector(redis.url)
+  expect((await cron.list('reports')).schedules.map(({ name }) => name).sort()).toEqual(['nightly', 'stock'])
+  await cron.run('reports', 'nightly')
+  await child.line(/^full report, out of turn$/, { timeoutMs: 30_000 })
+  child.signal('SIGTERM')
+  expect(await child.exited).toEqual({ code: 0, signal: null })
+  const ticks = child.stdout.filter((line) => line.startsWith('items'))
+  expect(new Set(ticks).size).toBe(ticks.length)
 })

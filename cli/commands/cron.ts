@@ -33,6 +33,9 @@ interface SetFlags {
 /** What the library takes. */
 const LONGEST_EVERY_MS = 3650 * 86_400_000
 
+/** Its arguments, as they were typed. */
+type SetWords = [stream: string, name: string, job: string, data: string | undefined, flags: SetFlags]
+
 const HELP = `
 A schedule publishes a job again and again: by five fields (minute hour day-of-month month day-of-week), six with seconds
 before them, or every so often. It is kept in Redis, and the workers of its stream fire it: each tick once, however many they
@@ -135,7 +138,7 @@ function addSet(cron: Command, context: CliContext): void {
     .option('--header <name=text>', 'goes with each of its jobs; may be repeated', parseHeader)
     .option('--json', 'print what became of it as JSON')
     .addHelpText('after', SET_HELP)
-    .action(async (stream: string, name: string, job: string, data: string | undefined, flags: SetFlags) => {
+    .action(async (...[stream, name, job, data, flags]: SetWords) => {
       if ((flags.at === undefined) === (flags.every === undefined)) {
         throw usageError(`expected either \`--at\` or \`--every\`, got ${flags.at === undefined ? 'neither' : 'both'}`)
       }

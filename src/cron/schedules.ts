@@ -137,9 +137,9 @@ export class CronSchedules {
     checkStreamName(stream)
     checkCronName(name)
     return this.#asking.run(`a run of schedule ${name} of ${stream}`, async (client) => {
-      const id = await runCronNow(client, stream, name)
-      if (id === undefined) throw await notFound(client, stream, name)
-      if (id !== 'broken') return { id }
+      const ran = await runCronNow(client, stream, name)
+      if (ran === undefined) throw await notFound(client, stream, name)
+      if (ran !== 'broken') return ran
       throw new MillraceError(
         'ERR_NOT_FOUND',
         `the job of schedule ${name} on ${stream} is not to be read; set it again`,

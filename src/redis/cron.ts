@@ -126,9 +126,14 @@ export async function deleteCron(client: Redis, stream: string, name: string): P
 }
 
 /** Publishes its job once, now. Returns the id of the job; undefined if there is no such schedule. */
-export async function runCronNow(client: Redis, stream: string, name: string): Promise<string | 'broken' | undefined> {
+export async function runCronNow(
+  client: Redis,
+  stream: string,
+  name: string,
+): Promise<{ readonly id: string } | 'broken' | undefined> {
   const [id] = asArray(await run(client, runCron, [stream, cronKey(stream)], [name]))
-  return id === undefined ? undefined : asText(id)
+  if (id === undefined) return undefined
+  return id === 'broken' ? id : { id: asText(id) }
 }
 
 export interface CronPage {

@@ -65,8 +65,8 @@ describe('each tick is fired once, though a worker is killed by kill -9', () => 
   })
 
   function held(proxy: FaultProxy, match: Match, isSent: boolean) {
-    const { held: reached, release } = proxy.holdBefore(match)
-    return { reached, after: isSent ? release : () => proxy.stop() }
+    const hold = proxy.holdBefore(match)
+    return { reached: hold.held, after: () => (isSent ? hold.release() : proxy.stop()) }
   }
 
   function unheard(proxy: FaultProxy, match: Match) {
