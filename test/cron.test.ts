@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { defineJob, type CronSchedule } from '../src/index.ts'
 import type { Logger } from '../src/logger.ts'
 import { fireDue, readDueCron } from '../src/redis/cron.ts'
-import { cancelledKey, cronDueKey, cronKey } from '../src/redis/keys.ts'
+import { cancelledKey, cronDueKey, cronKey, deadKey, groupScheduledKey } from '../src/redis/keys.ts'
 import { firedJobs, firedTicks, makeDue, newFirer } from './helpers/cron.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
@@ -158,6 +158,27 @@ describe('while the job of the tick before has not ended', () => {
     await firer.runOnce()
 
     expect(await one()).toMatchObject({ fired: 3, skipped: 1 })
+  })
+
+  test('a job that waits for its next attempt has not, and one that is dead has', async () => {
+    const [tick = 0] = await overdue(1, { overlap: 'skip' })
+    const x = (_data: unknown, job: { attempt: number }) => {
+      throw new Error(`attempt ${job.attempt}`)
+    }
+    await startWorker({ redis: redis.url, retry: { attempts: 2, delayMs: HOUR_MS }, handlers: { x } })
+    const retries = groupScheduledKey('orders', 'main')
+    await eventually(async () => expect(await redis.client.zcard(retries)).toBe(1))
+    const { firer } = await newFirer(redis.url)
+    await makeDue(redis.client, 'a', tick)
+    await firer.runOnce()
+    await eventually(async () => expect(await one()).toMatchObject({ fired: 1, skipped: 1 }))
+
+    const { lastJobId = '' } = (await one()) ?? {}
+    await newInspector(redis.url).scheduled.promote('orders', lastJobId ?? '')
+    await eventually(async () => expect(await redis.client.xlen(deadKey('orders', 'main'))).toBe(1))
+    await makeDue(redis.client, 'a', tick)
+    await firer.runOnce()
+    await eventually(async () => expect(await one()).toMatchObject({ fired: 2, skipped: 1 }))
   })
 
   test('overlap queue-one keeps one tick, and fires it when that job has ended', async () => {
