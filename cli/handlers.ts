@@ -25,6 +25,8 @@ export interface LoadedHandlers {
   readonly tracing: millrace.Tracing | undefined
   /** Its export `limits`: how many jobs may begin in a time, and run at once. */
   readonly limits: readonly millrace.LimitOptions[] | undefined
+  /** Its export `cron`: recurring schedules; whether they are any is for the worker to check. */
+  readonly cron: readonly millrace.DeclaredCron[] | undefined
   /** Its export `middleware`: what goes around every run, the first one outermost. */
   readonly middleware: readonly millrace.RunMiddleware[]
 }
@@ -48,6 +50,7 @@ export async function loadHandlers(file: string): Promise<LoadedHandlers> {
       retry: loaded['retry'] as millrace.RetryOptions | undefined,
       tracing: loaded['tracing'] as millrace.Tracing | undefined,
       limits: loaded['limits'] as readonly millrace.LimitOptions[] | undefined,
+      cron: loaded['cron'] as readonly millrace.DeclaredCron[] | undefined,
       middleware: middlewareOf(file, loaded['middleware']),
     }
   }

@@ -5,6 +5,7 @@ import { failedCheck } from './check/failed.ts'
 import { registerAudit } from './commands/audit.ts'
 import { registerCancel } from './commands/cancel.ts'
 import { registerCheck } from './commands/check.ts'
+import { registerCron } from './commands/cron.ts'
 import { registerDead } from './commands/dead.ts'
 import { registerDemo } from './commands/demo.ts'
 import { registerDoctor } from './commands/doctor.ts'
@@ -100,6 +101,7 @@ registerDemo(program, context)
 registerWorker(program, context)
 registerPublish(program, context)
 registerScheduled(program, context)
+registerCron(program, context)
 registerCancel(program, context)
 program.commandsGroup('See what is going on:')
 registerStats(program, context)

@@ -152,9 +152,13 @@ async function makeWorker(
   registry: Registry | undefined,
   logger: Logger | undefined,
 ): Promise<Made> {
-  const { handlers, retry, tracing, limits, middleware } = await loadHandlers(file)
+  const { handlers, retry, tracing, limits, cron, middleware } = await loadHandlers(file)
   try {
-    const told = { ...(tracing !== undefined && { tracing }), ...(limits !== undefined && { limits }) }
+    const told = {
+      ...(tracing !== undefined && { tracing }),
+      ...(limits !== undefined && { limits }),
+      ...(cron && { cron }),
+    }
     const own = { ...(registry && { registry }), ...(logger && { logger }), ...told }
     // What is typed counts before what is written in the file.
     const both = isPlain(retry) ? { ...retry, ...options.retry } : (retry ?? options.retry)
@@ -170,7 +174,7 @@ async function makeWorker(
 }
 
 /** What the file says, and no flag. */
-const OF_FILE = /^expected (`tracing`|a middleware)|`limits|limits\[/
+const OF_FILE = /^expected (`tracing`|a middleware)|`limits|limits\[|`cron|cron\[|\bschedule\b/
 
 function isPlain(retry: unknown): retry is RetryOptions {
   return typeof retry === 'object' && retry !== null && !Array.isArray(retry)

@@ -33,6 +33,10 @@ export interface WorkerCounts {
   promoted: number
   /** Scheduled jobs that could not be moved and were set aside. */
   setAside: number
+  /** Jobs that recurring schedules have published here. */
+  cronFired: number
+  /** Ticks of theirs that were left out, as the job of the one before had not ended. */
+  cronSkipped: number
 }
 
 export function newCounts(): WorkerCounts {
@@ -57,5 +61,7 @@ export function newCounts(): WorkerCounts {
     discarded: 0,
     promoted: 0,
     setAside: 0,
+    cronFired: 0,
+    cronSkipped: 0,
   }
 }

@@ -1,4 +1,5 @@
 import { monotonicMs } from './clock.ts'
+import type { CronTick } from './cron/tick.ts'
 import { NO_HEADERS, type Headers } from './headers.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
@@ -118,6 +119,10 @@ export class Delivery implements Job, RunToTrace {
   get replayOf(): { readonly stream: string; readonly id: string } | undefined {
     const original = this.earlier?.replayOf
     return original && { stream: original.stream ?? this.stream, id: original.id }
+  }
+
+  get cron(): CronTick | undefined {
+    return this.extra?.cron
   }
 
   get signal(): AbortSignal {

@@ -58,8 +58,8 @@ async function drainLane(
   { reading, untilMs }: { reading: Promise<void>; untilMs: number },
 ): Promise<StopResult> {
   const { parts, member } = lane
-  const { dispatcher, holdings, settler, claimer, scheduler, trimmer } = parts
-  await Promise.all([reading, ...[claimer, scheduler, trimmer].map((part) => part.stop())])
+  const { dispatcher, holdings, settler, claimer, scheduler, cron, trimmer } = parts
+  await Promise.all([reading, ...[claimer, scheduler, cron, trimmer].map((part) => part.stop())])
   const unstarted = await dispatcher.close(1000)
   let handedBack = await handBack(lane, unstarted)
   while (dispatcher.running > 0 && monotonicMs() < untilMs) await sleep(5)

@@ -1,6 +1,7 @@
 import { Asking } from './asking.ts'
 import { auditStream, type AuditOptions, type AuditResult } from './audit/audit.ts'
 import { cancelJob, checkJobAsked, type CancelOptions, type CancelResult } from './cancel.ts'
+import { CronSchedules } from './cron/schedules.ts'
 import { DeadLetters } from './dead/letters.ts'
 import { diagnose, type Diagnosis, type DoctorOptions } from './doctor/doctor.ts'
 import { checkExplain, explainJob, type ExplainOptions } from './explain/explain.ts'
@@ -45,6 +46,8 @@ const AT_ONCE = 20
 export class Inspector {
   /** Delayed publishes, and retries that wait for their time. */
   readonly scheduled: Scheduled
+  /** Jobs that are published again and again. */
+  readonly cron: CronSchedules
   /** The dead letters of a group. */
   readonly dead: DeadLetters
   /** The groups of a stream: how they stand, making one, removing one. */
@@ -59,6 +62,7 @@ export class Inspector {
     refuseUnknownKeys('Inspector', options, ['redis', 'logger'])
     this.#asking = new Asking(options)
     this.scheduled = new Scheduled(this.#asking)
+    this.cron = new CronSchedules(this.#asking)
     this.dead = new DeadLetters(this.#asking)
     this.groups = new Groups(this.#asking)
     this.settings = new Settings(this.#asking)

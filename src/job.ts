@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { CronTick } from './cron/tick.ts'
 import { OptionError } from './errors.ts'
 import type { Headers } from './headers.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
@@ -77,6 +78,8 @@ export interface Job<State = object> {
   readonly deliveries: number
   /** The job that a replay copied this one from, and its stream; undefined for any other job. */
   readonly replayOf: { readonly stream: string; readonly id: string } | undefined
+  /** The recurring schedule that has published this job, and its tick; undefined for any other job. */
+  readonly cron: CronTick | undefined
   /**
    * Aborts when the lease is lost, the timeout is over, the job was cancelled, or the worker stops and the drain is over; its
    * reason says which.

@@ -1,4 +1,6 @@
 import { monotonicMs, sleep } from './clock.ts'
+import { declareCron } from './cron/declared.ts'
+import { MOST_SCHEDULES } from './cron/written.ts'
 import type { StopResult } from './drain.ts'
 import { CancelledError, LeaseLostError } from './errors.ts'
 import { jobEventOf, tellingErrors, type Events } from './events.ts'
@@ -86,6 +88,7 @@ export class Lane {
   async begin(): Promise<void> {
     await this.#join(this.#options.startAt)
     await this.#learnCancelled()
+    await this.#declareCron()
     // Before the first read, too: a worker that starts while its group is paused begins nothing.
     this.parts.pauser.follow(await readPause(this.parts.commands.client, this.member))
   }
@@ -95,6 +98,7 @@ export class Lane {
     void listStream(this.parts.commands.client, this.stream)
     this.parts.trimmer.start()
     this.parts.scheduler.start()
+    this.parts.cron.start()
     const { handlers, concurrency } = this.#options
     const jobs = [...handlers.keys()]
     const { leaseMs, maxDeliveries } = this.#group
@@ -195,6 +199,20 @@ export class Lane {
     this.#follow(joined.leaseMs, joined.maxDeliveries)
   }
 
+  /** Recurring schedules of this stream that code declares. */
+  async #declareCron(): Promise<void> {
+    const own = this.#options.cron.filter(({ stream }) => stream === this.stream)
+    if (own.length === 0) return
+    const nowMs = this.parts.clock.at(monotonicMs())
+    const told = await declareCron(this.parts.commands.client, own, { nowMs, most: MOST_SCHEDULES })
+    for (const { name, outcome } of told) {
+      if (outcome === 'full')
+        this.logger.error({ schedule: name }, 'the stream has too many schedules: this one is not made')
+      else if (outcome === 'kept') this.logger.info({ schedule: name }, 'a schedule was removed by hand, and stays so')
+      else if (outcome !== 'same') this.logger.info({ schedule: name }, 'a schedule was declared')
+    }
+  }
+
   /** Before the first read: what was cancelled while no worker was there must not begin before the first pulse. */
   async #learnCancelled(): Promise<void> {
     let cursor = NO_CANCELS
@@ -206,11 +224,22 @@ export class Lane {
     }
   }
 
-  #pulsed({ nowMs, receivedAtMs, leaseMs, maxDeliveries, claimDue, nextDueMs, cancelled, paused }: PulseReply): void {
+  #pulsed({
+    nowMs,
+    receivedAtMs,
+    leaseMs,
+    maxDeliveries,
+    claimDue,
+    nextDueMs,
+    cronDueMs,
+    cancelled,
+    paused,
+  }: PulseReply): void {
     this.parts.clock.sync(nowMs, receivedAtMs)
     this.parts.pauser.follow(paused)
     if (cancelled.length > 0) this.#cancel(cancelled)
     if (nextDueMs !== undefined) this.parts.scheduler.note(nextDueMs)
+    if (cronDueMs !== undefined) this.parts.cron.note(cronDueMs)
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)

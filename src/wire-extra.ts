@@ -1,3 +1,4 @@
+import { tickOf, type CronTick } from './cron/tick.ts'
 import { noteHeader, type Headers } from './headers.ts'
 import { timeOf } from './redis/entry-id.ts'
 
@@ -19,6 +20,8 @@ export interface Extra {
   readonly pastDeliveries?: number
   /** What limits have granted it, in their own words. */
   readonly granted?: string
+  /** The recurring schedule that has published it. */
+  readonly cron?: CronTick
   /** What its publisher sent along, by lower-case name; an object without a prototype. */
   readonly headers?: Headers
 }
@@ -32,6 +35,7 @@ export interface ExtraFields {
   'waited-since'?: string
   'past-deliveries'?: string
   granted?: string
+  cron?: string
   headers?: Record<string, string>
 }
 
@@ -47,6 +51,7 @@ export function extraOf(given: ExtraFields, jobId: string): Extra | { readonly w
   if (Number.isNaN(expiresMs)) return { why: 'its field expires is not a time in ms' }
   const waitedSinceMs = countOf(given['waited-since'])
   const pastDeliveries = countOf(given['past-deliveries'])
+  const cron = tickOf(given.cron)
   return {
     ...(expiresMs !== undefined && { expiresMs }),
     ...(given.unique !== undefined && { unique: { key: given.unique, until: untilOf(given['unique-until']) } }),
@@ -54,6 +59,7 @@ export function extraOf(given: ExtraFields, jobId: string): Extra | { readonly w
     ...(waitedSinceMs !== undefined && { waitedSinceMs }),
     ...(pastDeliveries !== undefined && { pastDeliveries }),
     ...(given.granted !== undefined && { granted: given.granted }),
+    ...(cron !== undefined && { cron }),
     ...(given.headers !== undefined && { headers: Object.freeze(given.headers) }),
   }
 }

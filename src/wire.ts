@@ -112,6 +112,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'waited-since':
       case 'past-deliveries':
       case 'granted':
+      case 'cron':
         rare ??= {}
         rare[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''
         break

@@ -1,4 +1,5 @@
 import { resolveAccept, type Accepts } from './accept.ts'
+import { resolveCron, type DeclaredCron, type ResolvedCron } from './cron/declared.ts'
 import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
 import type { HealthPlace } from './lease/health-server.ts'
@@ -50,6 +51,8 @@ export interface WorkerOptions<State = object> {
   accept?: readonly string[]
   /** How many jobs may begin in a time, and how many may run at once, on all workers together. @default no limits */
   limits?: readonly LimitOptions[]
+  /** Recurring schedules of its streams, made at the start; one that was declared before and says the same is left as it is. @default none */
+  cron?: readonly DeclaredCron[]
   /** How long `run()` and `stop()` let running jobs finish, in ms. @default 25000 */
   drainMs?: number
   /** How long the event loop may stand still before the leases of this worker are no longer renewed, in ms. @default 300000 */
@@ -86,6 +89,7 @@ export interface ResolvedWorkerOptions {
   /** Whether the group wants a job; undefined where it wants all. */
   readonly accepts: Accepts | undefined
   readonly limits: readonly Limit[]
+  readonly cron: readonly ResolvedCron[]
   readonly drainMs: number
   readonly stallMs: number
   /** Where health checks are answered; undefined is nowhere. */
@@ -110,9 +114,10 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
   }
   const handlers = resolveHandlers(given.handlers)
   const concurrency = wholeNumber('concurrency', given.concurrency, { or: 32, max: 10_000 })
+  const streams = resolveStreams(given, concurrency)
   return {
     target: resolveRedis(given.redis),
-    ...resolveStreams(given, concurrency),
+    ...streams,
     group: checkGroupName(given.group ?? 'main'),
     handlers,
     concurrency,
@@ -125,6 +130,10 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
     unknownJobMs: wholeNumber('unknownJobMs', given.unknownJobMs, { or: 3_600_000, min: 0, max: LONGEST_DELAY_MS }),
     accepts: resolveAccept(given.accept, [...handlers.keys()]),
     limits: resolveLimits(given.limits, [...handlers.keys()]),
+    cron: resolveCron(
+      given.cron,
+      streams.streams.map(({ stream }) => stream),
+    ),
     drainMs: wholeNumber('drainMs', given.drainMs, { or: 25_000, min: 0, max: 2 ** 31 - 1 }),
     stallMs,
     healthPlace: resolveHealthPlace(given.healthPort, given.healthHost),
@@ -160,6 +169,7 @@ const KNOWN = [
   'unknownJobMs',
   'accept',
   'limits',
+  'cron',
   'drainMs',
   'stallMs',
   'healthPort',

@@ -2,6 +2,7 @@ import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
+import { CronFirer } from './cron/firer.ts'
 import type { Events } from './events.ts'
 import { Executor } from './executor.ts'
 import { handBack } from './hand-back.ts'
@@ -70,6 +71,7 @@ export interface WorkerParts {
   readonly claimer: Claimer
   readonly pauser: Pauser
   readonly scheduler: Scheduler
+  readonly cron: CronFirer
   readonly trimmer: Trimmer
 }
 
@@ -124,6 +126,7 @@ export function assembleParts(
   return {
     ...own,
     ...{ commands, cancelled, scheduler, settler, dispatcher, executor, limiter: limiting.limiter },
+    cron: new CronFirer({ connection: commands, stream: member.stream, clock, counts, logger }),
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     pauser: new Pauser({ dispatcher, wake, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),

@@ -5,6 +5,7 @@ import type { Facts } from '../src/doctor/facts.ts'
 import { hasFlaw, versionFindings } from '../src/doctor/version.ts'
 import type { DoctorCheck, DoctorFinding } from '../src/index.ts'
 import {
+  cronDueKey,
   groupScheduledKey,
   holdsKey,
   scheduledKey,
@@ -196,6 +197,19 @@ describe('of streams it finds', () => {
       ['fail', 'text'],
       ['note', 'gone'],
     ])
+  })
+
+  test('recurring schedules that no worker fires, and none that are due or over', async () => {
+    const { cron } = newInspector(server.url)
+    for (const name of ['a', 'b']) await cron.set('orders', { name, job: 'none', everyMs: DAY_MS })
+    await makeGroup(client)
+    expect(await found('cron')).toEqual([])
+    await client.zadd(cronDueKey('orders'), Date.now() - 600_000, 'a')
+    expect(await found('cron')).toMatchObject([
+      { level: 'warn', where: { stream: 'orders' }, found: expect.stringContaining('the first by 10 min') as string },
+    ])
+    await client.zadd(cronDueKey('orders'), '+inf', 'a', '+inf', 'b')
+    expect(await found('cron')).toEqual([])
   })
 
   test('ids ahead of the clock', async () => {

@@ -4,6 +4,7 @@ import { runJob, runToEnd } from '../src/testing.ts'
 import { startChild } from './helpers/child.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
+import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
 import { add } from './helpers/workers.ts'
 
@@ -53,4 +54,17 @@ test('handlers.ts charges a card at most four times, a declined one once, and he
     runJob(handlers, { job, data: { seconds: 600 }, abort: 'stop' }),
   )
   expect((await Promise.all(stopped)).map(({ outcome }) => outcome)).toEqual(handlers.map(() => 'handed-back'))
+})
+
+test('cron.ts runs what it declares at its ticks, and what somebody runs out of turn', async () => {
+  const child = example('cron.ts')
+  await child.line(/^items below 10, of .*\.(000|500)Z$/, { timeoutMs: 30_000 })
+  const { cron } = newInspector(redis.url)
+  expect((await cron.list('reports')).schedules.map(({ name }) => name).sort()).toEqual(['nightly', 'stock'])
+  await cron.run('reports', 'nightly')
+  await child.line(/^full report, out of turn$/, { timeoutMs: 30_000 })
+  child.signal('SIGTERM')
+  expect(await child.exited).toEqual({ code: 0, signal: null })
+  const ticks = child.stdout.filter((line) => line.startsWith('items'))
+  expect(new Set(ticks).size).toBe(ticks.length)
 })

@@ -2,7 +2,14 @@ import { expect, test } from 'vitest'
 import { openGuide, typeErrors } from './helpers/guide-runner.ts'
 
 test('the TypeScript of the guides has no type errors', async () => {
-  const guides = await Promise.all(['failing', 'recovery', 'tracing'].map((page) => openGuide(`docs/${page}.md`)))
-  expect(guides.map(({ guide }) => guide.files.some(({ name }) => name.endsWith('.ts')))).toEqual([true, true, true])
+  const guides = await Promise.all(
+    ['failing', 'recovery', 'tracing', 'cron'].map((page) => openGuide(`docs/${page}.md`)),
+  )
+  expect(guides.map(({ guide }) => guide.files.some(({ name }) => name.endsWith('.ts')))).toEqual([
+    true,
+    true,
+    true,
+    true,
+  ])
   expect(await typeErrors(guides)).toBe('')
 })

@@ -202,6 +202,9 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     expect(by('job_name', 'millrace_retried_jobs_total')).toEqual(retried)
     expect(sum('millrace_promoted_jobs_total')).toBe(total(retried))
     expect(sum('millrace_set_aside_jobs_total')).toBe(1)
+    // No recurring schedule.
+    expect(sum('millrace_cron_fired_jobs_total')).toBe(counts.cronFired)
+    expect(sum('millrace_cron_skipped_ticks_total')).toBe(counts.cronSkipped)
     // Before 7.0 Redis hands out deleted entries like others: they are claimed first and found missing then.
     const unprocessed = total(delivered) - total(by('outcome', 'millrace_processed_jobs_total')) - untouched
     expect([0, DELETED]).toContain(unprocessed)

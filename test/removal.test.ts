@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { Producer, removeStream } from '../src/index.ts'
 import { eventually } from './helpers/eventually.ts'
+import { newInspector } from './helpers/inspectors.ts'
 import { startServer, withRedis } from './helpers/redis.ts'
 import { add, startWorker } from './helpers/workers.ts'
 
@@ -11,6 +12,8 @@ async function use(stream: string): Promise<void> {
   const producer = new Producer({ redis: redis.url })
   await producer.publish('none', {}, { stream })
   await producer.close()
+  const inspector = newInspector(redis.url)
+  await inspector.cron.set(stream, { name: 'a', job: 'none', at: '0 3 1 1 *' })
   await redis.client.xadd(stream, '*', 'not', 'a job')
   const options = { redis: redis.url, stream, handlers: { none() {} } }
   const workers = [await startWorker(options), await startWorker({ ...options, group: 'late', startAt: 'oldest' })]

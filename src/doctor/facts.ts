@@ -35,6 +35,8 @@ export interface SoundStream {
   readonly maxBacklog: number | null
   readonly lastIdMs: number | undefined
   readonly holds: readonly HoldSeen[]
+  /** When the first of its recurring schedules is to be looked at; undefined if there is none. */
+  readonly cronDueMs: number | undefined
   readonly groups: readonly GroupFacts[]
 }
 

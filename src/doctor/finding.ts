@@ -21,6 +21,7 @@ export type DoctorCheck =
   | 'replay-holds'
   | 'backlog'
   | 'delayed'
+  | 'cron'
   | 'paused'
   | 'abandoned'
   | 'no-workers'

@@ -5,6 +5,7 @@ import { readGroups } from '../group-reading.ts'
 import { groupWorkers } from '../group-workers.ts'
 import { pendingJobs } from '../pending.ts'
 import type { Client } from '../redis/connection.ts'
+import { readCronDueMs } from '../redis/cron.ts'
 import { readHolds, readLastIdMs, readOldestDeadMs, readServerSeen } from '../redis/diagnosis.ts'
 import { readStream } from '../redis/inspection.ts'
 import { checkGroupName } from '../redis/keys.ts'
@@ -72,8 +73,8 @@ async function soundStream(asking: Asking, stream: string, budget: { groups: num
     if (isClose) budget.groups -= 1
     groups.push(await closely(asking, { stream, stats, leaseMs, isClose }))
   }
-  const { stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds } = looked
-  return { stream, kind: 'stream', stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, groups }
+  const { stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, cronDueMs } = looked
+  return { stream, kind: 'stream', stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, cronDueMs, groups }
 }
 
 type Looked = Omit<SoundStream, 'stream' | 'kind' | 'groups'> & { readonly leases: ReadonlyMap<string, number> }
@@ -92,6 +93,7 @@ async function readAll(client: Client, asking: Asking, stream: string): Promise<
     maxBacklog: settings.stream.get('maxBacklog') ?? null,
     lastIdMs: await readLastIdMs(client, stream),
     holds: await readHolds(client, stream),
+    cronDueMs: await readCronDueMs(client, stream),
     leases: new Map(leases.filter((pair): pair is [string, number] => pair[1] !== undefined)),
   }
 }

@@ -52,6 +52,7 @@ export function streamFindings(seen: StreamFacts, facts: Facts): DoctorFinding[]
     ...holdFindings(seen, facts),
     ...ungroupedFindings(seen),
     ...delayedFindings(seen),
+    ...cronFindings(seen, facts),
     ...pauseFindings(seen, facts),
   ]
 }
@@ -162,6 +163,19 @@ function delayedFindings({ stream, stats }: SoundStream): DoctorFinding[] {
           }),
         ]
       : []),
+  ]
+}
+
+function cronFindings({ stream, cronDueMs }: SoundStream, { nowMs }: Facts): DoctorFinding[] {
+  const lateMs = cronDueMs === undefined ? 0 : nowMs - cronDueMs
+  if (lateMs < MINUTE_MS) return []
+  return [
+    problem(['cron', 'warn'], {
+      where: { stream },
+      found: `recurring schedules are overdue, the first by ${spanText(lateMs)}`,
+      why: 'Workers of the stream fire them: none of them does.',
+      fix: `start a worker of any group of ${stream}; ${commandText(['cron', 'list', stream])} tells which`,
+    }),
   ]
 }
 

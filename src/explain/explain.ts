@@ -1,3 +1,4 @@
+import { tickOf } from '../cron/tick.ts'
 import { existingStream, otherType } from '../existing.ts'
 import { MillraceError, OptionError, RedisError, UnknownGroupError } from '../errors.ts'
 import { groupSentences } from './group-text.ts'
@@ -140,10 +141,11 @@ class Explaining {
     const told = job.job ?? seen.find((facts) => facts.job !== undefined)?.job
     if (told === undefined) return null
     const { name, bytes, replayOf, payload } = told
+    const cron = tickOf(told.cron)
     const { unique } = job
     const entryId = search.how === 'found' && job.job !== undefined ? search.entryId : null
     const held = unique && { unique: { key: unique.key, holder: unique.holder || null } }
-    const own = { name, entryId, publishedMs: timeOf(jobId), bytes, replayOf, ...held }
+    const own = { name, entryId, publishedMs: timeOf(jobId), bytes, replayOf, ...(cron && { cron }), ...held }
     return this.#wantsPayload ? { ...own, payload } : own
   }
 

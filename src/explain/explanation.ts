@@ -1,3 +1,4 @@
+import type { CronTick } from '../cron/tick.ts'
 import type { DeadLetter } from '../redis/dead.ts'
 import type { Counted } from '../redis/explaining.ts'
 
@@ -61,6 +62,8 @@ export interface ExplainedJob {
   readonly replayOf: string | null
   /** Of a job with a uniqueness key: which job holds that now, null for none. */
   readonly unique?: { readonly key: string; readonly holder: string | null }
+  /** Of a job that a recurring schedule has published: which, and when it was due; null of one that was run out of turn. */
+  readonly cron?: CronTick
   /** Only where it was asked for; null if it is over 1 MiB, or there is none. */
   readonly payload?: string | null
 }

@@ -1,3 +1,4 @@
+import type { CronTick } from '../cron/tick.ts'
 import { pauseText } from './group-text.ts'
 import { say } from './subject.ts'
 import { bytesText, countedText, quoted, whenText } from './words.ts'
@@ -34,7 +35,7 @@ function askedText({ id, is, group }: AskedId, jobId: string): string {
 
 function describedSentences(
   { id, nowMs, history }: Omit<Explanation, 'sentences'>,
-  { name, entryId, publishedMs, bytes, replayOf, unique }: NonNullable<Explanation['job']>,
+  { name, entryId, publishedMs, bytes, replayOf, unique, cron }: NonNullable<Explanation['job']>,
 ): Sentence[] {
   const what = name === null ? 'without a job name' : quoted(name, 100)
   const entry =
@@ -46,7 +47,18 @@ function describedSentences(
   const place = entryId === null && history.entries === 0 ? '' : `, ${entry}`
   const first = say(`Job ${what}, ${payloadText(bytes)}, published ${whenText(publishedMs, nowMs)}${place}.`)
   const copy = replayOf === null ? [] : [say(`It is a copy that a replay made of ${quoted(replayOf)}.`)]
-  return unique === undefined ? [first, ...copy] : [first, ...copy, say(uniqueText(id, unique))]
+  const schedule = cron === undefined ? [] : [say(cronText(cron))]
+  return [first, ...schedule, ...copy, ...(unique === undefined ? [] : [say(uniqueText(id, unique))])]
+}
+
+function cronText({ name, tickMs }: CronTick): string {
+  const when = tickMs === null ? 'out of turn, as somebody asked' : `for its tick of ${instantOf(tickMs)}`
+  return `The schedule ${quoted(name)} has published it, ${when}.`
+}
+
+/** Dates end where a field of 15 digits does not. */
+function instantOf(ms: number): string {
+  return ms <= 8.64e15 ? new Date(ms).toISOString() : `${ms} ms`
 }
 
 function uniqueText(id: string, { key, holder }: NonNullable<NonNullable<Explanation['job']>['unique']>): string {

@@ -55,6 +55,12 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
     'setAside',
     'Scheduled jobs that could not be moved when they were due and were set aside; they wait for somebody to look at them.',
   ),
+  ...plain('cron_fired_jobs_total', 'cronFired', 'Jobs that recurring schedules have published here.'),
+  ...plain(
+    'cron_skipped_ticks_total',
+    'cronSkipped',
+    'Ticks of recurring schedules that were left out here, as the job of the one before had not ended.',
+  ),
   metric(counter('reason'), 'millrace_dead_jobs_total', 'Jobs that were dead-lettered, by reason.', (numbers) =>
     Object.entries(numbers.dead).map(([reason, count]): Row => [{ reason }, count]),
   ),

@@ -32,6 +32,8 @@ export interface Described {
   readonly replayOf: string | null
   /** Attempts that failed before. */
   readonly attempt: number
+  /** The field that tells its schedule; empty for most. */
+  readonly cron: string
   /** Only where it was asked for, and below 1 MiB. */
   readonly payload: string | null
 }
@@ -340,13 +342,14 @@ function uniqueOf(reply: unknown): JobFacts['unique'] {
 
 function describedOf(reply: unknown): Described | undefined {
   if (reply === undefined) return undefined
-  const [name = '', bytes, replayOf = '', attempt = '', payload] = asArray(reply)
+  const [name = '', bytes, replayOf = '', attempt = '', cron = '', payload] = asArray(reply)
   const size = asNumber(bytes)
   return {
     name: asText(name) || null,
     bytes: size < 0 ? null : size,
     replayOf: asText(replayOf) || null,
     attempt: countOf(asText(attempt)) ?? 0,
+    cron: asText(cron),
     payload: payload === undefined ? null : asText(payload),
   }
 }

@@ -42,6 +42,16 @@ export function scheduledJobsKey(stream: string): string {
   return `${prefix(stream)}:scheduled:jobs`
 }
 
+/** Hash: the recurring schedules of the stream, by name; see scripts/cron.ts. */
+export function cronKey(stream: string): string {
+  return `${prefix(stream)}:cron`
+}
+
+/** Sorted set beside it: their names, by when they are to be looked at next. */
+export function cronDueKey(stream: string): string {
+  return `${prefix(stream)}:cron:due`
+}
+
 /** Sorted set: ids of jobs that were cancelled, by when; their entries may not have been delivered yet. */
 export function cancelledKey(stream: string): string {
   return `${prefix(stream)}:cancelled`

@@ -1,5 +1,6 @@
 import {
   cancelledKey,
+  cronDueKey,
   deadKey,
   groupScheduledJobsKey,
   groupScheduledKey,
@@ -34,6 +35,7 @@ export const memberKeys = {
   scheduled: ({ stream }: Member) => scheduledKey(stream),
   scheduledJobs: ({ stream }: Member) => scheduledJobsKey(stream),
   cancelled: ({ stream }: Member) => cancelledKey(stream),
+  cronDue: ({ stream }: Member) => cronDueKey(stream),
   retries: ({ stream, group }: Member) => groupScheduledKey(stream, group),
   retryJobs: ({ stream, group }: Member) => groupScheduledJobsKey(stream, group),
   dead: ({ stream, group }: Member) => deadKey(stream, group),

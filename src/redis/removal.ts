@@ -3,6 +3,8 @@ import { tallySlot } from './entry-id.ts'
 import { withoutArguments } from './faults.ts'
 import {
   cancelledKey,
+  cronDueKey,
+  cronKey,
   deadKey,
   groupScheduledJobsKey,
   groupScheduledKey,
@@ -38,7 +40,8 @@ export async function removeKeys(client: Redis, stream: string): Promise<number>
     const [seconds] = await client.time()
     const groups = await groupNames(client, stream)
     // The groups' keys first: what is cut short in the middle still has the stream to find the groups by.
-    const own = [scheduledKey(stream), scheduledJobsKey(stream), cancelledKey(stream), holdsKey(stream), stream]
+    const due = [scheduledKey(stream), scheduledJobsKey(stream), cronDueKey(stream), cronKey(stream)]
+    const own = [...due, cancelledKey(stream), holdsKey(stream), stream]
     const replays = [...(await replayKeys(client, stream)), replaysKey(stream)]
     const keys = [...groups.flatMap((group) => groupKeys(stream, group, Number(seconds) * 1000)), ...replays, ...own]
     let removed = 0

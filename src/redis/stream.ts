@@ -95,6 +95,8 @@ export interface PulseReply {
   readonly claimDue: boolean
   /** When the next delayed publish or retry is due, by the server's time. */
   readonly nextDueMs: number | undefined
+  /** When the next recurring schedule is to be looked at, by the server's time. */
+  readonly cronDueMs: number | undefined
   /** Ids of jobs that were cancelled since the pulse whose cursor was sent, for this group. */
   readonly cancelled: readonly string[]
   readonly cancelCursor: string
@@ -118,17 +120,20 @@ export async function sendPulse(
     memberKeys.scheduled(member),
     memberKeys.retries(member),
     memberKeys.cancelled(member),
+    memberKeys.cronDue(member),
   ]
   const args = [member.group, member.consumer, pulseMs, leaseMs, about, cancelCursor]
   const reply = asArray(await run(client, pulse, keys, args))
   const [nowMs, lease, most, claimDue, nextDue, cursor, pauses, ...cancels] = reply
+  const [jobsDue, cronDue] = asArray(nextDue)
   return {
     nowMs: asNumber(nowMs),
     receivedAtMs: monotonicMs(),
     leaseMs: asOptionalNumber(lease),
     maxDeliveries: asOptionalNumber(most),
     claimDue: asNumber(claimDue) === 1,
-    nextDueMs: asOptionalNumber(nextDue),
+    nextDueMs: asOptionalNumber(jobsDue),
+    cronDueMs: asOptionalNumber(cronDue),
     cancelled: cancels.map(asText).flatMap((text) => cancelledFor(member.group, text)),
     cancelCursor: asText(cursor),
     moreCancelled: cancels.length === 500,

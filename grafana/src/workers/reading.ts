@@ -83,5 +83,15 @@ export const reading: RowSpec = {
       ],
       links: [look('Is any overdue?', 'stream', 'Overdue'), look('Which are set aside?', 'stream', 'Set aside')],
     }),
+    series('Recurring schedules', 'short', {
+      width: 12,
+      description:
+        'Jobs that recurring schedules have published, and ticks of theirs that were left out, as the job of the one before had not ended. Many of the second: those jobs take longer than the time between two ticks.',
+      queries: [
+        { expr: perGroup('millrace_cron_fired_jobs_total'), legend: '{{stream}}/{{group}} fired' },
+        { expr: perGroup('millrace_cron_skipped_ticks_total'), legend: '{{stream}}/{{group}} left out' },
+      ],
+      links: [look('Are any stuck?', 'stream', 'Stuck jobs')],
+    }),
   ],
 }

@@ -11,7 +11,7 @@ import { WHERE } from './whereabouts.ts'
  */
 
 /**
- * `described(flat, wantsPayload)`: what an entry says of its job: {job name, bytes of the payload, replay-of, attempt} and
+ * `described(flat, wantsPayload)`: what an entry says of its job: {job name, bytes of the payload, replay-of, attempt, cron} and
  * the payload itself where it is asked for and below 1 MiB.
  */
 const DESCRIBED = `
@@ -22,8 +22,8 @@ const DESCRIBED = `
     end
     local data = named.data
     local told = {(named.job or ''):sub(1, 400), data and #data or -1, (named['replay-of'] or ''):sub(1, 600),
-      (named.attempt or ''):sub(1, 20)}
-    if wantsPayload and data and #data <= 1048576 then told[5] = data end
+      (named.attempt or ''):sub(1, 20), (named.cron or ''):sub(1, 200)}
+    if wantsPayload and data and #data <= 1048576 then told[6] = data end
     return told
   end`
 

@@ -63,7 +63,7 @@ export const joinGroup = script(
 
 /**
  * A worker's sign of life, once an interval: writes its presence and brings back what it must know. Returns
- * {now, leaseMs, maxDeliveries, claimDue, next due time or '', cancel cursor, {pause of the stream or '', of the group or ''},
+ * {now, leaseMs, maxDeliveries, claimDue, {next due time or '', that of a recurring schedule or ''}, cancel cursor, {pause of the stream or '', of the group or ''},
  * cancelled member, …}. claimDue is 1 if the claim
  * tick is free and there is something to look for: an entry handed back, a consumer gone silent, or the sweep that is due
  * once a lease. Cheap, so that idle groups cost nothing more than this.
@@ -73,7 +73,7 @@ export const joinGroup = script(
 export const pulse = script(
   'pulse',
   `${FLOOR}${NOW}${QUIET}${SILENT}
-  -- KEYS stream redelivery settings workers info delayed retries cancelled
+  -- KEYS stream redelivery settings workers info delayed retries cancelled cronDue
   -- ARGV group me intervalMs leaseMs about cancelCursor
   local stream, redelivery, settings, workers, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
   local group, me, intervalMs, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -96,13 +96,12 @@ export const pulse = script(
   local quiet = isQuiet(info, at, intervalMs, leaseMs)
   local own = 'group:' .. group .. ':'
   local kept = redis.call('HMGET', settings, own .. 'leaseMs', own .. 'maxDeliveries', 'paused', own .. 'paused')
-  local nextDue = ''
-  for key = 6, 7 do
+  local function sooner(key, nextDue)
     local due = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')[2]
-    if due and due ~= 'inf' and (nextDue == '' or tonumber(due) < tonumber(nextDue)) then
-      nextDue = string.format('%.0f', math.max(0, tonumber(due)))
-    end
+    if not due or due == 'inf' or (nextDue ~= '' and tonumber(due) >= tonumber(nextDue)) then return nextDue end
+    return string.format('%.0f', math.max(0, tonumber(due)))
   end
+  local nextDue = {sooner(7, sooner(6, '')), sooner(9, '')}
   local claimDue = not quiet and anythingToClaim() and 1 or 0
   local reply = {at, kept[1] or '', kept[2] or '', claimDue, nextDue, ARGV[6], {kept[3] or '', kept[4] or ''}}
   local cancels = redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. ARGV[6], '+inf', 'WITHSCORES', 'LIMIT', 0, 500)

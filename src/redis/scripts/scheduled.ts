@@ -25,6 +25,27 @@ export const RECORD = `
     return ''
   end`
 
+/** `pageStart(set, score, id, inclusive)`: the place in a sorted set behind (or at) a member that may have gone meanwhile. */
+export const PAGE_START = `
+  -- Redis orders by bytes, and Lua by the server's locale, in which - may count for nothing.
+  local function isBefore(a, b)
+    for i = 1, math.min(#a, #b) do
+      if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
+    end
+    return #a < #b
+  end
+  local function pageStart(set, score, id, inclusive)
+    if score == '' then return 0 end
+    local low = redis.call('ZCOUNT', set, '-inf', '(' .. score)
+    local high = redis.call('ZCOUNT', set, '-inf', score)
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local at = redis.call('ZRANGE', set, middle, middle)[1]
+      if isBefore(at, id) or (at == id and not inclusive) then low = middle + 1 else high = middle end
+    end
+    return low
+  end`
+
 /**
  * A page of what waits in one place, by due time and then by id, after a given one. The place of a cursor is searched for
  * by halving among those due at its time: thousands may be due together, or be set aside together.
@@ -34,26 +55,10 @@ export const RECORD = `
  */
 export const listScheduled = script(
   'listScheduled',
-  `${RECORD}
+  `${RECORD}${PAGE_START}
   -- KEYS scheduled scheduledJobs | ARGV score('' = from the first) id inclusive(1|0) limit
   local scheduled, jobs, score, id, inclusive = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3] == '1'
-  -- Redis orders by bytes, and Lua by the server's locale, in which - may count for nothing.
-  local function isBefore(a, b)
-    for i = 1, math.min(#a, #b) do
-      if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
-    end
-    return #a < #b
-  end
-  local low = 0
-  if score ~= '' then
-    low = redis.call('ZCOUNT', scheduled, '-inf', '(' .. score)
-    local high = redis.call('ZCOUNT', scheduled, '-inf', score)
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      local at = redis.call('ZRANGE', scheduled, middle, middle)[1]
-      if isBefore(at, id) or (at == id and not inclusive) then low = middle + 1 else high = middle end
-    end
-  end
+  local low = pageStart(scheduled, score, id, inclusive)
   local range = redis.call('ZRANGE', scheduled, low, low + math.min(tonumber(ARGV[4]), 500) - 1, 'WITHSCORES')
   local rows, bytes = {}, 0
   for i = 1, #range, 2 do

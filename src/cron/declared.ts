@@ -1,0 +1,72 @@
+import { OptionError } from '../errors.ts'
+import { shown } from '../options.ts'
+import type { Client } from '../redis/connection.ts'
+import { writeCron } from '../redis/cron.ts'
+import { checkStreamName } from '../redis/keys.ts'
+import { checkSchedule, digestOf, type CheckedSchedule, type CronSchedule } from './schedule.ts'
+import { writtenOf } from './written.ts'
+
+/** A schedule that a worker declares. */
+export interface DeclaredCron extends CronSchedule {
+  /** The stream that it belongs to. @default its job's, else the only one of the worker */
+  stream?: string
+}
+
+export interface ResolvedCron {
+  readonly stream: string
+  readonly schedule: CheckedSchedule
+}
+
+const MOST_DECLARED = 1000
+
+/** @throws OptionError before anything is opened. */
+export function resolveCron(given: unknown, streams: readonly string[]): readonly ResolvedCron[] {
+  if (given === undefined) return []
+  if (!Array.isArray(given) || given.length > MOST_DECLARED) {
+    throw new OptionError(`expected \`cron\` to be a list of up to ${MOST_DECLARED} schedules, got ${shown(given)}`)
+  }
+  const resolved = (given as unknown[]).map((one, at) => resolveOne(`cron[${at}]`, one, streams))
+  const names = new Set<string>()
+  for (const { stream, schedule } of resolved) {
+    const name = `${stream} ${schedule.name}`
+    if (names.has(name)) throw new OptionError(`expected each schedule of \`cron\` once, got ${schedule.name} twice`)
+    names.add(name)
+  }
+  return resolved
+}
+
+/**
+ * Writes what code declares, as far as it is not what it has declared last: what was changed or removed by hand since stays
+ * as it was made, until the declaration says something else.
+ */
+export async function declareCron(
+  client: Client,
+  declared: readonly ResolvedCron[],
+  { nowMs, most }: { nowMs: number; most: number },
+): Promise<readonly { readonly name: string; readonly outcome: string }[]> {
+  return Promise.all(
+    declared.map(async ({ stream, schedule }) => {
+      const written = { ...writtenOf(schedule, nowMs), declared: digestOf(schedule) }
+      const set = await writeCron(client, stream, written, most)
+      return { name: schedule.name, outcome: typeof set === 'string' ? set : set.outcome }
+    }),
+  )
+}
+
+function resolveOne(where: string, given: unknown, streams: readonly string[]): ResolvedCron {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new OptionError(`expected \`${where}\` to be a schedule with a name, a job and a time, got ${shown(given)}`)
+  }
+  const { stream: named, ...schedule } = given as DeclaredCron
+  const ofJob = typeof schedule.job === 'object' && schedule.job !== null ? schedule.job.stream : undefined
+  const stream = named ?? (ofJob !== undefined && streams.includes(ofJob) ? ofJob : streams[0])
+  if (named !== undefined && !streams.includes(checkStreamName(named))) {
+    throw new OptionError(
+      `expected \`${where}.stream\` to be one of the worker's streams (${streams.join(', ')}), got ${shown(named)}`,
+    )
+  }
+  if (stream === undefined || (streams.length > 1 && named === undefined && stream !== ofJob)) {
+    throw new OptionError(`expected \`${where}.stream\`: the worker has several (${streams.join(', ')})`)
+  }
+  return { stream, schedule: checkSchedule(where, schedule) }
+}
