@@ -72,7 +72,7 @@ export class Dispatcher implements SlotUser {
   }
 
   get waiting(): number {
-    return this.#fetched.length - this.#head + this.#claimed.length + this.#quarantined.length
+    return this.#fetched.length - this.#head + this.claims
   }
 
   get claims(): number {
@@ -183,14 +183,12 @@ export class Dispatcher implements SlotUser {
     const sinceMs = monotonicMs() - mostMs
     const isOverdue = ({ heldAtMs }: Delivery) => heldAtMs < sinceMs
     const oldest = this.#fetched[this.#head]
-    const waiting = this.#claimed.length + this.#quarantined.length + (this.#deps.deferrals?.waiting ?? 0)
+    const waiting = this.claims + (this.#deps.deferrals?.waiting ?? 0)
     if (this.#closed || (waiting === 0 && (oldest === undefined || !isOverdue(oldest)))) return []
     const queues = [this.#fetched.slice(this.#head), this.#claimed, this.#quarantined]
-    const [fetched = [], claimed = [], quarantined = []] = queues.map((queue) => queue.filter((one) => !isOverdue(one)))
-    this.#fetched = fetched
+    const left = queues.map((queue) => queue.filter((one) => !isOverdue(one)))
+    ;[this.#fetched = [], this.#claimed = [], this.#quarantined = []] = left
     this.#head = 0
-    this.#claimed = claimed
-    this.#quarantined = quarantined
     const { holdings } = this.#deps
     const deferred = this.#deps.deferrals?.take(mostMs === 0 ? 'all' : isOverdue) ?? []
     const overdue = [...queues.flatMap((queue) => queue.filter(isOverdue)), ...deferred]
@@ -292,10 +290,7 @@ export class Dispatcher implements SlotUser {
       ...this.#claimed,
       ...this.#quarantined,
     ]
-    this.#fetched = []
-    this.#head = 0
-    this.#claimed = []
-    this.#quarantined = []
+    ;[this.#fetched, this.#claimed, this.#quarantined, this.#head] = [[], [], [], 0]
     return unstarted
   }
 
