@@ -102,8 +102,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'replay-of':
       case 'first-failed':
       case 'past-attempts':
-        earlier ??= {}
-        earlier[fields[index] as keyof EarlierFields] ??= value ?? ''
+        ;(earlier ??= {})[fields[index] as keyof EarlierFields] ??= value ?? ''
         break
       case 'expires':
       case 'unique':
@@ -113,8 +112,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'past-deliveries':
       case 'granted':
       case 'cron':
-        rare ??= {}
-        rare[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''
+        ;(rare ??= {})[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''
         break
       default:
         if (isHeader(fields[index] ?? '')) addHeader((rare ??= {}), fields[index] ?? '', value ?? '')
