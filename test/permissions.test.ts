@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { NEEDED, type Role } from '../src/redis/permissions.ts'
 import * as claiming from '../src/redis/scripts/claim.ts'
 import * as delivery from '../src/redis/scripts/delivery.ts'
+import { dueCron, fireCron, setCron } from '../src/redis/scripts/cron.ts'
 import { forgetConsumers, joinGroup, leaveGroup, pulse } from '../src/redis/scripts/group.ts'
 import * as lanes from '../src/redis/scripts/lanes.ts'
 import * as limits from '../src/redis/scripts/limit.ts'
@@ -12,10 +13,22 @@ import type { Script } from '../src/redis/scripts/script.ts'
 import * as trimming from '../src/redis/scripts/trim.ts'
 import { publishUnique, startUnique } from '../src/redis/scripts/unique.ts'
 
+const cron = { dueCron, fireCron, setCron }
 const groups = { forgetConsumers, joinGroup, leaveGroup, pulse }
 const RUN_BY: Partial<Record<Role, readonly object[]>> = {
   producer: [publishing, { publishUnique }],
-  worker: [claiming, delivery, groups, lanes, limits, outcomes, schedule, { trim: trimming.trim }, { startUnique }],
+  worker: [
+    claiming,
+    cron,
+    delivery,
+    groups,
+    lanes,
+    limits,
+    outcomes,
+    schedule,
+    { trim: trimming.trim },
+    { startUnique },
+  ],
 }
 
 /** See there: it is known what does not work without. */
