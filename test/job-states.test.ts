@@ -287,11 +287,13 @@ class Run {
       // The first failure is told by the server's clock, which is that of the due time.
       life.firstFailedMs ??= Number(due) - (kind === 'retry' ? HOUR_MS : 0)
       life.waitedSince = undefined
+      life.pastDeliveries = undefined
     } else if (expected === 'waits') {
       // Nothing has failed: what it has of attempts stays as it is.
       const due = (await redis.client.zscore(groupScheduledKey(STREAM, group), job.id)) ?? ''
       life.place = { at: 'scheduled', due }
       life.waitedSince = kind === 'wait' ? WAITED_SINCE : undefined
+      life.pastDeliveries = deliveries > 1 ? String(deliveries - 1) : undefined
     } else if (expected === 'dead') {
       life.failed = held.failed + 1
       const [deadId] = await this.#newIn(deadKey(STREAM, group))
@@ -478,6 +480,7 @@ class Run {
         past: 0,
         firstFailedMs: undefined,
         waitedSince: undefined,
+        pastDeliveries: undefined,
       })
     }
   }
@@ -524,6 +527,7 @@ class Run {
       life.failed = 0
       life.firstFailedMs = undefined
       life.waitedSince = undefined
+      life.pastDeliveries = undefined
     }
   }
 }

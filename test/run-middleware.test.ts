@@ -237,7 +237,7 @@ describe('a middleware that', () => {
       await add(redis.client, 'mail')
     }
     await settled({ dead: names.length, completed: names.length })
-    expect(refused.filter((error) => error instanceof TypeError)).toHaveLength(names.length)
+    await eventually(() => expect(refused.filter((error) => error instanceof TypeError)).toHaveLength(names.length))
   })
 
   test('comes after the start, or is no function, is refused', async () => {

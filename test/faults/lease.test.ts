@@ -157,6 +157,7 @@ test('a former owner can neither renew, nor hand back, nor retry, bury or cancel
   )
   expect(await settle(redis.client, old, { source: 0, done: [{ entryId: id, id }], resent: false })).toEqual({
     late: 0,
+    skippedLate: 0,
   })
   expect(await pending(redis.client)).toEqual([])
 })

@@ -24,6 +24,7 @@ export async function expectAudited(asking: Asking, model: JobModel): Promise<vo
     const told = {
       completed: model.counted(group, 'completed'),
       cancelled: model.counted(group, 'cancelled'),
+      skipped: 0,
       discarded: model.counted(group, 'discarded'),
       gone: 0,
       dead: at('dead'),

@@ -46,6 +46,8 @@ export interface Life {
   firstFailedMs: number | undefined
   /** Since when it has waited for a worker that knows it. */
   waitedSince: string | undefined
+  /** Deliveries of the entry that it was put off from, without the last. */
+  pastDeliveries: string | undefined
 }
 
 export interface Job {
@@ -64,7 +66,7 @@ export interface Job {
 export type Outcome =
   'completed' | 'late' | 'retried' | 'waited' | 'dead' | 'cancelled' | 'redriven' | 'discarded' | 'replayed'
 
-const UNTRIED = { failed: 0, past: 0, firstFailedMs: undefined, waitedSince: undefined }
+const UNTRIED = { failed: 0, past: 0, firstFailedMs: undefined, waitedSince: undefined, pastDeliveries: undefined }
 
 export class JobModel {
   readonly jobs: Job[] = []
@@ -241,13 +243,14 @@ function isLive(model: JobModel, group: Group, entryId: string): boolean {
 
 /** A retry that waits, or what it or a redrive has become. */
 function expectRetry(fields: readonly Buffer[], job: Job, group: Group): void {
-  const { failed, past, firstFailedMs, waitedSince } = job.lives[group]
+  const { failed, past, firstFailedMs, waitedSince, pastDeliveries } = job.lives[group]
   const told = control(fields)
   expect(told).toMatchObject({ id: job.id })
   expect(told['attempt']).toBe(failed === 0 ? undefined : String(failed))
   expect(told['past-attempts']).toBe(past === 0 ? undefined : String(past))
   expect(told['first-failed']).toBe(firstFailedMs === undefined ? undefined : String(firstFailedMs))
   expect(told['waited-since']).toBe(waitedSince)
+  expect(told['past-deliveries']).toBe(pastDeliveries)
   expectSameBytes(fields, job)
 }
 
@@ -263,7 +266,7 @@ function expectLetter(flat: readonly Buffer[], model: JobModel, group: Group): v
   expectSameBytes(raw, job)
 }
 
-const CONTROL = ['id', 'attempt', 'at', 'first-failed', 'past-attempts', 'waited-since']
+const CONTROL = ['id', 'attempt', 'at', 'first-failed', 'past-attempts', 'waited-since', 'past-deliveries']
 
 function control(fields: readonly Buffer[]): Record<string, string> {
   const told: Record<string, string> = {}
