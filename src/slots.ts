@@ -44,7 +44,7 @@ export class Slots {
 
   /** In the order of the streams. */
   add(user: SlotUser, { weight, concurrency }: { weight: number; concurrency: number }): void {
-    this.#turns.push(new Turn(user, weight, concurrency))
+    this.#turns.push(new Turn(user, weight, concurrency < this.#total ? concurrency : Infinity))
   }
 
   get free(): number {
@@ -96,7 +96,8 @@ export class Slots {
     const weight = this.#priority === 'strict' ? 1 : sumOf(this.#turns, weights)
     for (const turn of this.#turns) {
       const share = Math.ceil((all * (this.#priority === 'strict' ? 1 : turn.weight)) / weight)
-      // No more than it may begin when the slots of others are free: jobs that hang have none fetched behind them.
+      // One with a bound of its own has no more than it may begin when the slots of others are free: jobs that hang have none
+      // fetched behind them.
       turn.user.leastAhead = Math.min(share, Math.max(0, turn.room - free))
     }
   }
@@ -154,7 +155,7 @@ class Turn implements Sharing {
     this.#most = most
   }
 
-  /** How many more slots it may take. */
+  /** How many more slots it may take by its own bound. */
   get room(): number {
     return this.#most - this.user.taken
   }

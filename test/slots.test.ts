@@ -173,21 +173,21 @@ describe('what may be read', () => {
     expect(slots.aheadRoom).toBe(0)
   })
 
-  test('ahead is no more than could begin if the slots of others were free', () => {
-    const { slots, users } = made(16, [1, 1])
-    const leastOf = (...taken: number[]) => {
-      for (const [at, user] of users.entries()) user.taken = taken[at] ?? 0
+  test('ahead, of a stream with a bound of its own, is no more than it could begin if the slots of others were free', () => {
+    const leastOf = (bounds: readonly number[], ...taken: number[]) => {
+      const { slots, users } = made(16, [1, 1], { bounds })
+      for (const [at, user] of users.entries()) Object.assign(user, { pace: 10, taken: taken[at] ?? 0 })
       slots.measure()
       return users.map(({ leastAhead }) => leastAhead)
     }
-    for (const user of users) user.pace = 10
-    expect(leastOf(8, 8)).toEqual([8, 8])
-    expect(leastOf(3, 13)).toEqual([10, 3])
-    expect(leastOf(16, 0)).toEqual([0, 10])
-    expect(leastOf(17, 0)).toEqual([0, 10])
+    expect(leastOf([12, 12], 8, 8)).toEqual([4, 4])
+    expect(leastOf([12, 12], 3, 12)).toEqual([8, 0])
+    expect(leastOf([12, 12], 12, 0)).toEqual([0, 8])
     // What is free is read for anyway.
-    expect(leastOf(0, 0)).toEqual([0, 0])
-    expect(leastOf(0, 4)).toEqual([4, 0])
+    expect(leastOf([12, 12], 0, 0)).toEqual([0, 0])
+    // Others have what they need to be asked for at their turn, whoever has the slots now.
+    expect(leastOf([16, 16], 8, 8)).toEqual([10, 10])
+    expect(leastOf([1, 16], 1, 15)).toEqual([0, 10])
   })
 
   test('of claims, is at most a worker’s slots on all streams, and one on each in any case', () => {
