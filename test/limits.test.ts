@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { Inspector, type LimitOptions, type Worker } from '../src/index.ts'
 import { limiterKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
-import { eventually } from './helpers/eventually.ts'
+import { eventually, waitFor } from './helpers/eventually.ts'
 import { serverMs, withRedis } from './helpers/redis.ts'
 import { excessUs } from './helpers/slot-model.ts'
 import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
@@ -298,6 +298,30 @@ test('the permit of a worker that was killed is free again, and its job runs els
 
   await eventually(() => expect(ran).toEqual([2]))
   await eventually(async () => expect(await redis.client.exists(key)).toBe(0))
+})
+
+test('of four processes under a rate and a concurrency one is killed with what it holds of both: all jobs run, and nothing stays held', async () => {
+  const limits = [{ name: 'api', rate: { jobs: 200, burst: 20 }, concurrency: 2 }]
+  const options = { redis: redis.url, leaseMs: 1000, concurrency: 4, limits }
+  const workers = await Promise.all([1, 2, 3, 4].map(() => startWorkerProcess(options)))
+  const ids: string[] = []
+  while (ids.length < 40) ids.push(await add(redis.client, 'slow', { ms: 50 }))
+  const idsOf = (worker: (typeof workers)[number], word: string) =>
+    worker.log().flatMap((line) => (line.startsWith(word) ? [line.split(' ')[1]] : []))
+  const isAtWork = (worker: (typeof workers)[number]) => {
+    const ended = idsOf(worker, 'ended')
+    return idsOf(worker, 'started').some((id) => !ended.includes(id))
+  }
+  let killed: (typeof workers)[number] | undefined
+  await waitFor(() => (killed = workers.find(isAtWork)) !== undefined, { what: 'one of them is at work' })
+  killed?.signal('SIGKILL')
+  const ended = () => workers.flatMap((worker) => idsOf(worker, 'ended'))
+  await eventually(() => expect(new Set(ended())).toEqual(new Set(ids)))
+
+  await eventually(async () => expect(await redis.client.exists(limiterKey({ name: 'api' }, 'permits', undefined))).toBe(0))
+  await eventually(async () => expect(await pending(redis.client)).toEqual([]))
+  // The killed one's may have ended there without Redis hearing of it.
+  expect(ended().length - ids.length).toBeLessThanOrEqual(2)
 })
 
 test('a job that waits for a permit here is cancelled there, and one that waits while work is paused is handed back', async () => {
