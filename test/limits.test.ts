@@ -318,7 +318,9 @@ test('of four processes under a rate and a concurrency one is killed with what i
   const ended = () => workers.flatMap((worker) => idsOf(worker, 'ended'))
   await eventually(() => expect(new Set(ended())).toEqual(new Set(ids)))
 
-  await eventually(async () => expect(await redis.client.exists(limiterKey({ name: 'api' }, 'permits', undefined))).toBe(0))
+  await eventually(async () =>
+    expect(await redis.client.exists(limiterKey({ name: 'api' }, 'permits', undefined))).toBe(0),
+  )
   await eventually(async () => expect(await pending(redis.client)).toEqual([]))
   // The killed one's may have ended there without Redis hearing of it.
   expect(ended().length - ids.length).toBeLessThanOrEqual(2)
