@@ -555,7 +555,8 @@ describe('a stream that has its maxBacklog', () => {
     await publish(patient, 0)
     const full = { code: 'ERR_STREAM_FULL', published: 'no' }
 
-    expect(await failureOf(publish(patient, 1, { timeoutMs: 1000 }))).toMatchObject(full)
+    // Again where its last try was not answered in time, as on a busy machine: then nobody can say that it is full.
+    await eventually(async () => expect(await failureOf(publish(patient, 1, { timeoutMs: 1000 }))).toMatchObject(full))
     expect(await failureOf(publish(hasty, 2, { timeoutMs: 60_000 }))).toMatchObject(full)
     await hasty.publish('x', 3, { ...ORDERS, durability: 'buffered' })
     expect(await failureOf(publish(hasty, 4, { timeoutMs: 60_000 }))).toMatchObject(full)
