@@ -28,6 +28,7 @@ With --recovery: ${NAMES.recovery.join(', ')}
 With --observed: ${NAMES.observed.join(', ')}
 With --outage: ${NAMES.outage.join(', ')}
 With --control: ${NAMES.control.join(', ')}
+With --time: ${NAMES.time.join(', ')}
 
 Examples:
   $ npm run bench -- --json bench.json
@@ -37,6 +38,7 @@ Examples:
   $ npm run bench -- --observed
   $ npm run bench -- --outage
   $ npm run bench -- --control
+  $ npm run bench -- --time
   $ npm run bench -- --quick`
 
 /** Reads the command line. @throws CommanderError with what is to be said, also for --help. */
@@ -49,6 +51,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     .option('--observed', 'measure what metrics, tracing and a scrape cost instead', false)
     .option('--outage', 'measure publishing while Redis is away and comes back instead', false)
     .option('--control', 'measure unique keys, several streams and a rate limit instead', false)
+    .option('--time', 'measure results, schedules, batches, order by key and chains instead', false)
     .option('--rounds <n>', 'rounds of each measure', wholeNumber)
     .option('--quick', 'tiny counts and one round: only whether it runs; no floor is judged', false)
     .addOption(listOption('--without <peer>', 'go on as if this peer were not installed; may be given again', PEERS))

@@ -1,15 +1,20 @@
 import { once } from 'node:events'
 import { messageOf } from '../src/errors.ts'
-import { openContender, openControl, openLifecycle } from './contenders/load.ts'
+import { openContender, openControl, openLifecycle, openTimed } from './contenders/load.ts'
 import type { Contender } from './contenders/contender.ts'
+import { processBatches } from './steps/batches.ts'
+import { measureChain } from './steps/chain.ts'
 import { measureControl } from './steps/control.ts'
 import { processInCycles } from './steps/cycles.ts'
 import { measureLifecycle } from './steps/lifecycle.ts'
 import { latency } from './steps/latency.ts'
 import { processWaiting } from './steps/process.ts'
+import { measureOrdered } from './steps/ordered.ts'
 import { outage } from './steps/outage.ts'
 import { publish } from './steps/publish.ts'
-import type { Answer, ControlTask, Figures, LifecycleTask, Order, OutageTask, Task } from './steps/task.ts'
+import { measureResults } from './steps/results.ts'
+import { measureSchedules } from './steps/schedules.ts'
+import type { Answer, ControlTask, Figures, LifecycleTask, Order, OutageTask, Task, TimeTask } from './steps/task.ts'
 
 /**
  * The process that is measured. It does one task with one contender and ends, so that no heap and no compiled code of one
@@ -43,7 +48,16 @@ async function figuresOf({ contender: name, url, task }: Order): Promise<Figures
     await system.close()
     return figures
   }
+  if (task.step === 'schedules') {
+    const system = await openTimed(name, url)
+    const figures = await measureSchedules(system, task)
+    await system.close()
+    return figures
+  }
   if (task.step === 'outage') return outage(task)
+  if (task.step === 'chain') return measureChain(name, url, task)
+  if (task.step === 'results') return measureResults(name, url, task)
+  if (task.step === 'ordered') return measureOrdered(url, task)
   const contender = await openContender(name, url)
   const figures = await measure(contender, url, task)
   await contender.close()
@@ -53,7 +67,7 @@ async function figuresOf({ contender: name, url, task }: Order): Promise<Figures
 async function measure(
   contender: Contender,
   url: string,
-  task: Exclude<Task, LifecycleTask | OutageTask | ControlTask>,
+  task: Exclude<Task, LifecycleTask | OutageTask | ControlTask | TimeTask>,
 ): Promise<Figures> {
   switch (task.step) {
     case 'publish':
@@ -64,6 +78,8 @@ async function measure(
       return latency(contender, task)
     case 'cycles':
       return processInCycles(contender, url, task)
+    case 'batches':
+      return processBatches(contender, url, task)
     case 'idle':
       return standIdle(contender)
   }

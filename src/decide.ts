@@ -29,6 +29,8 @@ export type Outcome =
       readonly error: unknown
       readonly delayMs: number
       readonly complaint: string | undefined
+      /** Others of its key go first. */
+      readonly givesTurn?: boolean
     }
   | Wait
   | Dead

@@ -1,8 +1,14 @@
 import { monotonicMs } from './clock.ts'
 import type { CronTick } from './cron/tick.ts'
 import { NO_HEADERS, type Headers } from './headers.ts'
+import type { NoteTaker } from './notes/taking.ts'
+import type { RunNotes } from './notes/run-notes.ts'
 import type { Member, Source } from './redis/member.ts'
 import type { Handler, Job } from './job.ts'
+import type { OwnAnswer } from './results/answer.ts'
+import type { Onward, OnwardPublishing } from './onward/onward.ts'
+import type { JobPublishOptions } from './onward/options.ts'
+import type { Named } from './publish/router.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
 import type { ContainedRun, RunToTrace } from './tracing.ts'
 import { traceOf, type Earlier, type EntryTrace, type Extra } from './wire.ts'
@@ -28,6 +34,8 @@ export class Delivery implements Job, RunToTrace {
   /** What few jobs have. */
   extra: Extra | undefined
   handler: Handler | undefined
+  /** Goes on with it: it has its turn, and needs a slot. Undefined for a job that waits for none. */
+  onTurn: (() => void) | undefined
   /** When this worker took it, by the monotonic clock. */
   heldAtMs = 0
   /** When its handler was called; 0 before. */
@@ -37,17 +45,25 @@ export class Delivery implements Job, RunToTrace {
   publishedMs = 0
   /** Where its job name is counted; undefined until its entry was read. */
   numbers: JobNumbers | undefined
+  /** What its run publishes, if it does. */
+  onward: Onward | undefined
   /** What traces its run, if anything does. */
   traced: ContainedRun | undefined
   /** Whether its group does not want it. */
   isSkipped = false
+  /** How it ended, for whoever asked for its result. */
+  answer: OwnAnswer | undefined
   #isCounted = false
   #ending: Ending | undefined
-  readonly #member: Member
+  /** What its handler has said and nobody has written down yet; undefined of most, which say nothing. */
+  notes: RunNotes | undefined
+  /** Whether it has notes in Redis that end with it. */
+  hasNotes = false
+  readonly #member: Home
   #asked: Asked | undefined
 
   constructor(
-    member: Member,
+    member: Home,
     source: Source,
     {
       entryId,
@@ -121,6 +137,10 @@ export class Delivery implements Job, RunToTrace {
     return original && { stream: original.stream ?? this.stream, id: original.id }
   }
 
+  get key(): string | undefined {
+    return this.extra?.key
+  }
+
   get cron(): CronTick | undefined {
     return this.extra?.cron
   }
@@ -141,6 +161,26 @@ export class Delivery implements Job, RunToTrace {
   get state(): object {
     const asked = (this.#asked ??= {})
     return (asked.state ??= {})
+  }
+
+  progress(value: unknown): void {
+    this.#member.notes?.progress(this, value)
+  }
+
+  log(line: string): void {
+    this.#member.notes?.log(this, line)
+  }
+
+  async checkpoint(state: unknown): Promise<void> {
+    await this.#member.notes?.checkpoint(this, state)
+  }
+
+  async lastCheckpoint(): Promise<unknown> {
+    return this.#member.notes?.lastCheckpoint(this)
+  }
+
+  publish(job: Named, data: unknown, options?: JobPublishOptions): void {
+    this.#member.onward?.publish(this, job, data, options)
   }
 
   /** Its entry was read: the job that it is of. */
@@ -172,7 +212,14 @@ export class Delivery implements Job, RunToTrace {
   end(reason: Error): void {
     if (this.#ending !== undefined) return
     this.#ending = { reason, atMs: monotonicMs(), isSaid: false }
+    this.#asked?.onEnd?.()
     this.#asked?.controller?.abort(reason)
+  }
+
+  /** Calls `listener` when this run no longer counts, at less than what a signal costs; of several the last. */
+  onEnd(listener: () => void): void {
+    const asked = (this.#asked ??= {})
+    asked.onEnd = listener
   }
 
   /** The first attempt has failed now, unless one had before. */
@@ -191,8 +238,15 @@ export class Delivery implements Job, RunToTrace {
   }
 }
 
+/** The member that holds it, and who takes what its handlers say and publish: shared, since few do. */
+export interface Home extends Member {
+  readonly notes?: NoteTaker
+  readonly onward?: OnwardPublishing
+}
+
 /** What few handlers ask for, made when they do. */
 interface Asked {
+  onEnd?: () => void
   controller?: AbortController
   state?: object
 }

@@ -1,15 +1,13 @@
 import { Bell } from './bell.ts'
 import { backoffMs, monotonicMs, sleep } from './clock.ts'
-import type { WorkerCounts } from './counts.ts'
 import type { Delivery } from './delivery.ts'
+import type { DispatcherDeps } from './dispatcher-deps.ts'
 import { EndRate } from './end-rate.ts'
-import type { Executor } from './executor.ts'
-import type { Holdings } from './holdings.ts'
 import type { Deferrals } from './limits/deferrals.ts'
-import type { Source } from './redis/member.ts'
+import { isSuspect } from './quarantine.ts'
 import type { RawEntry } from './redis/replies.ts'
 import type { Begun } from './redis/stream.ts'
-import type { Slots, SlotUser } from './slots.ts'
+import type { SlotUser } from './slots.ts'
 
 /**
  * The local queue and the slots. Claimed deliveries stand at its head, fetched ones behind; a slot that becomes free takes
@@ -28,21 +26,6 @@ import type { Slots, SlotUser } from './slots.ts'
 
 const PREFETCH_MS = 10
 const PREFETCH_MOST = 500
-/** Workers that a job may take down before it is begun in quarantine. */
-const QUARANTINE_AFTER = 2
-
-export interface DispatcherDeps {
-  readonly concurrency: number
-  /** What this stream shares with others. */
-  readonly slots: Slots | undefined
-  readonly holdings: Holdings
-  readonly executor: Executor
-  readonly counts: WorkerCounts
-  readonly maxDeliveries: () => number
-  /** The jobs that are with the limiter, if the worker has limits. */
-  readonly deferrals?: Deferrals | undefined
-  readonly begin: (source: Source, claimed: readonly { id: string; deliveries: number }[]) => Promise<Begun[]>
-}
 
 export class Dispatcher implements SlotUser {
   readonly #deps: DispatcherDeps
@@ -116,7 +99,7 @@ export class Dispatcher implements SlotUser {
 
   #roomWith(coming: number): number {
     const ahead = Math.min(PREFETCH_MOST, Math.max(this.leastAhead, Math.floor(this.#rate.perMs * PREFETCH_MS)))
-    const queued = this.#fetched.length - this.#head + coming
+    const queued = this.#fetched.length - this.#head + coming + (this.#deps.turns?.comingAt(this.#rate.perMs) ?? 0)
     const slots = this.#free - this.#claimed.length
     // Where slots are free, what comes does not stay in the queue.
     const { deferrals, holdings } = this.#deps
@@ -170,8 +153,7 @@ export class Dispatcher implements SlotUser {
 
   claimed(delivery: Delivery): void {
     delivery.heldAtMs = monotonicMs()
-    const after = Math.max(1, Math.min(QUARANTINE_AFTER, this.#deps.maxDeliveries() - 1))
-    if (delivery.deliveries >= after) this.#quarantined.push(delivery)
+    if (isSuspect(delivery.deliveries, this.#deps.maxDeliveries())) this.#quarantined.push(delivery)
     else this.#claimed.push(delivery)
   }
 
@@ -183,7 +165,7 @@ export class Dispatcher implements SlotUser {
     const sinceMs = monotonicMs() - mostMs
     const isOverdue = ({ heldAtMs }: Delivery) => heldAtMs < sinceMs
     const oldest = this.#fetched[this.#head]
-    const waiting = this.claims + (this.#deps.deferrals?.waiting ?? 0)
+    const waiting = this.claims + (this.#deps.deferrals?.waiting ?? 0) + (this.#deps.turns?.held ?? 0)
     if (this.#closed || (waiting === 0 && (oldest === undefined || !isOverdue(oldest)))) return []
     const queues = [this.#fetched.slice(this.#head), this.#claimed, this.#quarantined]
     const left = queues.map((queue) => queue.filter((one) => !isOverdue(one)))
@@ -191,7 +173,9 @@ export class Dispatcher implements SlotUser {
     this.#head = 0
     const { holdings } = this.#deps
     const deferred = this.#deps.deferrals?.take(mostMs === 0 ? 'all' : isOverdue) ?? []
-    const overdue = [...queues.flatMap((queue) => queue.filter(isOverdue)), ...deferred]
+    // Those that wait for their turn do not wait for a slot.
+    const turned = mostMs === 0 ? (this.#deps.turns?.take() ?? []) : []
+    const overdue = [...queues.flatMap((queue) => queue.filter(isOverdue)), ...deferred, ...turned]
     for (const one of overdue) if (!holdings.awaits(one)) holdings.release(one)
     return overdue.filter((one) => holdings.awaits(one))
   }
@@ -263,6 +247,19 @@ export class Dispatcher implements SlotUser {
     if (!this.#dispatching) this.dispatch()
   }
 
+  /** A delivery asks for its turn, and needs its slot no more for now. */
+  asks(): void {
+    this.#running -= 1
+    if (!this.#dispatching) this.dispatch()
+  }
+
+  /** It has its turn: it goes on as soon as there is a slot, as if it had just been fetched. */
+  turned(delivery: Delivery): void {
+    delivery.heldAtMs = monotonicMs()
+    this.#fetched.push(delivery)
+    this.dispatch()
+  }
+
   /** Its limits allow it to begin: as soon as there is a slot. */
   passed(delivery: Delivery): void {
     this.#deps.deferrals?.pass(delivery)
@@ -285,6 +282,7 @@ export class Dispatcher implements SlotUser {
     const deferred = this.#deps.deferrals?.take('all') ?? []
     const unstarted = [
       ...deferred,
+      ...(this.#deps.turns?.take() ?? []),
       ...this.#unstarted,
       ...this.#fetched.slice(this.#head),
       ...this.#claimed,

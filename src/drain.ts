@@ -59,6 +59,7 @@ async function drainLane(
 ): Promise<StopResult> {
   const { parts, member } = lane
   const { dispatcher, holdings, settler, claimer, scheduler, cron, trimmer } = parts
+  parts.batches.hurry()
   await Promise.all([reading, ...[claimer, scheduler, cron, trimmer].map((part) => part.stop())])
   const unstarted = await dispatcher.close(1000)
   let handedBack = await handBack(lane, unstarted)

@@ -90,6 +90,16 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     inRedis: 'No. Of a `publishMany`, `confirmed` of the jobs before it are.',
     todo: 'Publish later; add workers, or raise `backlog.max` (`millrace settings`) if Redis has the memory.',
   },
+  ERR_RUN_ENDED: {
+    thrownBy: '`job.publish`: the handler of that run has ended already.',
+    inRedis: 'No.',
+    todo: 'Await in the handler whatever calls `job.publish`.',
+  },
+  ERR_RUN_PUBLISHES: {
+    thrownBy: '`job.publish`: more than 100 calls, or 1 MiB, in one run. A run that does not catch it fails.',
+    inRedis: 'No; nothing of a run that fails is.',
+    todo: 'Publish one job that publishes the others; or publish with a producer, which is not in one step with the run.',
+  },
   ERR_UNIQUE_GROUP: {
     thrownBy:
       '`publish`, `publishMany` and a feed: the job has a uniqueness key, several groups read the stream, and it does not say which ' +
@@ -248,5 +258,48 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
     thrownBy: '`drained` of `millrace/testing`: the stream was not quiet in time.',
     inRedis: 'Jobs stay as they are; nothing was changed.',
     todo: 'The message says what was left: run a worker of the group, or give it more time.',
+  },
+  ERR_RESULT_TIMEOUT: {
+    thrownBy:
+      '`result()`, as a `ResultError`: the job had not ended when `timeoutMs` was over, or its end was not told: by a worker of an ' +
+      'older release, or since its entry or group was deleted.',
+    inRedis: 'Yes, as far as anybody knows: it may still run, or have ended untold.',
+    todo: 'Ask again (`result()`, `inspector.result`) or look with `millrace explain`; do not publish it again.',
+  },
+  ERR_RESULT_ABORTED: {
+    thrownBy: '`result()`, as a `ResultError`: its `signal` was aborted, which is the `cause`.',
+    inRedis: 'Yes: only the wait has ended, and not the job.',
+    todo: 'Nothing: you have given up waiting. To stop the job too, cancel it.',
+  },
+  ERR_RESULT_FAILED: {
+    thrownBy: '`result()`, as a `ResultError`: the job is dead. `reason`, `attempts` and the text say of what.',
+    inRedis: 'As a dead letter.',
+    todo: 'Repair what the text names, then redrive the dead letter; `result()` of the same publish may be asked again then.',
+  },
+  ERR_RESULT_CANCELLED: {
+    thrownBy: '`result()`, as a `ResultError`: somebody cancelled the job, or another one has taken its place.',
+    inRedis: 'It is settled, and does not run again.',
+    todo: 'Nothing, if that was meant.',
+  },
+  ERR_RESULT_SKIPPED: {
+    thrownBy: '`result()`, as a `ResultError`: the group that was to answer does not want this job (`accept`).',
+    inRedis: 'It is settled for that group; others may run it.',
+    todo: 'Name the group that runs the job, or none.',
+  },
+  ERR_RESULT_TOO_LARGE: {
+    thrownBy: '`result()`, as a `ResultError`: what the handler gave back is over the `maxResultBytes` of the worker.',
+    inRedis: 'It is completed; only its result was not kept.',
+    todo: 'Give back where the result is, or raise `maxResultBytes`.',
+  },
+  ERR_RESULT_NOT_JSON: {
+    thrownBy: '`result()`, as a `ResultError`: what the handler gave back has no JSON.',
+    inRedis: 'It is completed; only its result was not kept.',
+    todo: 'Give back what JSON can hold, or nothing.',
+  },
+  ERR_RESULT_NOT_ASKED: {
+    thrownBy:
+      '`result()`, as a `ResultError`: the publish met a job that was there already, and that one was published without `result`.',
+    inRedis: 'Yes: the job that was there.',
+    todo: 'Publish with `result` wherever jobs of this key or token are published.',
   },
 }

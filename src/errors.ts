@@ -17,6 +17,8 @@ export type ErrorCode =
   | 'ERR_PUBLISH_SHED'
   | 'ERR_BUFFER_FULL'
   | 'ERR_STREAM_FULL'
+  | 'ERR_RUN_ENDED'
+  | 'ERR_RUN_PUBLISHES'
   | 'ERR_UNIQUE_GROUP'
   | 'ERR_MEMORY_FULL'
   | 'ERR_SPILL'
@@ -44,6 +46,14 @@ export type ErrorCode =
   | 'ERR_HISTORY'
   | 'ERR_REPLAY'
   | 'ERR_NOT_DRAINED'
+  | 'ERR_RESULT_TIMEOUT'
+  | 'ERR_RESULT_ABORTED'
+  | 'ERR_RESULT_FAILED'
+  | 'ERR_RESULT_CANCELLED'
+  | 'ERR_RESULT_SKIPPED'
+  | 'ERR_RESULT_TOO_LARGE'
+  | 'ERR_RESULT_NOT_JSON'
+  | 'ERR_RESULT_NOT_ASKED'
 
 /** What is wrong with a payload at one place. */
 export interface SchemaIssue {
@@ -243,6 +253,39 @@ export class CancelledError extends MillraceError {
 
   constructor(stream: string, id: string) {
     super('ERR_CANCELLED', `job ${id} on ${stream} was cancelled`)
+  }
+}
+
+/** What is known of a job whose result was not to be had. */
+export interface ResultAbout {
+  readonly stream: string
+  readonly jobId: string
+  /** The group that ended the job; undefined where none has, or nobody knows. */
+  readonly group?: string | undefined
+  /** What it is dead of; see `DeadReason`. */
+  readonly reason?: string | undefined
+  /** The attempts that the job had, of one that is dead. */
+  readonly attempts?: number | undefined
+  readonly cause?: unknown
+}
+
+/** A result that was awaited is not to be had; `code` says why. What became of the job is a matter of its own. */
+export class ResultError extends MillraceError {
+  override readonly name = 'ResultError'
+  readonly stream: string
+  readonly jobId: string
+  readonly group: string | undefined
+  /** What the job is dead of: `attempts`, `expired`, `fatal` … ; undefined of one that is not. */
+  readonly reason: string | undefined
+  readonly attempts: number | undefined
+
+  constructor(code: ErrorCode, message: string, { stream, jobId, group, reason, attempts, cause }: ResultAbout) {
+    super(code, message, cause === undefined ? undefined : { cause })
+    this.stream = stream
+    this.jobId = jobId
+    this.group = group
+    this.reason = reason
+    this.attempts = attempts
   }
 }
 

@@ -1,29 +1,22 @@
 import { monotonicMs } from './clock.ts'
-import type { Cancelled } from './cancelled.ts'
 import { runChannel } from './channels.ts'
-import type { WorkerCounts } from './counts.ts'
 import { decide, type Dead, type Outcome, type Run } from './decide.ts'
 import type { Delivery } from './delivery.ts'
-import { jobEventOf, type Events } from './events.ts'
+import { jobEventOf } from './events.ts'
 import { messageOf } from './errors.ts'
-import type { Holdings } from './holdings.ts'
+import type { ExecutorDeps } from './executor-deps.ts'
 import type { Handler } from './job.ts'
-import { JobKinds, type JobKind, type JobKindsDeps } from './job-kinds.ts'
+import { JobKinds, type JobKind } from './job-kinds.ts'
 import type { Limit } from './limits/limit.ts'
-import type { Limiter } from './limits/limiter.ts'
-import type { Logger } from './logger.ts'
 import { NO_JOB } from './metrics/job-names.ts'
-import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import { runObserved } from './observed-run.ts'
 import { Overruns } from './overruns.ts'
 import { expiredBy, prepare, type Prepared } from './prepare.ts'
 import { timeOf } from './redis/entry-id.ts'
+import { keepAnswer, keepSkipped } from './results/answer.ts'
+import { tellBegun } from './run-begun.ts'
 import { causeOf, countedAs, endOf, errorOf } from './run-end.ts'
-import type { ServerClock } from './server-clock.ts'
-import type { Settler } from './settler.ts'
 import { isThenable } from './thenable.ts'
-import type { ContainedTracing } from './tracing.ts'
-import type { UniqueStarts } from './unique-starts.ts'
 import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './wire.ts'
 
 /**
@@ -31,35 +24,6 @@ import { decodeJob, decodeRaw, jobIdOf, type Malformed, type WireJob } from './w
  * (overruns.ts), decide, settle. The order of the steps is the specification. Not async: an await per step would cost more than
  * most of the steps.
  */
-export interface ExecutorDeps extends JobKindsDeps {
-  readonly holdings: Holdings
-  readonly settler: Pick<Settler, 'complete' | 'fail' | 'skip'>
-  readonly counts: WorkerCounts
-  readonly numbers: WorkerNumbers
-  readonly clock: Pick<ServerClock, 'at'>
-  /** What is left to chance: a number from 0 to 1. */
-  readonly chance: () => number
-  readonly logger: Logger
-  readonly events: Events
-  readonly cancelled: Cancelled
-  readonly uniqueStarts: UniqueStarts
-  readonly tracing: ContainedTracing | undefined
-  readonly timeoutMs: number | false
-  /** How long a job may wait for a worker that knows it, in ms. */
-  readonly unknownJobMs: number
-  /** The raw fields of an entry whose text may not be its bytes; undefined if it is gone. */
-  readonly readRaw: (delivery: Delivery) => Promise<Buffer[] | undefined>
-  /** The delivery needs its slot no more. */
-  readonly onEnded: () => void
-  /** What lets jobs begin within their limits, if the worker has any. */
-  readonly limiter?: Pick<Limiter, 'ask' | 'leave'> | undefined
-  /** The delivery waits for its limits, without a slot; and it is dealt with after that, in one. */
-  readonly onDeferred: (delivery: Delivery) => void
-  readonly onUndeferred: (delivery: Delivery) => void
-  /** The delivery is to have the count of its job's past ones, and to be claimed with that. */
-  readonly onUncounted: (delivery: Delivery) => void
-}
-
 export class Executor {
   readonly #deps: ExecutorDeps
   /** While a run's end is being dealt with: when it was. */
@@ -75,6 +39,7 @@ export class Executor {
 
   /** Runs a delivery that has its fields; returns at once, `onEnded` is called when the slot is free again. */
   start(delivery: Delivery): void {
+    if (delivery.onTurn !== undefined) return this.#turned(delivery, delivery.onTurn)
     const decoded = decodeJob(delivery.entryId, delivery.fields ?? [])
     if (decoded.kind === 'suspect') void this.#startRaw(delivery)
     else this.#startDecoded(delivery, decoded)
@@ -87,7 +52,7 @@ export class Executor {
     const kind = decoded.kind === 'job' ? this.#kinds.of(decoded.name) : undefined
     const fields = raw.map((field) => field.toString())
     this.#identify(delivery, jobIdOf(delivery.entryId, fields), kind)
-    if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if (decoded.kind === 'job') delivery.know(decoded.failed, decoded.earlier, decoded.extra)
     if (kind?.isSkipped === true) return this.#skipped(delivery)
     const why = `delivered ${delivery.deliveries} times and its workers went away before it had an outcome`
     this.#deps.settler.fail(delivery, { kind: 'dead', reason: 'deliveries', error: new Error(why) })
@@ -111,9 +76,31 @@ export class Executor {
       decoded.kind === 'job' ? decoded.id : jobIdOf(delivery.entryId, delivery.fields ?? []),
       kind,
     )
-    if (decoded.kind === 'job') this.#know(delivery, decoded)
+    if (decoded.kind === 'job') delivery.know(decoded.failed, decoded.earlier, decoded.extra)
     if (kind?.isSkipped === true) return this.#skip(delivery)
     if ((delivery.extra?.pastDeliveries ?? 0) >= delivery.deliveries) return this.#recount(delivery)
+    const key = delivery.extra?.key
+    if (key !== undefined && this.#deps.turns !== undefined) return this.#askTurn(delivery, key, { decoded, kind })
+    this.#proceed(delivery, decoded, kind)
+  }
+
+  /** Before anything else may put it off: a job that waits for a limit, or for a worker that knows it, has the turn of its key. */
+  #askTurn(delivery: Delivery, key: string, known: { decoded: WireJob | Malformed; kind: JobKind | undefined }): void {
+    const proceed = () => this.#proceed(delivery, known.decoded, known.kind)
+    // What is not to run needs no turn.
+    if (this.#deps.cancelled.has(delivery.id) || this.#late(delivery) !== undefined) return proceed()
+    delivery.startedAtMs = 0
+    this.#deps.turns?.ask(delivery, key, proceed)
+    this.#deps.onAsks?.()
+  }
+
+  #turned(delivery: Delivery, proceed: () => void): void {
+    delivery.onTurn = undefined
+    delivery.startedAtMs = monotonicMs()
+    proceed()
+  }
+
+  #proceed(delivery: Delivery, decoded: WireJob | Malformed, kind: JobKind | undefined): void {
     const timeoutMs = kind?.handler?.job.timeoutMs ?? this.#deps.timeoutMs
     delivery.timeoutMs = timeoutMs === false ? Infinity : timeoutMs
     const prepared = this.#prepared(delivery, decoded, kind)
@@ -137,6 +124,7 @@ export class Executor {
 
   #skipped(delivery: Delivery): void {
     delivery.count('skipped')
+    if (delivery.extra?.reply !== undefined) keepSkipped(delivery)
     this.#deps.settler.skip(delivery)
   }
 
@@ -230,7 +218,7 @@ export class Executor {
 
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
-    this.#began(delivery)
+    tellBegun(delivery, this.#deps)
     const { tracing } = this.#deps
     if (tracing !== undefined) delivery.traced = tracing.process(delivery)
     const isObserved = delivery.traced !== undefined || runChannel.hasSubscribers
@@ -239,25 +227,18 @@ export class Executor {
       const result = isObserved ? runObserved(delivery, handler, data) : handler.run(data, delivery)
       // A promise settles once; what merely looks like one may not.
       if (isThenable(result)) awaited = Promise.resolve(result)
+      else if (delivery.extra?.reply !== undefined) keepAnswer(delivery, result, this.#deps.maxResultBytes)
     } catch (error) {
       return this.#returned(delivery, { kind: 'failed', error })
     }
     if (awaited === undefined) return this.#returned(delivery, COMPLETED)
     awaited.then(
-      () => this.#returned(delivery, COMPLETED),
+      (result) => {
+        if (delivery.extra?.reply !== undefined) keepAnswer(delivery, result, this.#deps.maxResultBytes)
+        this.#returned(delivery, COMPLETED)
+      },
       (error: unknown) => this.#returned(delivery, { kind: 'failed', error }),
     )
-  }
-
-  #began(delivery: Delivery): void {
-    const { numbers, clock, events } = this.#deps
-    const { startedAtMs, entryId } = delivery
-    numbers.started(startedAtMs)
-    if (events.has('job:started')) events.emit('job:started', jobEventOf(delivery))
-    // Another delivery has not waited: it ran before, and its worker went away.
-    if (delivery.deliveries > 1) return
-    const readyMs = delivery.earlier?.dueMs ?? (entryId === delivery.id ? delivery.publishedMs : timeOf(entryId))
-    delivery.numbers?.wait.observe(Math.max(0, clock.at(startedAtMs) - readyMs) / 1000)
   }
 
   #returned(delivery: Delivery, run: Run): void {
@@ -273,6 +254,7 @@ export class Executor {
     }
     // What takes the slot over starts in this call, and so at this moment: one reading of the clock for both.
     this.#endedAtMs = endedAtMs
+    if (delivery.onward !== undefined) delivery.onward.close(run.kind === 'completed')
     try {
       this.#ended(delivery, run)
     } finally {
@@ -283,13 +265,14 @@ export class Executor {
   #ended(delivery: Delivery, run: Run): void {
     const { settler, holdings, limiter, onEnded } = this.#deps
     if (limiter !== undefined) limiter.leave(delivery)
-    const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run)
+    const outcome = run.kind === 'completed' ? COMPLETED : this.#decided(delivery, run, delivery.ended)
     this.#count(delivery, run, outcome)
     // What waits was not run, and so not traced.
     if (delivery.traced !== undefined && outcome.kind !== 'wait')
       delivery.traced.end(outcome.kind, errorOf(delivery, run, outcome))
     switch (outcome.kind) {
       case 'completed':
+        if (this.#deps.notes?.mayHave(delivery) === true) delivery.hasNotes = true
         settler.complete(delivery)
         break
       case 'left':
@@ -302,16 +285,28 @@ export class Executor {
       case 'wait':
       case 'dead':
       case 'cancelled':
+        if (delivery.notes !== undefined) this.#deps.notes?.ending(delivery)
         settler.fail(delivery, outcome)
         break
     }
     onEnded()
   }
 
+  /** It has completed, but what it publishes cannot be: a failed run after all. Its slot was given back when it ended. */
+  refuse(delivery: Delivery, error: unknown): void {
+    const { settler, holdings, events, counts } = this.#deps
+    if (events.has('job:failed')) events.emit('job:failed', { ...jobEventOf(delivery), error })
+    counts.failed += 1
+    // What ended its signal does not count any more: its handler was done before.
+    const outcome = this.#decided(delivery, { kind: 'failed', error }, undefined)
+    if (outcome.kind === 'retry' || outcome.kind === 'dead') settler.fail(delivery, outcome)
+    else holdings.release(delivery)
+  }
+
   /** Never throws: a slot that is not given back is lost for good. */
-  #decided(delivery: Delivery, run: Run): Outcome {
+  #decided(delivery: Delivery, run: Run, ended: Error | undefined): Outcome {
     try {
-      return this.#decide(delivery, run)
+      return this.#decide(delivery, run, ended)
     } catch (error) {
       const about = { ...jobEventOf(delivery), fault: messageOf(error) }
       this.#deps.logger.error(about, 'cannot tell what becomes of a job')
@@ -319,14 +314,14 @@ export class Executor {
     }
   }
 
-  #decide(delivery: Delivery, run: Run): Outcome {
+  #decide(delivery: Delivery, run: Run, ended: Error | undefined): Outcome {
     const { clock, chance, logger } = this.#deps
     const { id, name, attempt, publishedMs, firstFailedMs } = delivery
     const nowMs = clock.at(monotonicMs())
     const outcome = decide(
-      run.kind === 'failed' ? { kind: 'failed', error: causeOf(run.error, delivery.ended) } : run,
+      run.kind === 'failed' ? { kind: 'failed', error: causeOf(run.error, ended) } : run,
       {
-        ended: endOf(delivery.ended),
+        ended: endOf(ended),
         attempt: { id, name, attempt, publishedMs, firstFailedMs: firstFailedMs ?? nowMs },
         retry: run.kind === 'failed' ? this.#kinds.of(name).retry : {},
       },
@@ -338,7 +333,8 @@ export class Executor {
       const about = { ...jobEventOf(delivery), complaint: outcome.complaint }
       logger.error(about, "the job's retry options failed; the default was taken")
     }
-    return outcome
+    if (outcome.kind !== 'retry' || delivery.extra?.key === undefined) return outcome
+    return { ...outcome, givesTurn: this.#kinds.of(name).handler?.job.onFailure === 'skip' }
   }
 
   #count(delivery: Delivery, run: Run, outcome: Outcome): void {
@@ -365,10 +361,6 @@ export class Executor {
     delivery.identify(id, kind?.name ?? '')
     delivery.publishedMs = timeOf(id)
     delivery.numbers = kind?.numbers ?? this.#deps.numbers.jobs.of(NO_JOB)
-  }
-
-  #know(delivery: Delivery, { failed, earlier, extra }: WireJob): void {
-    delivery.know(failed, earlier, extra)
   }
 
   /** Not ours any more, or not to be run now. */

@@ -27,7 +27,7 @@ const MOST_BATCHES = 50
 
 /** What becomes of a delivery whose run did not complete. */
 export type Failed =
-  | { readonly kind: 'retry'; readonly error: unknown; readonly delayMs: number }
+  | { readonly kind: 'retry'; readonly error: unknown; readonly delayMs: number; readonly givesTurn?: boolean }
   | Pick<Dead, 'kind' | 'reason' | 'error' | 'unlessKnown'>
   | Wait
   | { readonly kind: 'cancelled' }
@@ -53,6 +53,8 @@ export interface FencedSettlerDeps {
   readonly onSettled: (count: number) => void
   /** A retry is due then, by the server's time. */
   readonly onScheduled: (dueMs: number) => void
+  /** A job of a key is here no more. */
+  readonly onTurnEnded: (delivery: Delivery) => void
   /** The job has reached its end. */
   readonly onFinished: (delivery: Delivery, how: 'dead' | 'cancelled', serverMs: number) => void
 }
@@ -123,12 +125,13 @@ export class FencedSettler {
   async #writeAll(source: Source, batch: readonly Waiting[], wasRefused = false): Promise<void> {
     let left = batch
     while (left.length > 0) {
-      const { connection, member, writer } = this.#deps
+      const { connection, member, writer, clock } = this.#deps
       const outcomes = left.map((one) => this.#asWritten(one))
       const deliveries = left.map(({ delivery }) => delivery)
       const about = { what: 'settle failed jobs', operation: 'settle', deliveries, mayDivide: left.length > 1 } as const
+      const onWoken = () => this.#deps.onScheduled(clock.at(monotonicMs()))
       const written = await writer.write(about, (resent) =>
-        settleOthers(connection.client, member, { source, outcomes, resent: resent || wasRefused }),
+        settleOthers(connection.client, member, { source, outcomes, resent: resent || wasRefused, onWoken }),
       )
       if (written.kind === 'stopped') return
       if (written.kind === 'refused') {
@@ -148,9 +151,9 @@ export class FencedSettler {
     const { entryId, id, deliveries, attempt, firstFailedMs, traced } = delivery
     switch (outcome.kind) {
       case 'retry': {
-        const { delayMs, error } = outcome
+        const { delayMs, error, givesTurn } = outcome
         const failed = { attempt, firstFailedMs, error: failureText(error), trace: traced?.context?.traceparent }
-        return { kind: 'retry', entryId, id, deliveries, delayMs, ...failed }
+        return { kind: 'retry', entryId, id, deliveries, delayMs, givesTurn, ...failed }
       }
       case 'wait': {
         const { delayMs, why, fields = [] } = outcome
@@ -197,6 +200,7 @@ export class FencedSettler {
         this.#asIntended(waiting)
     }
     holdings.release(delivery)
+    if (delivery.extra?.key !== undefined) this.#deps.onTurnEnded(delivery)
     this.#deps.onSettled(1)
   }
 

@@ -1,6 +1,6 @@
-import { Delivery } from './delivery.ts'
+import { Delivery, type Home } from './delivery.ts'
 import { ABANDONED, LeaseTable, PREFETCHED, RETURNED, RUNNING, UNSETTLED } from './lease/table.ts'
-import type { Member, Source } from './redis/member.ts'
+import type { Source } from './redis/member.ts'
 
 /**
  * What this worker holds: a row in the lease table for the keeper, and the delivery that belongs to it for the main thread.
@@ -8,10 +8,10 @@ import type { Member, Source } from './redis/member.ts'
  */
 export class Holdings {
   readonly table: LeaseTable
-  readonly #member: Member
+  readonly #member: Home
   readonly #bySlot: (Delivery | undefined)[]
 
-  constructor(member: Member, slots: number) {
+  constructor(member: Home, slots: number) {
     this.#member = member
     this.table = new LeaseTable(slots)
     this.#bySlot = new Array<Delivery | undefined>(slots).fill(undefined)
@@ -97,6 +97,10 @@ export class Holdings {
   /** What a handler is at work on, also where that no longer counts. */
   underWay(): Delivery[] {
     return this.all().filter(({ slot }) => [RUNNING, ABANDONED].includes(this.table.state(slot)))
+  }
+
+  isUnderWay(run: { readonly slot: number }): boolean {
+    return this.#bySlot[run.slot] === run && [RUNNING, ABANDONED].includes(this.table.state(run.slot))
   }
 
   /** Entries whose run here no longer counts while its handler is still at work: not to be claimed by this worker again. */

@@ -1,8 +1,11 @@
 export { Producer } from './producer.ts'
 export type { CloseResult, PublishedMany } from './publish/results.ts'
 export type { JobUniqueOptions, UniqueOptions } from './publish/unique.ts'
+export type { OnFailure, OrderBy } from './publish/order.ts'
 export type { BufferedJob, PublishedJob, PublishResult, ReplicatedJob } from './publish/outcomes.ts'
+export type { ResultOptions, ResultWaitOptions, WithResult } from './results/options.ts'
 export type {
+  AwaitedPublishOptions,
   BufferOptions,
   DurablePublishOptions,
   ProducerOptions,
@@ -34,6 +37,7 @@ export type { MetricsRegistry } from './metrics/metric.ts'
 export { attachBuildInfo } from './metrics/process-metrics.ts'
 export { Inspector } from './inspector.ts'
 export type { InspectorOptions } from './inspector.ts'
+export type { JobResult, ResultLookOptions } from './results/inspected.ts'
 export type {
   Rescheduled,
   RescheduleOptions,
@@ -76,6 +80,7 @@ export type {
   Sentence,
   StreamHistory,
 } from './explain/explanation.ts'
+export type { ExplainedNotes, NotedLine } from './explain/explanation.ts'
 export type { FindOptions, FindProgress, Found, FoundJob } from './find.ts'
 export { PartlyDoneError } from './partly-done.ts'
 export { ABANDONED_AFTER_MS } from './stats.ts'
@@ -115,11 +120,16 @@ export { WhereError } from './where.ts'
 export { removeStream } from './removal.ts'
 export { defineJob, handle } from './job.ts'
 export type { Handler, HandlerFunction, Handlers, Job, JobDefinition, JobOptions, SchemaJobOptions } from './job.ts'
+export { handleBatch } from './batch/handle-batch.ts'
+export type { BatchFunction, BatchOptions } from './batch/handle-batch.ts'
+export type { BatchItem } from './batch/item.ts'
+export type { BatchRun } from './batch/terms.ts'
 export { handleAll } from './handle-all.ts'
 export type { HandlersOf, OutputOf, ResultOf } from './handle-all.ts'
 export type { Schema } from './schema.ts'
 export type { Upcast, Upcasts } from './versions.ts'
 export type { Headers } from './headers.ts'
+export type { JobPublishOptions } from './onward/options.ts'
 export type { PublishContext, PublishMiddleware } from './publish/middleware.ts'
 export type { RunContext, RunMiddleware } from './run-middleware.ts'
 export type { EventListener, ProducerEventListener } from './events.ts'
@@ -153,6 +163,7 @@ export {
   PublishError,
   RetryAfterError,
   RedisError,
+  ResultError,
   SpillError,
   StoppingError,
   UnknownGroupError,

@@ -22,6 +22,7 @@ import type { RedisOption } from './redis/target.ts'
 import { readStream, type StreamSeen } from './redis/inspection.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { Replays } from './replay/replays.ts'
+import { lookAtResult, type JobResult, type ResultLookOptions } from './results/inspected.ts'
 import { Scheduled } from './scheduled.ts'
 import { Settings } from './settings.ts'
 import { streamStats, type StreamStats } from './stats.ts'
@@ -115,6 +116,15 @@ export class Inspector {
   async explain(stream: string, jobId: string, options: ExplainOptions = {}): Promise<Explanation> {
     checkExplain(stream, jobId, options)
     return this.#asking.run(`job ${jobId} of ${stream}`, (client) => explainJob(client, stream, jobId, options))
+  }
+
+  /**
+   * How a job ended that was published with `result`, and what its handler gave back, without waiting: for a caller who was told its
+   * id and asks later.
+   * @throws OptionError; RedisError. A job of which nothing is known is no error: its state is `unknown` then.
+   */
+  async result(stream: string, jobId: string, options: ResultLookOptions = {}): Promise<JobResult> {
+    return lookAtResult(this.#asking, stream, jobId, options)
   }
 
   /**

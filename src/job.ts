@@ -1,13 +1,19 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { BatchTerms } from './batch/terms.ts'
 import type { CronTick } from './cron/tick.ts'
 import { OptionError } from './errors.ts'
 import type { Headers } from './headers.ts'
+import { checkJobName } from './job-name.ts'
+import type { JobPublishOptions } from './onward/options.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from './options.ts'
 import { checkJobUnique, type JobUniqueOptions } from './publish/unique.ts'
+import { checkOrder, type OnFailure, type OrderBy } from './publish/order.ts'
 import { checkStreamName } from './redis/keys.ts'
 import { checkRetry, type RetryOptions } from './retry.ts'
 import { checkSchema, type Schema } from './schema.ts'
 import { checkVersions, type Upcasts } from './versions.ts'
+
+export { checkJobName, isJobName } from './job-name.ts'
 
 /**
  * What both sides share of a job: its name, its stream, what its payload must be, and what the worker needs to know of it.
@@ -23,6 +29,10 @@ export interface JobDefinition<Input = unknown, Output = Input, Name extends str
   readonly retry: RetryOptions | undefined
   /** How its jobs are unique, unless a publish says otherwise; a producer's definition counts. */
   readonly unique?: JobUniqueOptions<Input> | undefined
+  /** Where in its payload the key is that its jobs are in order by, unless a publish says another; a producer's definition counts. */
+  readonly orderBy?: OrderBy | undefined
+  /** What becomes of its turn when it failed and waits for its next attempt. The worker's definition counts. */
+  readonly onFailure?: OnFailure | undefined
   /** What its payload must be: checked when it is published, and again before it runs. */
   readonly schema?: Schema | undefined
   /** The version of the payload that is published; absent is 1. */
@@ -46,6 +56,16 @@ export interface JobOptions<Data = unknown> {
   retry?: RetryOptions
   /** By what its jobs are unique, and how. @default none: only jobs that are published with a `uniqueKey` */
   unique?: JobUniqueOptions<Data>
+  /**
+   * Where in the payload the key is, as `data.account`: of the jobs of a key one runs at a time in each group, in the order in which
+   * they were published. A text, a number or a boolean has to be there. @default none: only jobs that are published with a `key`
+   */
+  orderBy?: OrderBy
+  /**
+   * What the others of its key do while a job that failed waits for its next attempt. `block`: they wait too. `skip`: they go on, and
+   * it lines up behind them when it is due. @default 'block'
+   */
+  onFailure?: OnFailure
   /** The version of its payload, 1 to 1000; raise it when the payload changes. @default 1 */
   version?: number
   /** How an older payload becomes the next version: a step from every version below `version`, by number. @default none */
@@ -78,6 +98,8 @@ export interface Job<State = object> {
   readonly deliveries: number
   /** The job that a replay copied this one from, and its stream; undefined for any other job. */
   readonly replayOf: { readonly stream: string; readonly id: string } | undefined
+  /** What it is in order by: of the jobs of a key one runs at a time in its group; undefined for a job that is in no order. */
+  readonly key: string | undefined
   /** The recurring schedule that has published this job, and its tick; undefined for any other job. */
   readonly cron: CronTick | undefined
   /**
@@ -89,6 +111,27 @@ export interface Job<State = object> {
   readonly headers: Headers
   /** What the worker's middleware has put there for this run; every run begins with an empty one. */
   readonly state: State
+  /**
+   * Says how far the run is, for people: anything of at most 1 KiB of JSON. Best effort: written once a second at most, the last one
+   * counts, and none is while Redis is away. Never throws.
+   */
+  progress(value: unknown): void
+  /** Keeps a line, of at most 1 KiB, with the job: the last 100 of them, and 16 KiB. Best effort, like progress. */
+  log(line: string): void
+  /**
+   * Keeps what the next run of this job may go on from, if this one does not come to its end: at most 64 KiB of JSON. Resolves once it
+   * is in Redis.
+   * @throws OptionError for what is too large or no JSON; LeaseLostError where the job runs elsewhere by now; RedisError if Redis refuses.
+   */
+  checkpoint(state: unknown): Promise<void>
+  /** What an earlier run of this job has kept last; undefined if none has. @throws RedisError if Redis refuses. */
+  lastCheckpoint(): Promise<unknown>
+  /**
+   * Publishes a job with the completion of this one: once if this job completes, and not at all otherwise, whatever dies when.
+   * Checked at once, and kept until the handler ends; so there is nothing to wait for. At most 100 calls and 1 MiB in a run.
+   * @throws PublishError, as a producer's publish does; ERR_RUN_ENDED when the handler has ended already.
+   */
+  publish<Data>(job: JobDefinition<Data, unknown> | string, data: NoInfer<Data>, options?: JobPublishOptions): void
 }
 
 export type HandlerFunction<Data = unknown, Result = unknown, State = object> = (
@@ -100,11 +143,13 @@ export type HandlerFunction<Data = unknown, Result = unknown, State = object> = 
 export interface Handler<State = object> {
   readonly job: JobDefinition
   readonly run: HandlerFunction<unknown, unknown, State>
+  /** How its jobs are gathered, of a `handleBatch`. */
+  readonly batch?: BatchTerms
 }
 
-/** What a worker takes: a list of `handle(…)`, or an object of functions by job name. */
+/** What a worker takes: a list of `handle(…)` and `handleBatch(…)`, or an object of functions, or of these, by job name. */
 export type Handlers<State = object> =
-  readonly Handler<State>[] | Readonly<Record<string, HandlerFunction<unknown, unknown, State>>>
+  readonly Handler<State>[] | Readonly<Record<string, HandlerFunction<unknown, unknown, State> | Handler<State>>>
 
 /**
  * Defines a job: the name that its entries carry, the type of its payload, and what the payload must be.
@@ -138,10 +183,14 @@ export function defineJob(
     schema: checkSchema('schema', options.schema),
     ...checkVersions(options),
     unique: checkJobUnique(name, options.unique),
+    ...checkOrder(options),
   }
 }
 
-const JOB_KNOWN = ['stream', 'timeoutMs', 'retry', 'unique', 'schema', 'result', 'version', 'upcast']
+const JOB_KNOWN = [
+  ...['stream', 'timeoutMs', 'retry', 'unique', 'schema', 'result', 'version', 'upcast'],
+  ...['orderBy', 'onFailure'],
+]
 
 type InputOf<Given extends Schema> = StandardSchemaV1.InferInput<Given>
 type CheckedBy<Given extends Schema> = StandardSchemaV1.InferOutput<Given>
@@ -169,17 +218,6 @@ export function resolveHandlers(given: unknown): Map<string, Handler> {
   return byName
 }
 
-const JOB_NAME = /^[A-Za-z0-9_.:-]{1,100}$/
-
-export function isJobName(name: unknown): name is string {
-  return typeof name === 'string' && JOB_NAME.test(name)
-}
-
-export function checkJobName(name: unknown): string {
-  if (isJobName(name)) return name
-  throw new OptionError(`expected a job name of 1 to 100 letters, digits and _ . : - , got ${shown(name)}`, 'ERR_NAME')
-}
-
 /** A timeout in ms, `false` for none, undefined when the option is absent. */
 export function resolveTimeout(given: number | false | undefined): number | false | undefined {
   if (given === undefined || given === false) return given
@@ -199,20 +237,33 @@ function handlersOf(given: unknown): Handler[] {
     if (typeof run === 'function') {
       return { job: defineJob(name), run: run as HandlerFunction }
     }
+    if (isHandler(run)) return checkNamed(name, run)
     throw new OptionError(`expected the handler of ${name} to be a function, got ${shown(run)}`, 'ERR_HANDLERS')
   })
 }
 
-function checkHandler(given: unknown): Handler {
+/** Under another name it would be called for jobs that its definition is not of. */
+function checkNamed(name: string, handler: Handler): Handler {
+  if (handler.job.name === name) return checkHandler(handler)
+  const text = `expected the handler of ${name} to be one of job ${name}, got one of ${handler.job.name}`
+  throw new OptionError(text, 'ERR_HANDLERS')
+}
+
+function isHandler(given: unknown): given is Handler {
   const handler = given as Partial<Handler> | null
-  if (typeof handler?.run === 'function' && typeof handler.job?.name === 'string') {
+  return typeof handler?.run === 'function' && typeof handler.job?.name === 'string'
+}
+
+function checkHandler(given: unknown): Handler {
+  if (isHandler(given)) {
     // Written by hand, a definition has not been through defineJob.
-    checkRetry(`${handler.job.name}.retry`, handler.job.retry)
-    checkSchema(`${handler.job.name}.schema`, handler.job.schema)
-    const { version, upcast } = handler.job
+    checkRetry(`${given.job.name}.retry`, given.job.retry)
+    checkSchema(`${given.job.name}.schema`, given.job.schema)
+    const { version, upcast } = given.job
     checkVersions({ ...(version !== undefined && { version }), ...(upcast !== undefined && { upcast }) })
-    resolveTimeout(handler.job.timeoutMs)
-    return handler as Handler
+    resolveTimeout(given.job.timeoutMs)
+    checkOrder(given.job)
+    return given
   }
   throw new OptionError(`expected a list of handle(job, function), got ${shown(given)} in it`, 'ERR_HANDLERS')
 }

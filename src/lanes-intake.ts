@@ -81,6 +81,9 @@ export class LanesIntake implements Intake {
 
   roomBeside(): number {
     this.#slots.measure()
+    // For all or for none. A read of some only would give them the turns of the others, again and again: it is the heavier
+    // streams of which more comes. And the event loop is everybody's: long jobs of one keep what is read of another waiting.
+    if (this.#states.some(({ dispatcher, coming }) => dispatcher.pace < coming)) return 0
     return this.#totalOf(this.#states.map((state) => this.#wantOf(state, state.coming)))
   }
 
@@ -101,7 +104,8 @@ export class LanesIntake implements Intake {
 
   async #readThere(client: Client, total: number): Promise<Found[]> {
     const wants = this.#states.map((state) => this.#wantOf(state, state.coming))
-    const quotas = this.#slots.quotas(total, wants)
+    const coming = this.#states.map((state) => state.coming)
+    const quotas = this.#slots.quotas(total, wants, coming)
     const places = this.#slots.order().filter((at) => (wants[at] ?? 0) > 0)
     if (places.length === 0) return []
     this.#turn = this.#turn === 0 ? 1 : 0

@@ -8,6 +8,7 @@ import { DEFAULT_PRIORITY, type BufferPriority } from './publish/priority.ts'
 import type { UniqueOptions } from './publish/unique.ts'
 import type { ShedJob } from './publish/unpublished.ts'
 import type { RedisOption } from './redis/target.ts'
+import type { ResultOptions } from './results/options.ts'
 import type { Tracing } from './tracing.ts'
 
 /** What a producer keeps while Redis is away, or slower than is published; for each stream. */
@@ -97,6 +98,11 @@ export interface PublishOptions {
   /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
   unique?: UniqueOptions
   /**
+   * What the job is in order by, 1 to 256 bytes of printable text: of the jobs of a key one runs at a time in each group, in the order in
+   * which they were published. @default what the job's definition finds in the payload
+   */
+  key?: string
+  /**
    * What goes with the job beside its payload, as `job.headers`: texts by name (1 to 64 of a-z, 0-9, _ . and -), at most 32 and
    * 8 KiB in all. @default none
    */
@@ -114,6 +120,12 @@ export interface DurablePublishOptions<Own extends Durability> extends PublishOp
   durability: Own
 }
 
+/** The options of a publish whose job's result is wanted. */
+export interface AwaitedPublishOptions extends PublishOptions {
+  /** Has whoever ends the job tell how; the publish then resolves with `result`, which waits for that. Not of a buffered publish. */
+  result: true | ResultOptions
+}
+
 /** Of a `publishMany`, which always waits for Redis: what each of its jobs is given. */
 export interface PublishManyOptions extends Omit<PublishOptions, 'idempotencyToken' | 'tokenTtlMs' | 'uniqueKey'> {
   /** When Redis has a job, or replicas too. @default the producer's durability, or 'redis' where that is 'buffered' */
@@ -121,7 +133,7 @@ export interface PublishManyOptions extends Omit<PublishOptions, 'idempotencyTok
 }
 
 /** What a publish may have been given. */
-export type AnyPublishOptions = PublishOptions & { durability?: Durability }
+export type AnyPublishOptions = PublishOptions & { durability?: Durability; result?: true | ResultOptions }
 
 /** What a full buffer, and what a full stream, is answered with; checked. */
 export interface BufferRules {
@@ -160,8 +172,10 @@ export const PUBLISH_KNOWN = [
   'tokenTtlMs',
   'uniqueKey',
   'unique',
+  'key',
   'headers',
   'version',
+  'result',
 ]
 
 const DEFAULT_AGE_MS = 600_000

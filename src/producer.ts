@@ -16,6 +16,7 @@ import {
   checkShare,
   PRODUCER_KNOWN,
   type AnyPublishOptions,
+  type AwaitedPublishOptions,
   type BufferRules,
   type DurablePublishOptions,
   type ProducerOptions,
@@ -32,6 +33,7 @@ import { OutageBuffer } from './publish/outage-buffer.ts'
 import { Outcomes, resultOf, type BufferedJob, type PublishedJob, type PublishResult } from './publish/outcomes.ts'
 import type { Outgoing, Settled } from './publish/outgoing.ts'
 import { pack, type Route } from './publish/packing.ts'
+import { Progress } from './publish/progress.ts'
 import { Recovering } from './publish/recovering.ts'
 import { manyResult, type CloseResult, type PublishedMany } from './publish/results.ts'
 import { NO_OPTIONS, Router, type Named } from './publish/router.ts'
@@ -53,6 +55,8 @@ import { checkStreamName } from './redis/keys.ts'
 import { fateOf } from './redis/publishing.ts'
 import { listStream } from './redis/stream.ts'
 import { resolveRedis } from './redis/target.ts'
+import type { WithResult } from './results/options.ts'
+import { Replies } from './results/replies.ts'
 import { checkTracing, containedTracing, type ContainedTracing } from './tracing.ts'
 
 /**
@@ -75,13 +79,15 @@ export class Producer<Default extends Durability = 'redis'> {
   #middleware: readonly PublishMiddleware[] | undefined
   readonly #guard: MemoryGuard | undefined
   readonly #recovering: Recovering | undefined
+  /** The results that somebody waits for. */
+  readonly #replies: Replies
   /** Streams that have something to send. */
   #holders = 0
   readonly #streams = new Map<string, { readonly batcher: Batcher; readonly outcomes: Outcomes }>()
   /** What the refs of buffered jobs begin with. */
   readonly #refs = randomUUID().slice(0, 8)
   #refCount = 0
-  #progress = new Set<() => void>()
+  readonly #progress = new Progress()
   #closed = false
   #closing: Promise<CloseResult> | undefined
   /** By the monotonic clock. */
@@ -104,14 +110,15 @@ export class Producer<Default extends Durability = 'redis'> {
       buffer: this.#rules,
       batcherOf: (stream) => (this.#streams.get(stream) ?? this.#openStream(stream)).batcher,
       nowMs: () => Date.now(),
+      replyTo: () => this.#replies.id,
     })
     this.#book = bookOf(registry)
     this.#connection = new Connection(target, {
-      role: 'producer',
-      socketTimeoutMs: 5000,
-      onDemand: true,
+      ...{ role: 'producer', socketTimeoutMs: 5000, onDemand: true },
       numbers: this.#book.connection('producer'),
     })
+    const numbers = this.#book.connection('producer')
+    this.#replies = new Replies({ target, commands: this.#connection, numbers, logger: this.#logger })
     const spillFiles = this.#rules.spillFile === undefined ? [] : checkSpill(this.#rules.spillFile)
     this.#guard = share === false ? undefined : new MemoryGuard(this.#connection, { share, logger: this.#logger })
     if (spillFiles.length === 0) return
@@ -129,6 +136,16 @@ export class Producer<Default extends Durability = 'redis'> {
    * its `durability`.
    * @throws PublishError; `published` says whether the job may be in Redis all the same.
    */
+  publish<Data, Own extends Exclude<Durability, 'buffered'>, Result = unknown>(
+    job: JobDefinition<Data, unknown, string, Result> | string,
+    data: NoInfer<Data>,
+    options: DurablePublishOptions<Own> & AwaitedPublishOptions,
+  ): Promise<PublishResult<Own> & WithResult<Result>>
+  publish<Data, Result = unknown>(
+    job: JobDefinition<Data, unknown, string, Result> | string,
+    data: NoInfer<Data>,
+    options: AwaitedPublishOptions,
+  ): Promise<PublishResult<Default> & WithResult<Result>>
   publish<Data, Own extends Durability>(
     job: JobDefinition<Data, unknown> | string,
     data: NoInfer<Data>,
@@ -204,9 +221,10 @@ export class Producer<Default extends Durability = 'redis'> {
   async #close(): Promise<CloseResult> {
     const streams = [...this.#streams.values()]
     const isLeft = () => streams.some(({ batcher }) => batcher.jobs > 0)
-    while (isLeft() && monotonicMs() < this.#closeAtMs) await this.#progressed()
+    while (isLeft() && monotonicMs() < this.#closeAtMs) await this.#progress.next()
     const left = streams.map(({ batcher, outcomes }) => ({ batcher, outcomes, ...batcher.abandon() }))
     this.#streams.clear()
+    this.#replies.close()
     this.#connection.close()
     await this.#recovering?.stop()
     for (const { batcher } of streams) batcher.numbers.open.delete(batcher.buffer)
@@ -235,8 +253,12 @@ export class Producer<Default extends Durability = 'redis'> {
   }
 
   #send(route: Route, data: unknown, { resolve, reject }: Answer): void {
-    const settled: Settled = (answer, error, item, replicas) =>
-      answer === undefined ? reject(error ?? closedError()) : resolve(resultOf(answer, item, replicas))
+    const mark = route.result && this.#replies.mark(route.batcher.numbers.stream)
+    const settled: Settled = (answer, error, item, replicas) => {
+      if (answer === undefined) return reject(error ?? closedError())
+      const published = resultOf(answer, item, replicas)
+      resolve(mark === undefined ? published : this.#replies.attachTo(published, route, mark))
+    }
     const admitted = route.isBuffered
       ? ({ ref = '' }: Outgoing) => resolve({ ref, outcome: 'buffered' as const })
       : undefined
@@ -321,7 +343,7 @@ export class Producer<Default extends Durability = 'redis'> {
     const done = await publishEach(items, {
       batcher: route.batcher,
       pack: (data) => pack(route, data, this.#maxPayloadBytes),
-      progressed: () => this.#progressed(),
+      progressed: () => this.#progress.next(),
       isClosed: () => this.#closed,
       signal: route.signal,
     })
@@ -353,7 +375,7 @@ export class Producer<Default extends Durability = 'redis'> {
       onProgress: (appended) => {
         if (appended && !listed) void listStream(this.#connection.client, stream)
         listed ||= appended
-        for (const told of this.#progress) told()
+        this.#progress.made()
       },
       resolve: (item, answer, replicated, nowMs) => outcomes.resolve(item, answer, replicated, nowMs),
       reject: (item, error) => outcomes.reject(item, error),
@@ -374,18 +396,5 @@ export class Producer<Default extends Durability = 'redis'> {
     this.#guard?.start()
     const fault = this.#guard?.fault
     return fault && `Redis uses ${fault.usedBytes} bytes of ${fault.maxBytes}, more than its share of ${fault.share}`
-  }
-
-  /** Resolves when a batch was answered, or soon: what it waits for may also have timed out. */
-  #progressed(): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer)
-        this.#progress.delete(done)
-        resolve()
-      }
-      const timer = setTimeout(done, 50)
-      this.#progress.add(done)
-    })
   }
 }

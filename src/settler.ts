@@ -6,12 +6,15 @@ import { FencedSettler, type Failed } from './fenced-settler.ts'
 import type { Holdings } from './holdings.ts'
 import { KnownJobs } from './known-jobs.ts'
 import type { Logger } from './logger.ts'
+import type { PublishError } from './errors.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
+import { OnwardSettler } from './onward/settler.ts'
 import { OutcomeWriter } from './outcome-writer.ts'
 import type { Connection } from './redis/connection.ts'
 import { faultText } from './redis/faults.ts'
 import { SOURCES, type Member, type Source } from './redis/member.ts'
 import { settle } from './redis/settling.ts'
+import { takeBounded } from './results/answer.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { ContainedTracing } from './tracing.ts'
 
@@ -36,12 +39,17 @@ export class Settler {
   readonly #logger: Logger
   readonly #events: Events
   readonly #onSettled: () => void
+  readonly #onScheduled: (dueMs: number) => void
+  readonly #onTurnEnded: (delivery: Delivery) => void
   readonly #writer: OutcomeWriter
   readonly #fenced: FencedSettler
+  readonly #onward: OnwardSettler
   #done: [Delivery[], Delivery[]] = [[], []]
   #unsettled = 0
   /** Whether there ever was a delivery that the group does not want. */
   #hasSkipped = false
+  /** Whether there ever was one whose result somebody asked for. */
+  #hasAnswers = false
   #running: Promise<void> | undefined
   readonly #stopped = new AbortController()
 
@@ -58,6 +66,10 @@ export class Settler {
       onSettled: () => void
       /** A retry is due then, by the server's time. */
       onScheduled: (dueMs: number) => void
+      /** A job of a key is here no more. */
+      onTurnEnded: (delivery: Delivery) => void
+      /** The run has completed, and cannot publish what it published: it is a failed one. */
+      onRefused: (delivery: Delivery, error: PublishError) => void
     },
   ) {
     this.#connection = redis.connection
@@ -69,6 +81,8 @@ export class Settler {
     this.#logger = own.logger
     this.#events = own.events
     this.#onSettled = own.onSettled
+    this.#onScheduled = own.onScheduled
+    this.#onTurnEnded = own.onTurnEnded
     const stopped = this.#stopped.signal
     this.#writer = new OutcomeWriter(redis, { ...own, stopped })
     this.#fenced = new FencedSettler({
@@ -80,6 +94,20 @@ export class Settler {
       onFinished: (delivery, how, serverMs) => this.#finished(delivery, how, serverMs),
       onSettled: (count) => this.#settled(count),
     })
+    this.#onward = new OnwardSettler({
+      ...{ ...redis, logger: own.logger, stopped, writer: this.#writer },
+      farWriter: new OutcomeWriter(redis, { ...own, tracing: undefined, stopped }),
+      onPublished: (delivery) => this.#ack(delivery),
+      onSettled: (settled, told) => this.#acked(settled, { ...told, skippedLate: 0 }),
+      onRefused: (delivery, error) => {
+        this.#settled(1)
+        own.onRefused(delivery, error)
+      },
+      onLost: (delivery) => {
+        this.#holdings.release(delivery)
+        this.#settled(1)
+      },
+    })
   }
 
   /** Outcomes that Redis has not confirmed. */
@@ -89,8 +117,14 @@ export class Settler {
 
   complete(delivery: Delivery): void {
     this.#holdings.finish(delivery)
-    this.#done[delivery.source].push(delivery)
+    if (delivery.answer !== undefined) this.#hasAnswers = true
     this.#unsettled += 1
+    if (delivery.onward === undefined) this.#ack(delivery)
+    else this.#onward.push(delivery)
+  }
+
+  #ack(delivery: Delivery): void {
+    this.#done[delivery.source].push(delivery)
     if (this.#running === undefined) this.#wake()
   }
 
@@ -162,7 +196,8 @@ export class Settler {
   async #settleAll(): Promise<void> {
     for (const source of SOURCES) {
       while (this.#done[source].length > 0 && !this.#stopped.signal.aborted) {
-        const batch = this.#done[source].splice(0, SETTLE_BATCH)
+        const waiting = this.#done[source]
+        const batch = this.#hasAnswers ? takeBounded(waiting, SETTLE_BATCH) : waiting.splice(0, SETTLE_BATCH)
         await this.#settleBatch(source, batch)
       }
     }
@@ -175,7 +210,14 @@ export class Settler {
     )
     if (written.kind === 'stopped') return
     // A group that is gone has nothing pending, so nothing to settle: made again at its floor, it delivers what is left.
-    const { late, skippedLate } = written.kind === 'answered' ? written.reply : { late: 0, skippedLate: 0 }
+    this.#acked(batch, written.kind === 'answered' ? written.reply : NOTHING_SETTLED)
+  }
+
+  #acked(
+    batch: readonly Delivery[],
+    { late, skippedLate, isWoken }: { late: number; skippedLate: number; isWoken?: true },
+  ): void {
+    if (isWoken === true) this.#onScheduled(this.#clock.at(monotonicMs()))
     const completed = this.#hasSkipped ? batch.filter(({ isSkipped }) => !isSkipped) : batch
     if (completed.length < batch.length) this.#skipped(batch.length - completed.length, skippedLate)
     this.#counts.completed += completed.length - late
@@ -186,7 +228,10 @@ export class Settler {
       const { stream, group } = this.#member
       this.#events.emit('job:late', { stream, group, count: late })
     }
-    for (const delivery of batch) this.#holdings.release(delivery)
+    for (const delivery of batch) {
+      this.#holdings.release(delivery)
+      if (delivery.extra?.key !== undefined) this.#onTurnEnded(delivery)
+    }
     this.#settled(batch.length)
   }
 
@@ -228,6 +273,8 @@ export class Settler {
     this.#onSettled()
   }
 }
+
+const NOTHING_SETTLED: Awaited<ReturnType<typeof settle>> = { late: 0, skippedLate: 0 }
 
 function isEnded({ ended }: Delivery): boolean {
   return ended !== undefined

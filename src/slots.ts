@@ -95,17 +95,18 @@ export class Slots {
     const free = Math.max(0, this.free)
     const weight = this.#priority === 'strict' ? 1 : sumOf(this.#turns, weights)
     for (const turn of this.#turns) {
-      const share = Math.ceil((all * (this.#priority === 'strict' ? 1 : turn.weight)) / weight)
+      // And what it is behind: with no more than its share it would stay behind, however long its backlog is.
+      const share = Math.ceil((all * (this.#priority === 'strict' ? 1 : turn.weight)) / weight + turn.deficit)
       // One with a bound of its own has no more than it may begin when the slots of others are free: jobs that hang have none
       // fetched behind them.
-      turn.user.leastAhead = Math.min(share, Math.max(0, turn.room - free))
+      turn.user.leastAhead = Math.max(0, Math.min(share, turn.room - free))
     }
   }
 
-  /** How many entries of each stream to read, of `total` together. What waits here has its turn already. */
-  quotas(total: number, wants: readonly number[]): number[] {
+  /** How many entries of each stream to read, of `total` together. What waits here, or is coming, has its turn already. */
+  quotas(total: number, wants: readonly number[], coming: readonly number[] = []): number[] {
     const sharers = this.#turns.map(({ user, weight, deficit }, at) => {
-      return { weight, deficit: deficit - user.waiting, want: wants[at] ?? 0 }
+      return { weight, deficit: deficit - user.waiting - (coming[at] ?? 0), want: wants[at] ?? 0 }
     })
     // In strict order all that is left may be one's own; the read ends with the total.
     return this.#priority === 'strict' ? [...wants] : shareOut(total, sharers)

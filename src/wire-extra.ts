@@ -1,6 +1,7 @@
 import { tickOf, type CronTick } from './cron/tick.ts'
 import { noteHeader, type Headers } from './headers.ts'
 import { timeOf } from './redis/entry-id.ts'
+import { replyOf, type Reply } from './results/reply.ts'
 
 /**
  * The fields that few jobs have, as every part of a worker reads them. They hang on one optional object, so that a job without
@@ -18,10 +19,14 @@ export interface Extra {
   readonly waitedSinceMs?: number
   /** Deliveries that had no outcome before it was last put off: its new entry's count begins there. */
   readonly pastDeliveries?: number
+  /** What it is in order by: one job of a key at a time. */
+  readonly key?: string
   /** What limits have granted it, in their own words. */
   readonly granted?: string
   /** The recurring schedule that has published it. */
   readonly cron?: CronTick
+  /** Who wants to know how it ends. */
+  readonly reply?: Reply
   /** What its publisher sent along, by lower-case name; an object without a prototype. */
   readonly headers?: Headers
 }
@@ -31,11 +36,13 @@ export interface ExtraFields {
   expires?: string
   unique?: string
   'unique-until'?: string
+  key?: string
   version?: string
   'waited-since'?: string
   'past-deliveries'?: string
   granted?: string
   cron?: string
+  reply?: string
   headers?: Record<string, string>
 }
 
@@ -49,19 +56,33 @@ export function addHeader(to: ExtraFields, field: string, value: string): void {
 export function extraOf(given: ExtraFields, jobId: string): Extra | { readonly why: string } {
   const expiresMs = deadlineOf(given.expires, jobId)
   if (Number.isNaN(expiresMs)) return { why: 'its field expires is not a time in ms' }
+  if (given.key !== undefined && !isOrderKey(given.key)) {
+    return { why: 'its field key is not 1 to 256 bytes of printable text' }
+  }
   const waitedSinceMs = countOf(given['waited-since'])
   const pastDeliveries = countOf(given['past-deliveries'])
   const cron = tickOf(given.cron)
+  const reply = replyOf(given.reply)
   return {
     ...(expiresMs !== undefined && { expiresMs }),
     ...(given.unique !== undefined && { unique: { key: given.unique, until: untilOf(given['unique-until']) } }),
+    ...(given.key !== undefined && { key: given.key }),
     ...(given.version !== undefined && { version: versionOf(given.version) }),
     ...(waitedSinceMs !== undefined && { waitedSinceMs }),
     ...(pastDeliveries !== undefined && { pastDeliveries }),
     ...(given.granted !== undefined && { granted: given.granted }),
     ...(cron !== undefined && { cron }),
+    ...(reply !== undefined && { reply }),
     ...(given.headers !== undefined && { headers: Object.freeze(given.headers) }),
   }
+}
+
+/**
+ * Whether a text can be a key that jobs are in order by. One with a replacement character may have been other bytes: Redis would
+ * have it in another line than we do.
+ */
+export function isOrderKey(text: string): boolean {
+  return /^[^\p{Cc}\p{Surrogate}\uFFFD]{1,256}$/u.test(text) && Buffer.byteLength(text) <= 256
 }
 
 /** A count or a time; undefined for what is none. */

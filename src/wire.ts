@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { isHeader } from './headers.ts'
-import { isJobName } from './job.ts'
+import { isJobName } from './job-name.ts'
 import { isEntryId } from './redis/entry-id.ts'
 import { addHeader, countOf, extraOf, type Extra, type ExtraFields } from './wire-extra.ts'
 
@@ -107,11 +107,13 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
       case 'expires':
       case 'unique':
       case 'unique-until':
+      case 'key':
       case 'version':
       case 'waited-since':
       case 'past-deliveries':
       case 'granted':
       case 'cron':
+      case 'reply':
         ;(rare ??= {})[fields[index] as Exclude<keyof ExtraFields, 'headers'>] ??= value ?? ''
         break
       default:
@@ -120,8 +122,7 @@ export function decodeJob(entryId: string, fields: readonly string[], checked = 
     }
   }
   if (name === undefined) return malformed('it has no field job')
-  if (name !== lastName && !isJobName(name))
-    return malformed('its job name is not 1 to 100 letters, digits and _ . : -')
+  if (name !== lastName && !isJobName(name)) return malformed(NO_NAME)
   lastName = name
   if (codec !== undefined && codec !== 'json') return malformed('its codec is not known here')
   if (id !== undefined && !isEntryId(id)) return malformed('its field id is not an entry id')
@@ -165,6 +166,7 @@ export function firstOf(fields: readonly string[], name: string): string | undef
 }
 
 const NOT_JSON = Symbol('not JSON')
+const NO_NAME = 'its job name is not 1 to 100 letters, digits and _ . : -'
 
 function parsed(json: string): unknown {
   try {

@@ -1,4 +1,5 @@
 import { resolveAccept, type Accepts } from './accept.ts'
+import { checkBatches } from './batch/check.ts'
 import { resolveCron, type DeclaredCron, type ResolvedCron } from './cron/declared.ts'
 import { OptionError } from './errors.ts'
 import { resolveHandlers, resolveTimeout, type Handler, type Handlers } from './job.ts'
@@ -25,7 +26,7 @@ export interface WorkerOptions<State = object> {
   priority?: StreamPriority
   /** The group to be a member of. @default 'main' */
   group?: string
-  /** What to run: a list of `handle(job, function)`, or an object of functions by job name. */
+  /** What to run: a list of `handle(job, function)` and `handleBatch(job, options, function)`, or an object of functions by job name. */
   handlers: Handlers<State>
   /** How many handlers run at once. @default 32 */
   concurrency?: number
@@ -37,6 +38,11 @@ export interface WorkerOptions<State = object> {
   maxDeliveries?: number
   /** How long one run may take, in ms; `false` is no limit. A job's own definition counts before it. @default 1800000 */
   timeoutMs?: number | false
+  /**
+   * The largest result that is told to whoever published its job with `result`, as JSON, in bytes, up to 1 MiB. A job whose result is
+   * larger is completed all the same. @default 262144
+   */
+  maxResultBytes?: number
   /** When a failed run is tried again, and how often; a job's own definition counts before it. @default 25 attempts, 1 s doubling to 6 h */
   retry?: RetryOptions
   /**
@@ -84,6 +90,7 @@ export interface ResolvedWorkerOptions {
   /** Which of the group's settings this worker was told, and did not merely assume. */
   readonly declared: { readonly leaseMs: boolean; readonly maxDeliveries: boolean }
   readonly timeoutMs: number | false
+  readonly maxResultBytes: number
   readonly retry: RetryOptions
   readonly unknownJobMs: number
   /** Whether the group wants a job; undefined where it wants all. */
@@ -115,6 +122,8 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
   const handlers = resolveHandlers(given.handlers)
   const concurrency = wholeNumber('concurrency', given.concurrency, { or: 32, max: 10_000 })
   const streams = resolveStreams(given, concurrency)
+  const timeoutMs = resolveTimeout(given.timeoutMs) ?? 30 * 60_000
+  checkBatches(handlers, { concurrency, timeoutMs })
   return {
     target: resolveRedis(given.redis),
     ...streams,
@@ -125,7 +134,8 @@ export function resolveWorkerOptions<State>(given: WorkerOptions<State>): Resolv
     leaseMs,
     maxDeliveries: wholeNumber('maxDeliveries', given.maxDeliveries, { or: 3, max: 1000 }),
     declared: { leaseMs: given.leaseMs !== undefined, maxDeliveries: given.maxDeliveries !== undefined },
-    timeoutMs: resolveTimeout(given.timeoutMs) ?? 30 * 60_000,
+    timeoutMs,
+    maxResultBytes: wholeNumber('maxResultBytes', given.maxResultBytes, { or: 256 * 1024, max: 1024 * 1024 }),
     retry: checkRetry('retry', given.retry) ?? {},
     unknownJobMs: wholeNumber('unknownJobMs', given.unknownJobMs, { or: 3_600_000, min: 0, max: LONGEST_DELAY_MS }),
     accepts: resolveAccept(given.accept, [...handlers.keys()]),
@@ -165,6 +175,7 @@ const KNOWN = [
   'leaseMs',
   'maxDeliveries',
   'timeoutMs',
+  'maxResultBytes',
   'retry',
   'unknownJobMs',
   'accept',

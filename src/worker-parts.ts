@@ -1,3 +1,5 @@
+import { Batches } from './batch/batches.ts'
+import { HeldSlots } from './batch/held-slots.ts'
 import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
@@ -12,10 +14,15 @@ import { Holdings } from './holdings.ts'
 import { bookOf, type MetricsBook } from './metrics/book.ts'
 import type { WorkerNumbers } from './metrics/worker-numbers.ts'
 import type { Logger } from './logger.ts'
+import { assembleTurns } from './order/ordering-parts.ts'
 import { Connection } from './redis/connection.ts'
+import type { Home } from './delivery.ts'
 import type { Member } from './redis/member.ts'
+import { OnwardPublisher, type OnwardDeps } from './onward/publisher.ts'
 import { begin, readRaw } from './redis/stream.ts'
+import { RedisNotes } from './notes/note-taker.ts'
 import { Pauser } from './pauser.ts'
+import { isSuspect } from './quarantine.ts'
 import { Scheduler } from './scheduler.ts'
 import { Slots } from './slots.ts'
 import { ServerClock } from './server-clock.ts'
@@ -40,6 +47,8 @@ export interface SharedParts {
   readonly book: MetricsBook
   /** Undefined for a worker with one stream: its dispatcher has them for itself. */
   readonly slots: Slots | undefined
+  /** The slots of all its streams that jobs wait in for their batch. */
+  readonly heldSlots: HeldSlots
   /** The logger of one of its streams. */
   readonly loggerOf: (member: Member) => Logger
 }
@@ -52,7 +61,8 @@ export function assembleShared(
   const book = bookOf(registry)
   const connected = { role: 'worker', socketTimeoutMs: 5000, numbers: book.connection('worker') }
   const slots = streams.length === 1 ? undefined : new Slots(concurrency, priority)
-  return { book, loggerOf, slots, commands: new Connection(target, connected) }
+  const heldSlots = new HeldSlots(concurrency)
+  return { book, loggerOf, slots, heldSlots, commands: new Connection(target, connected) }
 }
 
 /** The parts of a worker on one stream, each with one role, and who knows whom. */
@@ -67,6 +77,7 @@ export interface WorkerParts {
   readonly settler: Settler
   readonly dispatcher: Dispatcher
   readonly executor: Executor
+  readonly batches: Batches
   readonly limiter: Limiter | undefined
   readonly claimer: Claimer
   readonly pauser: Pauser
@@ -80,55 +91,81 @@ export function assembleParts(
   options: ResolvedWorkerOptions,
   member: Member,
   {
-    shared: { commands, book, slots },
+    shared: { commands, book, slots, heldSlots },
     events,
     group,
     wake,
   }: { shared: SharedParts; events: Events; group: () => GroupSettings; wake: () => void },
 ): WorkerParts {
-  const { concurrency, handlers, logger, timeoutMs, retry, unknownJobMs, accepts, limits } = options
+  const { concurrency, logger, timeoutMs, maxResultBytes, retry, unknownJobMs, accepts, limits } = options
   const numbers = book.worker(member.stream, member.group, logger)
   // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
-  for (const name of handlers.keys()) numbers.jobs.of(name)
+  for (const name of options.handlers.keys()) numbers.jobs.of(name)
   const counts = newCounts()
   const clock = new ServerClock()
-  // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
-  const holdings = new Holdings(member, concurrency * 4 + 2048)
-  const cancelled = new Cancelled()
   const tracing = containedTracing(options.tracing, logger)
+  const notes = new RedisNotes({ connection: commands, member, clock, logger })
+  // Running, fetched ahead, claimed, and finished while Redis is slow to confirm: reads stop when this is used up.
+  const holdings = holdingsOf({ ...member, notes }, concurrency * 4 + 2048, { book, logger, tracing })
+  const cancelled = new Cancelled()
   const own = { holdings, counts, numbers, clock, logger, events, tracing }
-  const settler: Settler = new Settler(
-    { connection: commands, member },
-    { ...own, onSettled: () => dispatcher.dispatch(), onScheduled: (dueMs) => scheduler.note(dueMs) },
-  )
+  const redis = { connection: commands, member, logger, leaseMs: () => group().leaseMs }
+  const settler: Settler = new Settler(redis, {
+    ...own,
+    onSettled: () => dispatcher.dispatch(),
+    onScheduled: (dueMs) => scheduler.note(dueMs),
+    onTurnEnded: (one) => turns.ended(one),
+    onRefused: (delivery, error) => executor.refuse(delivery, error),
+  })
   const scheduler = new Scheduler({ ...own, connection: commands, member })
+  const who = () => ({ dispatcher, executor })
+  const turns = assembleTurns(redis, { holdings, cancelled, clock }, who)
   const uniqueStarts = new UniqueStarts((starts) => startAll(commands.client, member, starts), logger)
-  const limiting = assembleLimits(
-    limits,
-    { connection: commands, member, logger, leaseMs: () => group().leaseMs },
-    { holdings, cancelled, clock, numbers },
-    () => ({ dispatcher, executor }),
-  )
+  const limiting = assembleLimits(limits, redis, { holdings, cancelled, clock, numbers }, who)
+  const batches = batchesOf(options, heldSlots, group)
+  const { handlers } = batches
   const executor: Executor = new Executor({
-    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, retry, unknownJobMs, accepts, ...limiting },
+    ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, maxResultBytes, retry, unknownJobMs, accepts },
+    ...{ ...limiting, notes, turns },
     chance: () => Math.random(),
     readRaw: ({ source, entryId }) => readRaw(commands.client, member, source, entryId),
     onEnded: () => dispatcher.ended(),
+    onAsks: () => dispatcher.asks(),
     onDeferred: (delivery) => dispatcher.deferred(delivery),
     onUndeferred: (delivery) => dispatcher.undeferred(delivery),
     onUncounted: (delivery) => void handBack({ parts: { ...own, commands }, member, logger }, [delivery]),
   })
   const dispatcher: Dispatcher = new Dispatcher({
-    ...{ ...own, concurrency, slots, executor, ...limiting },
+    ...{ ...own, concurrency, slots, executor, turns, ...limiting },
     maxDeliveries: () => group().maxDeliveries,
     begin: (source, claimed) => begin(commands.client, member, source, claimed),
   })
   return {
     ...own,
-    ...{ commands, cancelled, scheduler, settler, dispatcher, executor, limiter: limiting.limiter },
+    ...{ commands, cancelled, scheduler, settler, dispatcher, executor, batches, limiter: limiting.limiter },
     cron: new CronFirer({ connection: commands, stream: member.stream, clock, counts, logger }),
     claimer: new Claimer({ ...own, connection: commands, member, dispatcher, executor, group }),
     pauser: new Pauser({ dispatcher, wake, logger }),
     trimmer: new Trimmer({ connection: commands, member, retention: DEFAULT_RETENTION, counts, logger }),
   }
+}
+
+/** Its handlers publish by what it holds, for as long as they are at work. */
+function holdingsOf(member: Home, rows: number, deps: Omit<OnwardDeps, 'isUnderWay' | 'nowMs'>): Holdings {
+  const nowMs = () => Date.now()
+  const onward = new OnwardPublisher(member, { ...deps, nowMs, isUnderWay: (run) => holdings.isUnderWay(run) })
+  const holdings: Holdings = new Holdings({ ...member, onward }, rows)
+  return holdings
+}
+
+/** A job that may take its worker down goes in no batch with others. */
+function batchesOf(
+  { handlers, concurrency }: ResolvedWorkerOptions,
+  ofWorker: SharedParts['heldSlots'],
+  group: () => GroupSettings,
+): Batches {
+  return new Batches(handlers, {
+    slots: [new HeldSlots(concurrency), ofWorker],
+    goesAlone: ({ deliveries }) => isSuspect(deliveries - 1, group().maxDeliveries),
+  })
 }

@@ -156,8 +156,10 @@ export class Worker<State = object> {
   async start(): Promise<void> {
     if (this.#state !== 'new') throw wrongState(this.#state, 'make a new one to start again')
     this.#state = 'starting'
-    if (this.#middleware.length > 0) wrapHandlers(this.#options.handlers, this.#middleware)
-    for (const { parts, live } of this.#lanes) parts.numbers.live.add(live)
+    for (const { parts, live } of this.#lanes) {
+      if (this.#middleware.length > 0) wrapHandlers(parts.batches.handlers, this.#middleware)
+      parts.numbers.live.add(live)
+    }
     this.#started = this.#begin()
     await this.#started
   }

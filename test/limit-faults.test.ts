@@ -117,7 +117,7 @@ test('what has passed its limit and waits for a slot while the loop stands still
   const handlers = { hold, x() {} }
   const worker = await startWorker({ redis: redis.url, registry, leaseMs: 2500, concurrency: 2, limits, handlers })
   // Both slots are taken before the others may begin.
-  const tatMs = (await serverMs(redis.client)) + 900
+  const tatMs = (await serverMs(redis.client)) + 1000
   await redis.client.set(limiterKey({ name: 'api' }, 'slots', undefined), `${tatMs * 1000} 0`)
   for (const job of ['x', 'x', 'hold', 'hold']) await add(redis.client, job)
   await eventually(() => expect(begun).toBe(2))

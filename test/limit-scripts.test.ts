@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { graceUs } from '../src/limits/limit.ts'
 import { limiterKey } from '../src/redis/keys.ts'
 import { askForPermits, askForSlots, giveBack, renewHeld, type SlotAsk } from '../src/redis/limiting.ts'
 import { eventually } from './helpers/eventually.ts'
@@ -27,7 +28,8 @@ test('Redis gives the slots that the model gives, whatever is asked in whatever 
       const [place, model] = [{ name: `run-${run++}` }, new SlotModel(RANGE)]
       for (const asks of batches) {
         const { serverMs: atMs, told } = await askForSlots(redis.client, place, asks, RANGE)
-        const expected = asks.map((ask) => model.ask(Math.round(atMs * 1000), ask))
+        const fresh = new Map<string, number>()
+        const expected = asks.map((ask) => model.ask(Math.round(atMs * 1000), ask, fresh))
         expect(told.map(({ kind }) => kind)).toEqual(expected.map(({ kind }) => kind))
         told.forEach(({ inMs }, at) => expect(inMs).toBeCloseTo(expected[at]?.inMs ?? -1, 1))
       }
@@ -36,35 +38,86 @@ test('Redis gives the slots that the model gives, whatever is asked in whatever 
   )
 })
 
-/** A rate, and what becomes of it: when somebody asks (µs after the one before), what for, and how late the job then begins. */
-const history = fc.record({
+/** How many jobs one counts as; one that is above the burst stands for the whole burst. */
+const cost = fc.oneof(
+  fc.constant(1),
+  fc.double({ min: 0.1, max: 2, noNaN: true }),
+  fc.double({ min: 0.1, max: 60, noNaN: true }),
+)
+const rate = fc.record({
   intervalUs: fc.constantFrom(200, 1000, 10_000, 1e6 / 3, 60e6),
-  burst: fc.integer({ min: 2, max: 50 }),
+  burst: fc.integer({ min: 1, max: 50 }),
+})
+
+/** What becomes of a rate: when somebody asks (µs after the one before; 0 is in the same call), what for, and how late the job then begins. */
+const history = fc.record({
+  rate,
+  anyGraceUs: fc.option(fc.integer({ min: 0, max: 200_000 }), { nil: undefined }),
   asks: fc.array(
     fc.record({
-      afterUs: fc.oneof(fc.constant(0), fc.integer({ max: 2000, min: 0 }), fc.integer({ min: 0, max: 20e6 })),
-      cost: fc.oneof(fc.constant(1), fc.double({ min: 0.1, max: 2, noNaN: true })),
-      late: fc.double({ min: 0, max: 1, noNaN: true }),
+      afterUs: fc.oneof(fc.constant(0), ...[2000, 200_000, 20e6].map((max) => fc.integer({ min: 0, max }))),
+      cost,
+      late: fc.oneof(fc.constantFrom(0, 1), fc.double({ min: 0, max: 1, noNaN: true })),
       lost: fc.boolean(),
     }),
     { maxLength: 400 },
   ),
 })
 
+type History = typeof history extends fc.Arbitrary<infer Value> ? Value : never
+const one = { afterUs: 0, cost: 1, late: 0, lost: false }
+const two = { ...one, cost: 2 }
+/** In each the last one once began with no wait, and too close: the one before had a slot that was told a grace later, or began late. */
+const tooClose: History['asks'][] = [
+  [one, { ...one, cost: 1.0051250000000003 }, { ...one, afterUs: 1006 }],
+  [one, { ...one, cost: 1.5 }, { ...one, afterUs: 1501 }],
+  [
+    { ...two, late: 1 },
+    { ...one, afterUs: 1001 },
+  ],
+  [{ ...one, late: 1 }, { ...one, afterUs: 1000 }, one],
+]
+
 test('jobs that begin at their slots, or later within the grace, are within limit and burst in any window', () => {
   fc.assert(
-    fc.property(history, ({ intervalUs, burst, asks }) => {
-      const [burstUs, model, begun] = [burst * intervalUs, new SlotModel(RANGE), [] as Begun[]]
-      const graceUs = Math.min(100_000, burstUs / 2)
-      let atUs = 1.8e15
+    fc.property(history, ({ rate, anyGraceUs, asks }) => {
+      const [burstUs, model, begun] = [rate.burst * rate.intervalUs, new SlotModel(RANGE), [] as Begun[]]
+      let [atUs, fresh] = [1.8e15, new Map<string, number>()]
       for (const { afterUs, cost, late, lost } of asks) {
         atUs += afterUs
-        const costUs = cost * intervalUs
-        const { kind, inMs } = model.ask(atUs, { key: undefined, costUs, burstUs, graceUs, how: 'queue' })
-        if (kind === 'given' && !lost) begun.push({ atUs: atUs + inMs * 1000 + late * graceUs, costUs })
+        if (afterUs > 0) fresh = new Map()
+        const jobs = Math.min(cost, rate.burst)
+        const [costUs, lateUs] = [jobs * rate.intervalUs, anyGraceUs ?? graceUs(rate, jobs)]
+        const ask: SlotAsk = { key: undefined, costUs, burstUs, graceUs: lateUs, how: 'queue' }
+        const { kind, inMs } = model.ask(atUs, ask, fresh)
+        if (kind === 'given' && !lost) begun.push({ atUs: atUs + inMs * 1000 + late * lateUs, costUs })
       }
       // A µs for each rounded number.
       expect(excessUs(begun, burstUs)).toBeLessThanOrEqual(2 + begun.length)
+    }),
+    {
+      numRuns: 300,
+      examples: tooClose.map((asks): [History] => [{ rate: { intervalUs: 1000, burst: 2 }, anyGraceUs: 1000, asks }]),
+    },
+  )
+})
+
+test('a backlog begins as fast as the rate allows, whatever its jobs count', () => {
+  fc.assert(
+    fc.property(rate, fc.array(cost, { minLength: 1, maxLength: 400 }), (rate, costs) => {
+      const [burstUs, model, fresh] = [rate.burst * rate.intervalUs, new SlotModel(RANGE), new Map<string, number>()]
+      let [countedUs, ownUs] = [0, 0]
+      for (const cost of costs) {
+        const jobs = Math.min(cost, rate.burst)
+        const [costUs, lateUs] = [jobs * rate.intervalUs, graceUs(rate, jobs)]
+        const ask: SlotAsk = { key: undefined, costUs, burstUs, graceUs: lateUs, how: 'keep' }
+        const { kind, inMs } = model.ask(1.8e15, ask, fresh)
+        if (kind !== 'given') continue
+        countedUs += costUs
+        expect(inMs * 1000).toBeLessThanOrEqual(Math.max(0, countedUs - burstUs) + 100_000 + ownUs + costs.length)
+        // One that is nearly all of a burst takes a hundredth of its own time for its grace.
+        if (lateUs > burstUs - costUs) ownUs += costUs / 100
+      }
     }),
     { numRuns: 300 },
   )

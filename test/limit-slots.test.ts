@@ -28,7 +28,7 @@ async function second(limits: LimitOptions[]): Promise<{ forMs: number; by: stri
 }
 
 const wide = { name: 'wide', rate: { jobs: 1000, perMs: 1000, burst: 40 } }
-const narrow = { name: 'narrow', rate: { jobs: 2, perMs: 1000, burst: 1 } }
+const narrow = { name: 'narrow', rate: { jobs: 4, perMs: 1000, burst: 2 } }
 
 test.for([[wide, narrow], [narrow, wide], [narrow]])(
   'a job may be as late for its slot as the last of its rates allows: %j',

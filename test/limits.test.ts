@@ -136,7 +136,7 @@ test('of jobs that wait for a rate a worker reads no more than it has slots for'
   const limits = [{ name: 'api', rate: { jobs: 1000, perMs: 1000, burst: 200 } }]
   const worker = await startWorker({ redis: redis.url, concurrency: 2, handlers, limits })
   // They wait for a fourth of a second: there would be time to read all of them.
-  const tatMs = (await serverMs(redis.client)) + 350
+  const tatMs = (await serverMs(redis.client)) + 450
   await redis.client.set(limiterKey({ name: 'api' }, 'slots', undefined), `${tatMs * 1000} 0`)
   const published = redis.client.multi()
   for (let n = 0; n < 20; n++) published.xadd('orders', '*', 'job', 'x')

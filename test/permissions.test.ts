@@ -8,6 +8,8 @@ import * as lanes from '../src/redis/scripts/lanes.ts'
 import * as limits from '../src/redis/scripts/limit.ts'
 import * as outcomes from '../src/redis/scripts/outcomes.ts'
 import * as publishing from '../src/redis/scripts/publish.ts'
+import { readResults } from '../src/redis/scripts/reply.ts'
+import { writeNotes } from '../src/redis/scripts/notes.ts'
 import * as schedule from '../src/redis/scripts/schedule.ts'
 import type { Script } from '../src/redis/scripts/script.ts'
 import * as trimming from '../src/redis/scripts/trim.ts'
@@ -16,7 +18,7 @@ import { publishUnique, startUnique } from '../src/redis/scripts/unique.ts'
 const cron = { dueCron, fireCron, setCron }
 const groups = { forgetConsumers, joinGroup, leaveGroup, pulse }
 const RUN_BY: Partial<Record<Role, readonly object[]>> = {
-  producer: [publishing, { publishUnique }],
+  producer: [publishing, { publishUnique, readResults }],
   worker: [
     claiming,
     cron,
@@ -27,7 +29,7 @@ const RUN_BY: Partial<Record<Role, readonly object[]>> = {
     outcomes,
     schedule,
     { trim: trimming.trim },
-    { startUnique },
+    { startUnique, writeNotes },
   ],
 }
 

@@ -13,6 +13,8 @@ import { COUNTED, deploy, LATECOMERS } from './helpers/workload.ts'
 const UNMOVED: Readonly<Record<string, string>> = {
   millrace_cron_fired_jobs_total: 'no stream has a recurring schedule',
   millrace_cron_skipped_ticks_total: 'no stream has a recurring schedule',
+  millrace_stream_schedules: 'no stream has a recurring schedule',
+  millrace_stream_schedules_overdue_seconds: 'no stream has a recurring schedule',
   millrace_shutdown_abandoned_jobs_total: 'the worker that is stopped in the middle of a job hands it back',
   millrace_discarded_dead_letters_total: 'dead letters are kept for 30 days',
   millrace_exporter_scrape_errors_total: 'Redis answers',

@@ -146,6 +146,14 @@ describe('what may be read', () => {
     expect(slots.quotas(8, [1, 100])).toEqual([1, 7])
   })
 
+  test('is shared out less what was read already and is on its way here', () => {
+    const { slots, users } = made(8, [3, 1])
+    expect(slots.quotas(8, [100, 100], [4, 0])).toEqual([5, 3])
+    expect(slots.quotas(8, [100, 100], [0, 4])).toEqual([8, 0])
+    users[0].waiting = 2
+    expect(slots.quotas(8, [100, 100], [2, 0])).toEqual([5, 3])
+  })
+
   test('in strict order is all that the first wants, and it is read first', () => {
     const { slots } = made(8, [1, 5], { priority: 'strict' })
     expect(slots.quotas(8, [100, 100])).toEqual([100, 100])
@@ -171,6 +179,23 @@ describe('what may be read', () => {
     expect(slots.aheadRoom).toBe(3)
     users[1].waiting = 50
     expect(slots.aheadRoom).toBe(0)
+  })
+
+  test('ahead, of a stream that is behind its share, is by so much more, and it catches up with the next read', () => {
+    const { slots, users, begin, countOf } = made(1, [3, 1])
+    // Of the first none has come yet: the second has its slots meanwhile.
+    users[1].waiting = 20
+    begin(20)
+    users[0].pace = 6
+    users[1].pace = 10
+    slots.measure()
+    expect(users.map(({ leastAhead }) => leastAhead)).toEqual([27, 0])
+    const [first, second] = slots.quotas(20, [27, 10])
+    expect([first, second]).toEqual([20, 0])
+    users[0].waiting = first ?? 0
+    users[1].waiting = 20
+    begin(20)
+    expect(countOf('a')).toBe(20)
   })
 
   test('ahead, of a stream with a bound of its own, is no more than it could begin if the slots of others were free', () => {

@@ -4,6 +4,7 @@ import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import { Inspector, Producer, StreamMetrics, type Logger, type StreamMetricsOptions } from '../src/index.ts'
 import {
+  cronDueKey,
   deadKey,
   groupScheduledKey,
   HANDBACK,
@@ -181,6 +182,7 @@ describe('the metrics of a stream', () => {
     await client.xreadgroup('GROUP', 'main', 'w', 'COUNT', 1, 'STREAMS', 'orders', '>')
     await client.zadd(scheduledKey('orders'), now - 5000, 'a', now - 4000, 'b', now + 60_000, 'c', '+inf', 'd')
     await client.zadd(groupScheduledKey('orders', 'main'), now + 90_000, 'e')
+    await client.zadd(cronDueKey('orders'), now - 60_000, 'nightly', now + 60_000, 'hourly', '+inf', 'over')
     await client.xadd(deadKey('orders', 'main'), `${now - 70_000}-0`, 'dead-reason', 'attempts')
     await client.hset(settingsKey('orders'), 'paused', JSON.stringify({ sinceMs: 1, by: 'x', reason: '' }))
     const { fresh } = metered()
@@ -192,6 +194,10 @@ describe('the metrics of a stream', () => {
     expect(seen.sum('millrace_group_consumers')).toBe(1)
     expect(seen.sum('millrace_stream_scheduled_overdue_jobs')).toBe(2)
     expect(seen.sum('millrace_stream_scheduled_next_due_timestamp_seconds')).toBe((now - 5000) / 1000)
+    expect(seen.sum('millrace_stream_schedules')).toBe(3)
+    const overdueSeconds = seen.sum('millrace_stream_schedules_overdue_seconds')
+    expect(overdueSeconds).toBeGreaterThanOrEqual(60)
+    expect(overdueSeconds).toBeLessThanOrEqual(60 + ((await serverMs(client)) - now) / 1000)
     expect(seen.sum('millrace_group_scheduled_overdue_jobs')).toBe(0)
     expect(seen.sum('millrace_group_scheduled_next_due_timestamp_seconds')).toBe((now + 90_000) / 1000)
     expect(seen.sum('millrace_dead_letter_oldest_timestamp_seconds')).toBe((now - 70_000) / 1000)

@@ -121,6 +121,21 @@ describe('the reader of several streams', () => {
   })
 })
 
+describe('streams of jobs so short that all that was read has run before the next read is answered', () => {
+  test('keep their shares over thousands of starts', async () => {
+    const starts: string[] = []
+    const handlers = { x: async (_: unknown, { stream }: { stream: string }) => void starts.push(stream) }
+    for (const stream of ['a', 'b']) await fill(stream, 10_000)
+    const worker = await start({ streams: [{ stream: 'a', weight: 3 }, 'b'], concurrency: 100, handlers })
+    await eventually(() => expect(worker.counts.completed).toBe(20_000))
+    // No more than what one read brings comes of one before its turn.
+    for (const count of [3000, 6000, 9000, 12_000]) {
+      const heavier = starts.slice(0, count).filter((stream) => stream === 'a').length
+      expect(Math.abs(heavier - count * 0.75)).toBeLessThan(250)
+    }
+  })
+})
+
 describe('a stream at its bound whose handlers hang', () => {
   test('is not fetched ahead, and the others keep their shares', async () => {
     const { wait, open } = gate()

@@ -4,6 +4,7 @@ import {
   defineJob,
   FatalError,
   handle,
+  type Handlers,
   type Job,
   type LimitOptions,
   RetryAfterError,
@@ -169,6 +170,33 @@ describe('runJob', () => {
     await expect(bad({ abort: { why: 'stop', when: 5 } })).rejects.toThrow('expected `abort.when` to be a promise')
     await expect(bad({ id: 'x' })).rejects.toThrow('expected a job id')
   })
+})
+
+test('a run that completes tells what it has published, and one that fails has published nothing', async () => {
+  const next = defineJob<{ at: Date }>('next', { stream: 'later' })
+  const handlers: Handlers = {
+    mail: (data, job) => {
+      job.publish(next, { at: new Date(0) }, { delayMs: 1000, headers: { tenant: 'a' } })
+      job.publish('done', data)
+      if (data === 'bad') throw new Error('no')
+    },
+  }
+  const clock = new VirtualClock(START_MS)
+  const given = { job: 'mail', stream: 'orders', clock }
+  expect(await runJob(handlers, { ...given, data: 1 })).toEqual({
+    outcome: 'completed',
+    published: [
+      {
+        job: 'next',
+        stream: 'later',
+        data: { at: '1970-01-01T00:00:00.000Z' },
+        dueMs: START_MS + 1000,
+        fields: { 'h-tenant': 'a' },
+      },
+      { job: 'done', stream: 'orders', data: 1 },
+    ],
+  })
+  expect(await runJob(handlers, { ...given, data: 'bad' })).not.toHaveProperty('published')
 })
 
 describe('an aborted signal', () => {

@@ -10,7 +10,7 @@ interface Bee {
   ready(): Promise<unknown>
   createJob(data: Payload): BeeJob
   saveAll(jobs: BeeJob[]): Promise<Map<BeeJob, Error>>
-  process(concurrency: number, handler: (job: { data: Payload }) => Promise<void>): void
+  process(concurrency: number, handler: (job: { data: Payload }) => Promise<unknown>): void
   on(event: 'succeeded' | 'failed' | 'error', listener: (...args: unknown[]) => void): unknown
   checkHealth(): Promise<Record<string, number>>
   close(timeoutMs?: number): Promise<void>

@@ -7,7 +7,7 @@ import type { Contender, Publisher, RunningWorker, WorkerSetup } from './contend
 /** As much of BullMQ as is used here: its own types are there only where it is installed. */
 export interface BullMq {
   readonly Queue: new (name: string, options: object) => BullQueue
-  readonly Worker: new (name: string, processor: (job: BullJob) => Promise<void>, options: object) => BullWorker
+  readonly Worker: new (name: string, processor: (job: BullJob) => Promise<unknown>, options: object) => BullWorker
 }
 export interface BullJob {
   readonly data: Payload
@@ -18,6 +18,7 @@ export interface BullQueue {
   add(name: string, data: Payload, options?: object): Promise<unknown>
   addBulk(jobs: { name: string; data: Payload; opts?: object }[]): Promise<unknown[]>
   getJobCounts(...states: string[]): Promise<Record<string, number>>
+  upsertJobScheduler(id: string, times: object, template: { name: string; data: Payload }): Promise<unknown>
   retryJobs(options: { state: 'failed' }): Promise<void>
   close(): Promise<void>
 }

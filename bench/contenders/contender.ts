@@ -37,7 +37,9 @@ export interface Publisher {
 
 export interface WorkerSetup {
   readonly concurrency: number
-  readonly onJob: (payload: Payload) => void
+  readonly onJob: (payload: Payload) => unknown
+  /** In the place of `onJob`, with the number of jobs. For millrace alone. @default none */
+  readonly batch?: { readonly size: number; readonly onBatch: (jobs: number) => Promise<unknown> }
   /** For millrace alone. @default 'metrics' */
   readonly observed?: Observed
 }

@@ -1,6 +1,7 @@
 import type { Contender, ContenderName } from './contender.ts'
 import type { Control } from './control.ts'
 import type { Lifecycle } from './lifecycle.ts'
+import type { Timed } from './timed.ts'
 
 /** Loads one contender and nothing of the others: a process measures one, and its heap is to hold that one. */
 export async function openContender(name: ContenderName, url: string): Promise<Contender> {
@@ -39,5 +40,18 @@ export async function openControl(name: ContenderName, url: string): Promise<Con
     case 'raw':
     case 'bee-queue':
       throw new Error(`${name} has no unique keys and no limits`)
+  }
+}
+
+/** The same for those that have recurring schedules. */
+export async function openTimed(name: ContenderName, url: string): Promise<Timed> {
+  switch (name) {
+    case 'millrace':
+      return (await import('./millrace-timed.ts')).openMillraceTimed(url)
+    case 'bullmq':
+      return (await import('./bullmq-timed.ts')).openBullMqTimed(url)
+    case 'raw':
+    case 'bee-queue':
+      throw new Error(`${name} has no recurring schedules`)
   }
 }

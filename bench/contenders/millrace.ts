@@ -1,5 +1,5 @@
 import { Registry } from 'prom-client'
-import { Producer, Worker, type WorkerOptions } from '../../src/index.ts'
+import { defineJob, handleBatch, Producer, Worker, type WorkerOptions } from '../../src/index.ts'
 import { JOB_NAME, PAYLOAD, type Payload } from '../payload.ts'
 import type { Contender, Publisher, RunningWorker, WorkerSetup } from './contender.ts'
 import { connect, GROUP, STREAM, unsettledEntries } from './stream.ts'
@@ -48,13 +48,22 @@ async function startWorker(url: string, setup: WorkerSetup): Promise<RunningWork
 }
 
 /** Its defaults, and what it is looked at by. */
-function workerOptions(url: string, { concurrency, onJob }: WorkerSetup, registry?: Registry): WorkerOptions {
+function workerOptions(url: string, { concurrency, onJob, batch }: WorkerSetup, registry?: Registry): WorkerOptions {
   return {
     redis: url,
     stream: STREAM,
     group: GROUP,
     concurrency,
-    handlers: { [JOB_NAME]: async (data: unknown) => onJob(data as Payload) },
+    handlers: {
+      [JOB_NAME]:
+        batch === undefined
+          ? async (data: unknown) => onJob(data as Payload)
+          : handleBatch(
+              defineJob(JOB_NAME),
+              { size: batch.size },
+              async ({ length }) => void (await batch.onBatch(length)),
+            ),
+    },
     ...(registry === undefined ? {} : { registry }),
   }
 }

@@ -11,6 +11,7 @@ import { backlog, processing, slots } from './processing.ts'
 import { publishing } from './publishing.ts'
 import { recoveryGroups } from './recovery.ts'
 import type { Scale } from './scale.ts'
+import { timeGroups } from './time.ts'
 
 /** Everything that is measured without being asked for, in its order. */
 export function allGroups(scale: Scale): Group[] {
@@ -27,7 +28,7 @@ export function allGroups(scale: Scale): Group[] {
 }
 
 /** What is measured only where it is asked for. */
-export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed', 'outage', 'control'] as const
+export const SPECIAL_KINDS = ['lifecycle', 'recovery', 'observed', 'outage', 'control', 'time'] as const
 export type SpecialKind = (typeof SPECIAL_KINDS)[number]
 
 const SPECIAL: Readonly<Record<SpecialKind, (scale: Scale) => Group[]>> = {
@@ -36,6 +37,7 @@ const SPECIAL: Readonly<Record<SpecialKind, (scale: Scale) => Group[]>> = {
   observed: observedGroups,
   outage: outageGroups,
   control: controlGroups,
+  time: timeGroups,
 }
 
 /** What one run measures: the named ones of all there are, else the kinds that are asked for, else the rest. */
@@ -58,5 +60,6 @@ export function groupNames(scale: Scale): Readonly<Record<'plain' | SpecialKind,
     observed: namesOf(observedGroups(scale)),
     outage: namesOf(outageGroups(scale)),
     control: namesOf(controlGroups(scale)),
+    time: namesOf(timeGroups(scale)),
   }
 }

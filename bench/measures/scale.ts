@@ -31,6 +31,7 @@ export interface Scale {
   readonly scrape: ScrapeScale
   readonly outage: OutageScale
   readonly control: ControlScale
+  readonly time: TimeScale
 }
 
 export type PersistenceMode = 'off' | 'everysec' | 'always'
@@ -47,6 +48,13 @@ export interface ControlScale {
   readonly streams: number
   readonly perSecond: number
   readonly seconds: number
+}
+
+/** How many there are of what has to do with time, and with what comes back. */
+export interface TimeScale {
+  readonly schedules: number
+  readonly results: { readonly fast: number; readonly slow: number }
+  readonly ordered: { readonly jobs: number; readonly keys: number }
 }
 
 /** What an exporter tells of, and how often it is asked. */
@@ -112,6 +120,7 @@ export const FULL: Scale = {
   scrape: { streams: 200, groups: 3, entries: 200, pending: 50, scrapes: 10, pageSeries: 5000 },
   outage: { buffered: 90_000, many: 1_000_000 },
   control: { unique: { fast: 200_000, slow: 20_000 }, streams: 250_000, perSecond: 1000, seconds: 60 },
+  time: { schedules: 10_000, results: { fast: 100_000, slow: 15_000 }, ordered: { jobs: 60_000, keys: 10_000 } },
 }
 
 /** Only whether it runs: each process that is started takes longer than its work, so what differs in a number alone is left out. */
@@ -150,6 +159,7 @@ export const QUICK: Scale = {
   scrape: { streams: 10, groups: 3, entries: 20, pending: 5, scrapes: 2, pageSeries: 200 },
   outage: { buffered: 1000, many: 5000 },
   control: { unique: { fast: 1000, slow: 300 }, streams: 2000, perSecond: 100, seconds: 1 },
+  time: { schedules: 100, results: { fast: 1000, slow: 300 }, ordered: { jobs: 1000, keys: 100 } },
 }
 
 /** How many jobs of a bulk a contender gets. */

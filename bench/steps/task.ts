@@ -9,7 +9,12 @@ export type Task =
   | LifecycleTask
   | OutageTask
   | ControlTask
+  | TimeTask
+  | BatchesTask
   | { readonly step: 'idle' }
+
+/** What has a worker and a system of its own. */
+export type TimeTask = SchedulesTask | ChainTask | ResultsTask | OrderedTask
 
 export type PublishHow = 'many' | 'in-flight' | 'awaited'
 
@@ -62,6 +67,41 @@ export interface ControlTask {
   readonly perSecond: number
   /** How long it is looked at. */
   readonly seconds: number
+}
+
+/** Schedules that are due at the same second. */
+export interface SchedulesTask extends Pick<ProcessTask, 'jobs' | 'concurrency'> {
+  readonly step: 'schedules'
+}
+
+/** Jobs that each write a row. */
+export interface BatchesTask extends Pick<ProcessTask, 'waitingJobs' | 'warmUpJobs' | 'jobs' | 'concurrency'> {
+  readonly step: 'batches'
+  /** How many of them share a write at most. */
+  readonly size: number
+}
+
+/** `near`: to a stream of the same slot; `far`: to another; `producer`: as a handler without `job.publish` does it. */
+export interface ChainTask {
+  readonly step: 'chain'
+  readonly how: 'near' | 'far' | 'producer'
+  readonly jobs: number
+  readonly warmUpJobs: number
+  readonly concurrency: number
+}
+
+/** Callers that wait for results. */
+export interface ResultsTask extends Pick<ProcessTask, 'warmUpJobs' | 'jobs' | 'concurrency'> {
+  readonly step: 'results'
+  /** How many wait at any time. */
+  readonly callers: number
+}
+
+/** Jobs with keys, and the same without their order. */
+export interface OrderedTask extends Pick<ProcessTask, 'warmUpJobs' | 'jobs' | 'concurrency'> {
+  readonly step: 'ordered'
+  readonly keys: number
+  readonly inOrder: boolean
 }
 
 /** What came out, by name; the unit is in the name. */

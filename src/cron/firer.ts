@@ -1,10 +1,9 @@
-import { backoffMs, monotonicMs, sleep } from '../clock.ts'
+import { monotonicMs, sleep } from '../clock.ts'
+import { DueTimer, type Looked, type Timed } from '../due-timer.ts'
 import { messageOf } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import { fireDue, readDueCron, type CronFiring, type CronOutcome, type CronRow } from '../redis/cron.ts'
-import { faultText } from '../redis/faults.ts'
-import { nextLookMs, timerMs, type Timed } from '../scheduler.ts'
 import type { ServerClock } from '../server-clock.ts'
 import { planTicks } from './plan.ts'
 import { readTimes } from './schedule.ts'
@@ -37,101 +36,57 @@ const MOST_TICKS = 100
 export const HELD_MS = 1000
 /** Between two steps, so that many due schedules leave Redis to others too. */
 const PAUSE_MS = 1
-const SPACING_MS = 10
-const BACKOFF_CAP_MS = 2000
 
 export class CronFirer {
   readonly #deps: CronFirerDeps
-  readonly #stopped = new AbortController()
-  #isStarted = false
-  #timer: NodeJS.Timeout | undefined
-  /** When to look, and when at the earliest, by the monotonic clock. */
-  #lookAtMs = Infinity
-  #notBeforeMs = 0
-  #pass: Promise<CronCounts> | undefined
-  #failures = 0
-  #lastFault = ''
+  readonly #timer: DueTimer<CronCounts>
 
   constructor(deps: CronFirerDeps) {
     this.#deps = deps
+    const { connection, clock, logger } = deps
+    this.#timer = new DueTimer({
+      connection,
+      clock,
+      look: (stopped) => this.#fireAll(stopped),
+      onFault: (fault) => logger.error({ fault }, 'cannot fire recurring schedules'),
+    })
   }
 
   start(): void {
-    this.#isStarted = true
-    this.#arm()
+    this.#timer.start({ isNow: false })
   }
 
   /** A schedule is to be looked at at `dueMs`, in ms since the epoch by the server's clock. */
   note(dueMs: number): void {
-    const nowMs = monotonicMs()
-    const atMs = nowMs + dueMs - this.#deps.clock.at(nowMs)
-    if (!(atMs < this.#lookAtMs)) return
-    this.#lookAtMs = atMs
-    this.#arm()
+    this.#timer.note(dueMs)
   }
 
   /** Fires what is due, until nothing is. A second call while one is under way waits for that one. */
   async runOnce(): Promise<CronCounts> {
-    this.#pass ??= this.#fireAll().finally(() => {
-      this.#pass = undefined
-      this.#arm()
-    })
-    return this.#pass
+    return this.#timer.runOnce()
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort()
-    clearTimeout(this.#timer)
-    await this.#pass?.catch(() => {})
+    await this.#timer.stop()
   }
 
-  #arm(): void {
-    if (!this.#isStarted || this.#stopped.signal.aborted || this.#pass !== undefined) return
-    clearTimeout(this.#timer)
-    const waitMs = timerMs(this.#lookAtMs, this.#notBeforeMs, monotonicMs())
-    if (waitMs !== undefined) this.#timer = setTimeout(() => this.#woken(), waitMs)
-  }
-
-  #woken(): void {
-    if (timerMs(this.#lookAtMs, this.#notBeforeMs, monotonicMs()) !== 0) return this.#arm()
-    this.runOnce().catch((error: unknown) => {
-      const fault = faultText(error)
-      if (this.#deps.connection.fault(error).kind !== 'fatal' || fault === this.#lastFault) return
-      this.#lastFault = fault
-      this.#deps.logger.error({ fault }, 'cannot fire recurring schedules')
-    })
-  }
-
-  async #fireAll(): Promise<CronCounts> {
-    const wokenAtMs = this.#lookAtMs
-    this.#lookAtMs = Infinity
+  async #fireAll(stopped: AbortSignal): Promise<Looked<CronCounts>> {
     const sum = { cronFired: 0, cronSkipped: 0 }
-    try {
-      const latest = await this.#stepOn(sum)
-      const after = { wokenAtMs, hasMoved: sum.cronFired > 0, chance: Math.random() }
-      if (latest !== undefined) this.#lookAtMs = Math.min(this.#lookAtMs, nextLookMs(latest, after))
-    } catch (error) {
-      this.#lookAtMs = 0
-      this.#notBeforeMs = monotonicMs() + backoffMs(this.#failures++, 100, BACKOFF_CAP_MS)
-      throw error
-    }
-    this.#failures = 0
-    this.#lastFault = ''
-    this.#notBeforeMs = monotonicMs() + SPACING_MS
-    return sum
+    const latest = await this.#stepOn(sum, stopped)
+    return { counts: sum, hasMoved: sum.cronFired > 0, seen: latest === undefined ? [] : [latest] }
   }
 
   /** Step by step until nothing is due. Gives what the last look told of the next one. */
-  async #stepOn(sum: CronCounts): Promise<Timed | undefined> {
+  async #stepOn(sum: CronCounts, stopped: AbortSignal): Promise<Timed | undefined> {
     const { connection, stream } = this.#deps
-    while (!this.#stopped.signal.aborted) {
+    while (!stopped.aborted) {
       const seen = await readDueCron(connection.client, stream, MOST_DUE)
       if (seen.rows.length === 0) return timed(seen)
       const planned = seen.rows.map((row) => planOf(row, seen.nowMs))
       const fired = await fireDue(connection.client, stream, planned, HELD_MS)
       for (const [at, outcome] of fired.outcomes.entries()) this.#tell(planned[at], outcome, sum)
       if (fired.nextLookMs === undefined || fired.nextLookMs > fired.nowMs) return timed(fired)
-      await sleep(PAUSE_MS, this.#stopped.signal)
+      await sleep(PAUSE_MS, stopped)
     }
     return undefined
   }

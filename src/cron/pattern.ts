@@ -12,14 +12,45 @@ const FORM =
   'five fields (minute hour day-of-month month day-of-week), or six with seconds before them, such as "0 3 * * 1-5" or "*/15 * * * *"'
 /** Compiled ones: parsing takes longer than working out a tick. */
 const MOST_KEPT = 20_000
-const kept = new Map<string, Cron>()
+const kept = new Map<string, Pattern>()
+/** Zones that are known here: asking takes as long as parsing a text. */
+const zones = new Set<string>()
+
+/** What was worked out: from `fromMs` on, up to `nextMs` itself, that is the next match. */
+interface Worked {
+  readonly fromMs: number
+  readonly nextMs: number | undefined
+}
+
+/** A text that was read, with what was worked out from it last: from now, and whether it ever comes. */
+class Pattern {
+  readonly #cron: Cron
+  #worked: readonly Worked[] = []
+
+  constructor(at: string, zone: string) {
+    this.#cron = new Cron(at, { timezone: zone, mode: '5-or-6-parts', fixedTimeRule: 'no-wildcard', paused: true })
+  }
+
+  /**
+   * The first match behind a moment, in ms since the epoch. What it said last holds until that match: thousands of schedules of one text
+   * are set, and come due, at about the same time.
+   */
+  next(afterMs: number): number | undefined {
+    for (const worked of this.#worked) {
+      if (afterMs >= worked.fromMs && afterMs < (worked.nextMs ?? Infinity)) return worked.nextMs
+    }
+    const nextMs = this.#cron.nextRun(new Date(afterMs))?.getTime()
+    this.#worked = [{ fromMs: afterMs, nextMs }, ...this.#worked.slice(0, 1)]
+    return nextMs
+  }
+}
 
 /** @throws Error on a text that is none, or a zone that is not known here. */
-export function compiled(at: string, zone: string): Cron {
+export function compiled(at: string, zone: string): Pattern {
   const key = `${zone} ${at}`
   const found = kept.get(key)
   if (found !== undefined) return found
-  const made = new Cron(at, { timezone: zone, mode: '5-or-6-parts', fixedTimeRule: 'no-wildcard', paused: true })
+  const made = new Pattern(at, zone)
   if (kept.size >= MOST_KEPT) kept.clear()
   kept.set(key, made)
   return made
@@ -42,9 +73,13 @@ export function checkPattern(at: unknown): string {
 
 /** @throws OptionError that says what was expected. */
 export function checkZone(zone: unknown): string {
+  if (typeof zone === 'string' && zones.has(zone)) return zone
   try {
     if (typeof zone === 'string' && zone !== '') {
-      return new Intl.DateTimeFormat('en', { timeZone: zone }).resolvedOptions().timeZone === '' ? 'UTC' : zone
+      // Thousands are written alike, and what was refused is not kept.
+      const known = new Intl.DateTimeFormat('en', { timeZone: zone }).resolvedOptions().timeZone
+      if (known !== '' && zones.size < 1000) zones.add(zone)
+      return known === '' ? 'UTC' : zone
     }
   } catch {
     // Said below.

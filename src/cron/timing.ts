@@ -44,7 +44,7 @@ function nextStep(everyMs: number, anchorMs: number, afterMs: number): number {
 }
 
 function nextMatch({ at = '', zone = UTC }: Timing, afterMs: number): number | undefined {
-  return compiled(at, zone).nextRun(new Date(afterMs))?.getTime()
+  return compiled(at, zone).next(afterMs)
 }
 
 const UTC = 'UTC'

@@ -82,6 +82,25 @@ export interface Rewound {
   readonly fromId: string
 }
 
+/** A line that the handler has kept with the job. */
+export interface NotedLine {
+  readonly atMs: number
+  readonly text: string
+}
+
+export interface ExplainedNotes {
+  /** How far it said that it was; undefined where it did not. */
+  readonly progress?: unknown
+  readonly progressMs: number | null
+  /** Its last lines, up to ten. */
+  readonly lines: readonly NotedLine[]
+  /** Lines that were dropped for later ones, or could not be written. */
+  readonly dropped: number
+  /** How large its last checkpoint is; null if it has none. */
+  readonly checkpointBytes: number | null
+  readonly checkpointMs: number | null
+}
+
 export interface ExplainedGroup {
   readonly group: string
   readonly state: GroupState
@@ -90,6 +109,8 @@ export interface ExplainedGroup {
   readonly paused: Paused | null
   /** Those that had the group deliver this job again. */
   readonly rewinds: readonly Rewound[]
+  /** What its handler has said of it; left out of one that has said nothing, or is completed. */
+  readonly notes?: ExplainedNotes
   readonly sentences: readonly Sentence[]
 }
 

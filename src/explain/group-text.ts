@@ -1,5 +1,6 @@
 import { dead, settled, trimmed } from './at-its-end.ts'
 import { notDelivered, pending, scheduled } from './on-the-way.ts'
+import { noteSentences } from './notes.ts'
 import { say, type GroupSubject } from './subject.ts'
 import { quoted, whenText } from './words.ts'
 import type { ExplainedGroup, Paused, Sentence } from './explanation.ts'
@@ -8,6 +9,7 @@ import type { ExplainedGroup, Paused, Sentence } from './explanation.ts'
 export function groupSentences(subject: GroupSubject, group: Omit<ExplainedGroup, 'sentences'>): Sentence[] {
   return [
     ...stateSentences(subject, group),
+    ...noteSentences(subject.nowMs, group.notes),
     ...rewindSentences(subject, group),
     ...cancelSentences(subject, group),
     ...pauseSentences(subject, group),

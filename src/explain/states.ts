@@ -1,5 +1,6 @@
 import type { Drain, ExplainedGroup, GroupState, Paused, Pending, Rewound, Settled, UnknownWhy } from './explanation.ts'
 import { compareIds, hasMadeId, isCopyId, isEntryId, timeOf } from '../redis/entry-id.ts'
+import { notesOf } from './notes.ts'
 import type {
   Counted,
   EntrySearch,
@@ -32,6 +33,7 @@ function explainedGroup(told: Told, facts: GroupFacts): Omit<ExplainedGroup, 'se
     state: stateOf(told, facts),
     cancelledMs: cancelledMs ?? facts.cancelledMs ?? null,
     paused: pausedOf(facts.paused, nowMs),
+    ...(facts.notes !== undefined && { notes: notesOf(facts.notes) }),
     rewinds: rewindsOf(facts.rewinds).filter(({ toId, fromId }) => isWithin(entryOf(told), toId, fromId)),
   }
 }

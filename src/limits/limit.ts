@@ -35,8 +35,6 @@ export interface Rate {
   /** From one job to the next, in µs: that is a fraction for most rates. */
   readonly intervalUs: number
   readonly burst: number
-  /** How late a job may begin after its slot, in µs; see scripts/limit.ts. */
-  readonly graceUs: number
 }
 
 export interface Limit {
@@ -54,9 +52,12 @@ export interface Limit {
   readonly concurrency: number | undefined
 }
 
-/** How much later than its slot a job may begin: below, timers are too coarse; above, those that wait would wait for nothing. */
+/** Below it timers are too coarse for a job to begin in time. */
 export const GRACE_LEAST_US = 10_000
+/** Above it those that wait would wait for nothing. */
 const GRACE_MOST_US = 100_000
+/** What a job may take from the throughput so that it need not begin at its very slot. */
+const GRACE_SHARE = 0.01
 /** A default burst is what comes in this time. */
 const BURST_MS = 100
 const LONGEST_MS = 31 * 24 * 3_600_000
@@ -117,8 +118,19 @@ function resolveRate(where: string, given: RateOptions, cost: LimitOptions['cost
   if ((burst * intervalUs) / 1000 > 12 * LONGEST_MS) {
     throw new OptionError(`expected \`${where}.burst\` to be what the rate allows within a year, got ${burst}`)
   }
-  const graceUs = Math.max(GRACE_LEAST_US, Math.min(GRACE_MOST_US, (burst * intervalUs) / 2))
-  return { intervalUs, burst, graceUs }
+  return { intervalUs, burst }
+}
+
+/**
+ * How late after its slot a job of this cost may begin, in µs, with the limit kept in any window; see scripts/limit.ts. No more than the
+ * burst leaves beside the job is free of cost. A job that is nearly all of a burst gets a little of its own time where that is enough
+ * for a timer, and nothing where it is not: it would cost throughput and help nobody.
+ */
+export function graceUs({ intervalUs, burst }: Rate, cost: number): number {
+  const [burstUs, costUs] = [burst * intervalUs, cost * intervalUs]
+  const shareUs = costUs * GRACE_SHARE
+  const ownUs = shareUs < GRACE_LEAST_US ? 0 : shareUs
+  return Math.min(GRACE_MOST_US, Math.max(ownUs, Math.min(burstUs / 2, burstUs - costUs)))
 }
 
 function jobsOf(where: string, given: unknown, handled: readonly string[]): readonly string[] | undefined {

@@ -3,7 +3,7 @@ import type { Connection } from '../redis/connection.ts'
 import { limiterKey, type LimiterPlace } from '../redis/keys.ts'
 import { askForSlots, LIMIT_BATCH, type SlotAsk, type SlotTold } from '../redis/limiting.ts'
 import { Gathering } from './gathering.ts'
-import { GRACE_LEAST_US } from './limit.ts'
+import { GRACE_LEAST_US, graceUs } from './limit.ts'
 import type { Passage, PassageSlot, Toll } from './passage.ts'
 import { SlotClock } from './slot-clock.ts'
 
@@ -69,9 +69,10 @@ export class Slots {
         if (later === undefined || told.inMs > later.inMs) later = { kind: 'later', inMs: told.inMs, toll }
         continue
       }
-      const { limit } = toll
+      const { limit, cost } = toll
       const atMs = told.serverMs + told.inMs
-      slots.push({ atMs, untilMs: atMs + (limit.rate?.graceUs ?? 0) / 1000, limit })
+      const lateUs = limit.rate === undefined ? 0 : Math.max(GRACE_LEAST_US, graceUs(limit.rate, cost))
+      slots.push({ atMs, untilMs: atMs + lateUs / 1000, limit })
     }
     if (later !== undefined) return later
     passage.slot = lastOf(slots)
@@ -79,11 +80,12 @@ export class Slots {
   }
 
   #ask(toll: Toll, how: SlotAsk['how']): Promise<Told> {
-    const { rate } = toll.limit
-    if (rate === undefined) throw new Error('a limit without a rate has no slots')
-    const { intervalUs, burst, graceUs } = rate
-    const ask = { key: toll.key, costUs: toll.cost * intervalUs, burstUs: burst * intervalUs, graceUs, how }
-    return this.#asks.ask(limiterKey(toll.limiter, 'slots', undefined), toll.limiter, ask)
+    const { limit, limiter, key, cost } = toll
+    if (limit.rate === undefined) throw new Error('a limit without a rate has no slots')
+    const { intervalUs, burst } = limit.rate
+    const [costUs, burstUs] = [cost * intervalUs, burst * intervalUs]
+    const ask = { key, costUs, burstUs, graceUs: graceUs(limit.rate, cost), how }
+    return this.#asks.ask(limiterKey(limiter, 'slots', undefined), limiter, ask)
   }
 }
 

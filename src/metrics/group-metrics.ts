@@ -47,6 +47,16 @@ export const GROUP_METRICS: readonly Metric<StreamTold>[] = [
     ({ scheduled }) => scheduled.setAside,
   ),
   perStream(
+    'millrace_stream_schedules',
+    'Recurring schedules of the stream, those that have ended or were set aside included.',
+    ({ schedules }) => schedules.count,
+  ),
+  perStream(
+    'millrace_stream_schedules_overdue_seconds',
+    'How long the most overdue of them has waited for a worker to fire its tick, by the time of Redis; 0 if none does.',
+    ({ schedules }) => schedules.overdueSeconds,
+  ),
+  perStream(
     'millrace_stream_memory_bytes',
     'Memory that the key of the stream takes, as Redis estimates it; only where asked for.',
     ({ memoryBytes }) => memoryBytes,

@@ -13,6 +13,8 @@ export interface StreamTold {
   readonly added: number | undefined
   readonly clockAheadSeconds: number
   readonly scheduled: WaitingTold
+  /** Recurring schedules. */
+  readonly schedules: { readonly count: number; readonly overdueSeconds: number }
   readonly isPaused: boolean
   readonly groups: readonly GroupTold[]
   readonly memoryBytes?: number
@@ -53,7 +55,7 @@ export function streamTold(
   seen: StreamObserved & { kind: 'stream' },
   groups: readonly GroupTold[],
 ): StreamTold {
-  const { nowMs, entries, added, lastId, scheduled, paused } = seen
+  const { nowMs, entries, added, lastId, scheduled, schedules, paused } = seen
   const isPaused = paused !== undefined
   return {
     stream,
@@ -61,6 +63,7 @@ export function streamTold(
     added,
     clockAheadSeconds: lastId === undefined ? 0 : Math.max(0, timeOf(lastId) - nowMs) / 1000,
     scheduled: waitingTold(scheduled, nowMs),
+    schedules: { count: schedules.jobs, overdueSeconds: waitingTold(schedules, nowMs).overdueSeconds },
     isPaused,
     groups: labelled(groups.map((group) => ({ ...group, isPaused: isPaused || group.isPaused }))),
   }

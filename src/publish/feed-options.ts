@@ -56,6 +56,8 @@ export interface FeedJob<Data = unknown> {
   readonly tokenTtlMs?: number
   /** What the job is about, as of a `publish`. @default what the job's definition makes of the payload */
   readonly uniqueKey?: string
+  /** What the job is in order by, 1 to 256 bytes of printable text. @default what the job's definition finds in the payload */
+  readonly key?: string
   /** How it is unique. @default as the job's definition says, or until it is settled and rejecting others */
   readonly unique?: UniqueOptions
   /** What goes with the job beside its payload, as of `publish`. @default none */

@@ -10,6 +10,7 @@ import { checkFits, checkKind, versionFields, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { FeedJob } from './feed-options.ts'
 import { jsonFault } from './json-fault.ts'
+import { orderFields, orderRule } from './order.ts'
 import { ruleOf, uniqueFields, uniqueOf } from './unique.ts'
 
 /** A job of a feed as a batch carries it. */
@@ -36,6 +37,7 @@ export function packFeedJob(given: FeedJob, maxPayloadBytes: number): PackedFeed
     const extra = [
       ...versionFields(definition),
       ...(expires === undefined ? [] : ['expires', expires]),
+      ...orderIn(given),
       ...(unique === undefined ? [] : uniqueFields(unique)),
       ...(headers?.fields ?? []),
     ]
@@ -51,6 +53,11 @@ function uniqueIn({ job, data, uniqueKey, unique }: FeedJob, isLater: boolean): 
   const definition = typeof job === 'object' ? job.unique : undefined
   const rule = ruleOf({ uniqueKey, ...(unique !== undefined && { unique }), isLater }, definition)
   return rule && uniqueOf(rule, data)
+}
+
+function orderIn({ job, data, key }: FeedJob): readonly string[] {
+  const rule = orderRule(typeof job === 'object' ? job : undefined, { key })
+  return rule === undefined ? [] : orderFields(rule, typeof job === 'object' ? job.name : job, data)
 }
 
 /** Printable, so that it comes back from Redis as it was given and can be told in a message. */
@@ -79,5 +86,5 @@ function payloadOf(name: string, data: unknown, maxPayloadBytes: number): { json
 
 const KNOWN = [
   ...['job', 'data', 'position', 'delayMs', 'runAt', 'expiresAt', 'ttlMs'],
-  ...['idempotencyToken', 'tokenTtlMs', 'uniqueKey', 'unique', 'headers'],
+  ...['idempotencyToken', 'tokenTtlMs', 'uniqueKey', 'unique', 'key', 'headers'],
 ]

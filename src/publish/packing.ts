@@ -5,10 +5,12 @@ import type { PublishNumbers } from '../metrics/producer-numbers.ts'
 import type { ReplicaDurability } from './durability.ts'
 import { encodeJob } from '../wire.ts'
 import type { Item, UniqueItem } from '../redis/publishing.ts'
+import type { ResultAsked } from '../results/options.ts'
 import type { Schema } from '../schema.ts'
 import type { Batcher } from './batcher.ts'
 import { checkFits } from './definition.ts'
 import { jsonFault } from './json-fault.ts'
+import { orderFields, type OrderRule } from './order.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { BufferPriority } from './priority.ts'
 import { uniqueFields, uniqueOf, type UniqueRule } from './unique.ts'
@@ -29,12 +31,15 @@ export interface Route<Target = Batcher> {
   readonly due: string | undefined
   readonly token: Item['token']
   readonly unique: UniqueRule | undefined
+  readonly order: OrderRule | undefined
   readonly signal: AbortSignal | undefined
   /** The fields that carry its trace, if it is traced. */
   readonly trace: readonly string[] | undefined
   readonly traceBytes: number
   /** What the data must be, if its definition says. */
   readonly schema: Schema | undefined
+  /** What is to be told of how its job ends, if anything. */
+  readonly result?: ResultAsked | undefined
   /** Fields that few jobs have. */
   readonly extra: readonly string[] | undefined
   /** The fields of its headers. */
@@ -65,7 +70,7 @@ export function pack(route: Route<unknown>, data: unknown, maxPayloadBytes: numb
   }
   if (schema !== undefined) checkCounted(route, schema, json)
   const unique = route.unique && uniqueItem(route, data)
-  const more = moreFields(route, unique)
+  const more = moreFields(route, unique, route.order && orderItem(route, data))
   return {
     fields: more === undefined ? encodeJob(name, json) : [...encodeJob(name, json), ...more.fields],
     due,
@@ -99,20 +104,36 @@ function checkCounted({ name, numbers }: Route<unknown>, schema: Schema, json: s
 function moreFields(
   { extra, headers, trace }: Route<unknown>,
   unique: UniqueItem | undefined,
+  order: readonly string[] | undefined,
 ): { fields: readonly string[]; bytes: number } | undefined {
-  if (extra === undefined && headers === undefined && trace === undefined && unique === undefined) return undefined
-  if (unique !== undefined && extra === undefined && headers === undefined && trace === undefined) {
+  const isCommon = extra === undefined && headers === undefined && trace === undefined && order === undefined
+  if (isCommon && unique === undefined) return undefined
+  if (isCommon && unique !== undefined) {
     // Unique, and nothing else: as many may come as of the common ones.
     const fields = uniqueFields(unique)
     return { fields, bytes: Buffer.byteLength(fields.join('')) }
   }
-  const own = [...(extra ?? []), ...(unique === undefined ? [] : uniqueFields(unique)), ...(headers ?? [])]
+  const own = [
+    ...(extra ?? []),
+    ...(order ?? []),
+    ...(unique === undefined ? [] : uniqueFields(unique)),
+    ...(headers ?? []),
+  ]
   return { fields: trace === undefined ? own : [...own, ...trace], bytes: Buffer.byteLength(own.join('')) }
 }
 
 function uniqueItem({ unique, numbers }: Route<unknown>, data: unknown): UniqueItem | undefined {
   try {
     return unique && uniqueOf(unique, data)
+  } catch (error) {
+    numbers.rejected += 1
+    throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error
+  }
+}
+
+function orderItem({ order, name, numbers }: Route<unknown>, data: unknown): readonly string[] | undefined {
+  try {
+    return order && orderFields(order, name, data)
   } catch (error) {
     numbers.rejected += 1
     throw error instanceof OptionError ? new PublishError(error.code, error.message, { published: 'no' }) : error

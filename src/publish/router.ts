@@ -11,17 +11,20 @@ import {
   type BufferRules,
   type AnyPublishOptions,
 } from '../producer-options.ts'
+import { checkResult } from '../results/options.ts'
+import { replyText } from '../results/reply.ts'
 import type { Batcher } from './batcher.ts'
 import { resolveDeadline } from './deadline.ts'
 import { checkKind, isSameKind, versionFields, versionOf, type Kind } from './definition.ts'
 import { resolveDue } from './due.ts'
 import type { Durability } from './durability.ts'
+import { orderRule } from './order.ts'
 import type { Route } from './packing.ts'
 import { DEFAULT_PRIORITY } from './priority.ts'
 import { ruleOf } from './unique.ts'
 
 /** A job as a publish names it. */
-export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'schema' | 'version' | 'unique'> | string
+export type Named = Pick<JobDefinition<never>, 'name' | 'stream' | 'schema' | 'version' | 'unique' | 'orderBy'> | string
 
 export const NO_OPTIONS: AnyPublishOptions = {}
 
@@ -33,6 +36,8 @@ export interface RouterRules<Target> {
   readonly batcherOf: (stream: string) => Target
   /** This machine's time, in ms since the epoch. */
   readonly nowMs: () => number
+  /** Where the end of a job is told whose result is wanted. */
+  readonly replyTo?: () => string
 }
 
 /** Checks what a publish was given, and says where it goes. */
@@ -62,12 +67,15 @@ export class Router<Target extends Pick<Batcher, 'numbers'> = Batcher> {
 
   /** The same for a `publishMany`, which waits for Redis whatever the producer does. */
   routeMany(job: Named, options: AnyPublishOptions): Route<Target> {
-    const { durability, idempotencyToken, tokenTtlMs, uniqueKey } = options ?? {}
+    const { durability, idempotencyToken, tokenTtlMs, uniqueKey, result } = options ?? {}
     if (durability === 'buffered') {
       throw refused("expected no `durability: 'buffered'` of publishMany, which waits until Redis has every job")
     }
     if (idempotencyToken !== undefined || tokenTtlMs !== undefined) {
       throw refused('expected no `idempotencyToken` of publishMany: all but the first of its jobs would be duplicates')
+    }
+    if (result !== undefined) {
+      throw refused('expected no `result` of publishMany, which gives back no job: publish those one by one')
     }
     if (uniqueKey !== undefined) {
       throw refused(
@@ -92,7 +100,14 @@ export class Router<Target extends Pick<Batcher, 'numbers'> = Batcher> {
     const token = checkToken(options)
     const unique = uniqueRule(job, options, due !== undefined)
     const signal = checkSignal(options.signal)
+    const result = options.result === undefined ? undefined : checkResult(options.result)
+    if (result !== undefined && durability === 'buffered') {
+      throw new OptionError("expected no `result` with `durability: 'buffered'`, which resolves before there is a job")
+    }
     const batcher = this.#rules.batcherOf(stream)
+    const extra = extraFields(job, options, nowMs)
+    const to = result && this.#rules.replyTo?.()
+    const reply = result && to !== undefined ? ['reply', replyText({ ...result, to })] : undefined
     return {
       batcher,
       name,
@@ -104,11 +119,13 @@ export class Router<Target extends Pick<Batcher, 'numbers'> = Batcher> {
       due,
       token,
       unique,
+      order: orderRule(typeof job === 'string' ? undefined : job, options),
       signal,
       trace: undefined,
       traceBytes: 0,
       schema: kind?.schema,
-      extra: extraFields(job, options, nowMs),
+      extra: reply === undefined ? extra : [...(extra ?? []), ...reply],
+      result,
       headers: options.headers === undefined ? undefined : packHeaders(options.headers)?.fields,
       numbers: batcher.numbers.jobs.of(name),
     }

@@ -30,7 +30,7 @@ export interface Sought {
 
 /** Takes a delayed publish out; false if there is none of this id. */
 export async function removeDelayed(client: Redis, stream: string, jobId: string): Promise<boolean> {
-  const keys = [scheduledKey(stream), scheduledJobsKey(stream)]
+  const keys = [scheduledKey(stream), scheduledJobsKey(stream), settingsKey(stream)]
   return asNumber(await run(client, cancelDelayed, keys, [jobId])) === 1
 }
 

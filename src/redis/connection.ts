@@ -208,8 +208,18 @@ export class Connection {
   #refSocket(): void {
     // A socket that is not connected yet would collect a listener for every call; its 'connect' brings us here again.
     if (this.client.status !== 'connect' && this.client.status !== 'ready') return
-    const socket = this.client.stream as { ref?: () => void; unref?: () => void } | undefined
-    if (this.#holders > 0) socket?.ref?.()
-    else socket?.unref?.()
+    const socket = this.client.stream as Referenced | undefined
+    // A blocked read has a timer of the client's beside its socket, which would keep the process for as long.
+    const { socketTimeoutTimer: timer } = this.client as unknown as { socketTimeoutTimer?: Referenced }
+    for (const one of [socket, timer]) {
+      if (this.#holders > 0) one?.ref?.()
+      else one?.unref?.()
+    }
   }
+}
+
+/** What keeps a process running, or does not. */
+interface Referenced {
+  ref?: () => void
+  unref?: () => void
 }

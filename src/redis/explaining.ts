@@ -8,6 +8,7 @@ import {
   groupScheduledJobsKey,
   groupScheduledKey,
   indexKey,
+  notesKey,
   outcomesKey,
   redeliveryKey,
   scheduledJobsKey,
@@ -17,6 +18,7 @@ import {
   workersInfoKey,
   workersKey,
 } from './keys.ts'
+import { notesSeen, type NotesSeen } from './notes.ts'
 import { asArray, asFields, asNumber, asOptionalNumber, asText } from './replies.ts'
 import { explainGroups, explainJob, findAlias } from './scripts/explain.ts'
 import { findEntry } from './scripts/whereabouts.ts'
@@ -180,6 +182,7 @@ export interface GroupFacts {
   readonly rewinds: string
   readonly paused: string | undefined
   readonly records: boolean
+  readonly notes: NotesSeen | undefined
 }
 
 /** Groups of one call: what each of them costs is bounded, and so is what all of them cost together. */
@@ -199,7 +202,7 @@ export async function readGroupFacts(
   for (let at = 0; at < groups.length; at += GROUPS_AT_ONCE) {
     const names = groups.slice(at, at + GROUPS_AT_ONCE)
     const keys = [stream, settingsKey(stream), cancelledKey(stream)]
-    for (const group of names) keys.push(...keysOf(stream, group, hour))
+    for (const group of names) keys.push(...keysOf(stream, group, { hour, jobId }))
     const args = [jobId, entryId, minute, PRESENT_MS, MOST_WORKERS, wantsPayload ? 1 : 0, ...names]
     const reply = asArray(await look(client, explainGroups, keys, args))
     for (const [index, group] of names.entries()) {
@@ -210,7 +213,7 @@ export async function readGroupFacts(
   return found
 }
 
-function keysOf(stream: string, group: string, hour: string): string[] {
+function keysOf(stream: string, group: string, { hour, jobId }: { hour: string; jobId: string }): string[] {
   return [
     redeliveryKey(stream, group),
     groupScheduledKey(stream, group),
@@ -221,6 +224,7 @@ function keysOf(stream: string, group: string, hour: string): string[] {
     workersInfoKey(stream, group),
     tallyKey(stream, group, hour),
     outcomesKey(stream, group, hour),
+    notesKey(stream, group, jobId),
   ]
 }
 
@@ -253,6 +257,7 @@ function groupFacts(group: string, told: Map<string, unknown>): GroupFacts | und
     rewinds: textOf(told, 'rewinds') ?? '',
     paused: textOf(told, 'paused'),
     records: textOf(told, 'record') === 'outcomes',
+    notes: notesSeen(told.get('notes')),
   }
 }
 

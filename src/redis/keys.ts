@@ -79,6 +79,32 @@ export function indexKey(stream: string, group: string): string {
   return `${prefix(stream)}:group:${group}:index`
 }
 
+/** Hash: how far the jobs of the group that are in order are lined up; see scripts/order.ts. Its lines are named in Lua alone. */
+export function orderKey(stream: string, group: string): string {
+  return `${prefix(stream)}:group:${group}:order`
+}
+
+/** Sorted set: the jobs of one key that have their outcome before them, by their order. */
+export function lineKey(stream: string, group: string, key: string): string {
+  return `${orderKey(stream, group)}:${key}`
+}
+
+/** String: how a job ended that was published with `result`; without a group, of one that ended before any had it. */
+export function resultKey(stream: string, jobId: string, group?: string): string {
+  const own = group === undefined ? prefix(stream) : `${prefix(stream)}:group:${group}`
+  return `${own}:result:${jobId}`
+}
+
+/** Stream: what a producer is told of the jobs whose results it has asked for; trimmed, and gone with the last of them. */
+export function repliesKey(stream: string, producerId: string): string {
+  return `${prefix(stream)}:replies:${producerId}`
+}
+
+/** Hash: what the handler of a job has said of it on its way: progress, log lines, a checkpoint. */
+export function notesKey(stream: string, group: string, jobId: string): string {
+  return `${prefix(stream)}:group:${group}:notes:${jobId}`
+}
+
 /** Sorted set: ids of the replays into this stream or its groups, by when they were begun. */
 export function replaysKey(stream: string): string {
   return `${prefix(stream)}:replays`
@@ -160,7 +186,8 @@ export function checkStreamName(name: unknown): string {
       'ERR_NAME',
     )
   }
-  const reserved = /^[^{]*\{[^}]+\}.*:(settings|scheduled|cron|producer|token|unique|cancelled|replays?|group)(:|$)/
+  const reserved =
+    /^[^{]*\{[^}]+\}.*:(settings|scheduled|cron|producer|token|unique|cancelled|replays?|result|replies|group)(:|$)/
   if (/^\{[^}]*\}$/.test(name)) {
     const plain = name.slice(1, -1)
     throw new OptionError(
@@ -187,6 +214,16 @@ export function checkGroupName(name: unknown): string {
     )
   }
   throw new OptionError(`expected a group name of 1 to 64 letters, digits and _ . - , got ${shown(name)}`, 'ERR_NAME')
+}
+
+/** Whether the keys of two streams are in one cluster slot for sure: what counts is the tag, or the name without one. */
+export function sharesSlot(stream: string, other: string): boolean {
+  return tagOf(stream) === tagOf(other)
+}
+
+/** As Redis reads it. A stream's name has no tag that is empty. */
+function tagOf(stream: string): string {
+  return /\{([^}]+)\}/.exec(stream)?.[1] ?? stream
 }
 
 /** The stream's name if it carries a hash tag already, else the name as the tag. */

@@ -5,6 +5,7 @@ import {
   groupScheduledJobsKey,
   groupScheduledKey,
   indexKey,
+  orderKey,
   redeliveryKey,
   scheduledJobsKey,
   scheduledKey,
@@ -40,6 +41,7 @@ export const memberKeys = {
   retryJobs: ({ stream, group }: Member) => groupScheduledJobsKey(stream, group),
   dead: ({ stream, group }: Member) => deadKey(stream, group),
   index: ({ stream, group }: Member) => indexKey(stream, group),
+  order: ({ stream, group }: Member) => orderKey(stream, group),
   workers: ({ stream, group }: Member) => workersKey(stream, group),
   info: ({ stream, group }: Member) => workersInfoKey(stream, group),
 }

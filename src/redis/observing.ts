@@ -1,7 +1,15 @@
 import type { Redis } from 'ioredis'
 import { withoutArguments } from './faults.ts'
 import { asBacklog, asOptionalId, asScheduled, look, type Backlog, type ScheduledSeen } from './inspection.ts'
-import { deadKey, groupScheduledKey, redeliveryKey, scheduledKey, settingsKey, STREAMS_KEY } from './keys.ts'
+import {
+  cronDueKey,
+  deadKey,
+  groupScheduledKey,
+  redeliveryKey,
+  scheduledKey,
+  settingsKey,
+  STREAMS_KEY,
+} from './keys.ts'
 import { workersInfoKey, workersKey } from './keys.ts'
 import { pauseOf, type Pause } from './pause.ts'
 import { asArray, asNumber, asOptionalNumber, asText } from './replies.ts'
@@ -54,6 +62,8 @@ export type StreamObserved =
       readonly added: number | undefined
       readonly lastId: string | undefined
       readonly scheduled: Waiting
+      /** Recurring schedules, by their next tick; those that have ended count as set aside. */
+      readonly schedules: Waiting
       readonly paused: Pause | undefined
       /** How many groups there are, and the ids of the first ones. */
       readonly groupCount: number
@@ -71,13 +81,13 @@ export async function observe(
   groupIds: readonly string[],
   asked: { presentMs: number; mostWorkers: number; mostGroups: number },
 ): Promise<StreamObserved> {
-  const keys = [stream, scheduledKey(stream), settingsKey(stream)]
+  const keys = [stream, scheduledKey(stream), settingsKey(stream), cronDueKey(stream)]
   for (const id of groupIds) {
     if (isPlain(id)) keys.push(...groupKeys(stream, id))
   }
   const args = [asked.presentMs, asked.mostWorkers, asked.mostGroups, ...groupIds]
   const reply = asArray(await look(client, observeStream, keys, args))
-  const [type, nowMs, entries, added, lastId, scheduled, paused, groupCount, ids, ...groups] = reply
+  const [type, nowMs, entries, added, lastId, scheduled, schedules, paused, groupCount, ids, ...groups] = reply
   if (type === 'none') return { kind: 'missing' }
   if (type !== 'stream') return { kind: 'other', type: asText(type) }
   const atMs = asNumber(nowMs)
@@ -88,6 +98,7 @@ export async function observe(
     added: asOptionalNumber(added),
     lastId: asOptionalId(lastId),
     scheduled: asWaiting(scheduled),
+    schedules: asWaiting(schedules),
     paused: pauseOf(paused, atMs),
     groupCount: asNumber(groupCount),
     groupIds: asArray(ids).map(asText),

@@ -20,16 +20,16 @@ const RUNNING = 'EVALSHA EVAL'
 export const NEEDED: Readonly<Record<Role, readonly string[]>> = {
   producer:
     words(`${RUNNING} EXISTS GET HDEL HEXISTS HGET HINCRBY HSET PEXPIRE SET TIME TYPE WAIT XADD XINFO|GROUPS XLEN XPENDING
-    ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZREVRANGE ZSCORE SADD`),
+    XREAD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZREVRANGE ZSCORE SADD`),
   worker:
     words(`${RUNNING} EXISTS GET HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSET HSETNX MEMORY|USAGE PEXPIRE TIME TYPE XACK XADD
     XAUTOCLAIM XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XINFO|CONSUMERS XINFO|GROUPS XINFO|STREAM XLEN XPENDING XRANGE
-    XREADGROUP XTRIM SADD SET ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM
-    ZREMRANGEBYSCORE ZSCORE`),
+    XREADGROUP XTRIM SADD SET ZADD ZCARD ZRANGE ZRANGEBYSCORE ZRANK ZREM
+    ZREMRANGEBYSCORE ZREVRANGE ZSCORE`),
   exporter: words(READING),
   inspector:
     words(`${READING} ${RUNNING} DEL GET HDEL HEXISTS HINCRBY HKEYS HLEN HSCAN HSET HSETNX LLEN LRANGE PERSIST PEXPIRE
-    RPUSH SADD SREM UNLINK XACK XADD XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XGROUP|DESTROY XGROUP|SETID XTRIM ZADD ZREM ZSCORE`),
+    RPUSH SADD SET SREM UNLINK XACK XADD XCLAIM XDEL XGROUP|CREATE XGROUP|DELCONSUMER XGROUP|DESTROY XGROUP|SETID XTRIM ZADD ZREM ZSCORE`),
 }
 
 /** What comes behind the name of a command, so that it is complete, where that is not a key alone. */
@@ -69,6 +69,7 @@ const BEHIND: Readonly<Record<string, (key: string) => readonly string[]>> = {
   XPENDING: (key) => [key, 'g'],
   XRANGE: (key) => [key, '-', '+'],
   XREVRANGE: (key) => [key, '+', '-'],
+  XREAD: (key) => ['STREAMS', key, '0'],
   XREADGROUP: (key) => ['GROUP', 'g', 'c', 'STREAMS', key, '>'],
   XTRIM: (key) => [key, 'MINID', '0'],
   ZADD: (key) => [key, '1', 'm'],
@@ -76,6 +77,7 @@ const BEHIND: Readonly<Record<string, (key: string) => readonly string[]>> = {
   ZRANGE: (key) => [key, '0', '1'],
   ZREVRANGE: (key) => [key, '0', '1'],
   ZRANGEBYSCORE: (key) => [key, '0', '1'],
+  ZRANK: (key) => [key, 'm'],
   ZREM: (key) => [key, 'm'],
   ZREMRANGEBYSCORE: (key) => [key, '0', '1'],
   ZSCORE: (key) => [key, 'm'],

@@ -13,16 +13,36 @@ import { TALLY_TTL_MS, Tallies } from './tally.ts'
 export async function settle(
   client: Redis,
   member: Member,
-  { source, done, resent }: { source: Source; done: readonly Completed[]; resent: boolean },
-): Promise<{ late: number; skippedLate: number }> {
+  completed: CompletedBatch,
+): Promise<{ late: number; skippedLate: number; isWoken?: true }> {
+  const { keys, args } = completedArguments(member, completed)
+  const [late, skippedLate, woken] = asArray(await run(client, settleCompleted, keys, args))
+  const told = { late: asNumber(late), skippedLate: asNumber(skippedLate) }
+  return asNumber(woken) === 1 ? { ...told, isWoken: true } : told
+}
+
+/** Completions of one source. `resent`: an earlier try may have been executed. */
+export interface CompletedBatch {
+  readonly source: Source
+  readonly done: readonly Completed[]
+  readonly resent: boolean
+}
+
+/** As the scripts take them that settle completions. */
+export function completedArguments(
+  member: Member,
+  { source, done, resent }: CompletedBatch,
+): { keys: string[]; args: Argument[] } {
   const tallies = new Tallies(member)
   const buckets = new Map<string, Bucket>()
   let last: { name: string; bucket: Bucket } | undefined
-  for (const { entryId, id, extra, isSkipped = false } of done) {
+  for (const one of done) {
+    const { entryId, id, isSkipped = false, publishes } = one
     const slot = tallySlot(id)
     const { hour, minute } = slot
-    const isPlain = extra?.unique === undefined && !isSkipped
-    const name = isPlain ? slot.name : `${slot.name} ${extra?.unique !== undefined} ${isSkipped}`
+    const own = publishes === undefined ? ownOf(one) : { ...ownOf(one), publishes }
+    const isPlain = own === undefined && !isSkipped
+    const name = isPlain ? slot.name : `${slot.name} ${own !== undefined} ${isSkipped}`
     if (last?.name !== name) {
       const bucket = buckets.get(name) ?? {
         outcome: isSkipped ? 'skipped' : 'completed',
@@ -30,7 +50,7 @@ export async function settle(
         minute,
         ids: new IdList(),
         jobIds: undefined,
-        uniqueKeys: [],
+        owns: [],
       }
       buckets.set(name, bucket)
       last = { name, bucket }
@@ -39,28 +59,67 @@ export async function settle(
     if (id !== entryId) bucket.jobIds ??= bucket.ids.copy()
     bucket.ids.add(entryId)
     bucket.jobIds?.add(id)
-    if (extra?.unique !== undefined) bucket.uniqueKeys.push(extra.unique.key)
+    if (own !== undefined) bucket.owns.push(own)
   }
   const keys = [sourceKey(member, source), memberKeys.settings(member), memberKeys.index(member), ...tallies.keys]
   const args: Argument[] = [member.group, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
-  for (const { outcome, tally, minute, ids, jobIds, uniqueKeys } of buckets.values()) {
-    const unique = uniqueKeys.length === 0 ? '' : JSON.stringify(uniqueKeys)
-    args.push(outcome, tally, minute, ids.text, jobIds?.text ?? '', unique)
+  for (const { outcome, tally, minute, ids, jobIds, owns } of buckets.values()) {
+    args.push(outcome, tally, minute, ids.text, jobIds?.text ?? '', owns.length === 0 ? '' : JSON.stringify(owns))
   }
-  const [late, skippedLate] = asArray(await run(client, settleCompleted, keys, args))
-  return { late: asNumber(late), skippedLate: asNumber(skippedLate) }
+  return { keys, args }
 }
 
 /** A completion as it is settled, or a job that the group does not want. */
-interface Completed {
+export interface Completed {
   readonly entryId: string
   readonly id: string
-  /** What is rare; its uniqueness key, if it has one. */
-  readonly extra?: { readonly unique?: { readonly key: string } } | undefined
+  /** What is rare; its uniqueness key, if it has one, the key by which it is in order, and who asked for its result. */
+  readonly extra?:
+    { readonly unique?: { readonly key: string }; readonly key?: string; readonly reply?: ReplyPlace } | undefined
   readonly isSkipped?: boolean
+  /** What is said to whoever asked for its result. */
+  readonly answer?: AnswerTold | undefined
+  /** Whether it has notes, which end with it. */
+  readonly hasNotes?: boolean
+  /** Where what it publishes is among the arguments, how many that are, and which completion it is; see scripts/onward.ts. */
+  readonly publishes?: readonly [from: number, count: number, at: number]
 }
 
-/** Completed jobs of one minute, with those that are unique or skipped apart. Their ids are those of their entries until one of them has another. */
+/** Where the end of a job is told, and what: see results/reply.ts and results/answer.ts. */
+interface ReplyPlace {
+  readonly to: string
+  readonly ttlMs: number
+}
+interface AnswerTold {
+  readonly state: string
+  readonly body: string
+}
+
+/** What ends with a job beside its delivery. */
+interface Own {
+  /** Its uniqueness key. */
+  readonly unique?: string
+  /** The key whose turn it has. */
+  readonly key?: string
+  readonly reply?: AnswerTold & ReplyPlace
+  readonly notes?: true
+  readonly publishes?: Completed['publishes']
+}
+
+function ownOf({ extra, answer, hasNotes }: Completed): Own | undefined {
+  if (extra === undefined && hasNotes !== true) return undefined
+  const { unique, key } = extra ?? {}
+  if (unique === undefined && key === undefined && answer === undefined && hasNotes !== true) return undefined
+  const reply = answer && extra?.reply
+  return {
+    ...(unique !== undefined && { unique: unique.key }),
+    ...(key !== undefined && { key }),
+    ...(reply && { reply: { to: reply.to, ttlMs: reply.ttlMs, ...answer } }),
+    ...(hasNotes === true && { notes: true }),
+  }
+}
+
+/** Completed jobs of one minute, with those that have something of their own, or are skipped, apart. Their ids are those of their entries until one of them has another. */
 interface Bucket {
   readonly outcome: 'completed' | 'skipped'
   readonly tally: number
@@ -68,7 +127,7 @@ interface Bucket {
   readonly ids: IdList
   jobIds: IdList | undefined
   /** By their place in it; of none, or of all. */
-  readonly uniqueKeys: string[]
+  readonly owns: Own[]
 }
 
 /**
@@ -100,6 +159,8 @@ export type FencedOutcome = { readonly entryId: string; readonly id: string; rea
       readonly error: string
       /** The failed run as a `traceparent`, if it was traced. */
       readonly trace?: string | undefined
+      /** Others of its key go first. */
+      readonly givesTurn?: boolean | undefined
     }
   | {
       readonly kind: 'wait'
@@ -119,7 +180,18 @@ export type Fate = 'retried' | 'waits' | 'dead' | 'cancelled' | 'gone' | 'stale'
 export async function settleOthers(
   client: Redis,
   member: Member,
-  { source, outcomes, resent }: { source: Source; outcomes: readonly FencedOutcome[]; resent: boolean },
+  {
+    source,
+    outcomes,
+    resent,
+    onWoken,
+  }: {
+    source: Source
+    outcomes: readonly FencedOutcome[]
+    resent: boolean
+    /** A job that waited for its turn is due now. */
+    onWoken?: (() => void) | undefined
+  },
 ): Promise<Fate[]> {
   const tallies = new Tallies(member)
   const args: Argument[] = [member.group, member.consumer, source === 0 ? 1 : 0, resent ? 1 : 0, TALLY_TTL_MS]
@@ -127,7 +199,7 @@ export async function settleOthers(
     const { hour, minute } = tallySlot(outcome.id)
     const own = ownArguments(outcome)
     const counted = [tallies.numberOf(hour), minute]
-    args.push(outcome.entryId, outcome.deliveries, ...counted, outcome.id, outcome.kind, own.length, ...own)
+    args.push(outcome.entryId, outcome.deliveries, ...counted, outcome.id, wordOf(outcome), own.length, ...own)
   }
   const keys = [
     sourceKey(member, source),
@@ -139,7 +211,16 @@ export async function settleOthers(
     memberKeys.settings(member),
     ...tallies.keys,
   ]
-  return asArray(await run(client, settleFenced, keys, args)).map((word) => asText(word) as Fate)
+  const words = asArray(await run(client, settleFenced, keys, args)).map(asText)
+  if (words.at(-1) === 'woken') {
+    words.pop()
+    onWoken?.()
+  }
+  return words as Fate[]
+}
+
+function wordOf(outcome: FencedOutcome): string {
+  return outcome.kind === 'retry' && outcome.givesTurn === true ? 'retry-turned' : outcome.kind
 }
 
 function ownArguments(outcome: FencedOutcome): readonly Argument[] {

@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.ts'
-import type { JobDefinition, Handlers } from '../job.ts'
+import type { Handler, Handlers, JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { checkMiddleware } from '../onion.ts'
 import type { PublishOptions } from '../producer-options.ts'
@@ -62,15 +62,25 @@ export interface Asked {
 
 const JOB = ['job', 'data', 'version', 'id', 'stream', 'headers', 'delayMs', 'runAt', 'expiresAt', 'ttlMs']
 const TO_END = [...JOB, 'uniqueKey', 'unique', 'worker', 'use', 'clock', 'chance', 'heedMs']
-const ONCE = [...TO_END, 'attempt', 'deliveries', 'abort']
+const KNOWN = {
+  runJob: [...TO_END, 'attempt', 'deliveries', 'abort'],
+  runToEnd: TO_END,
+  runBatch: [...TO_END, 'attempt', 'deliveries'],
+}
+/** A batch of any size is for a test to run: how many slots its worker has is not its matter. */
+const MOST_CONCURRENCY = 10_000
 
-/** @throws OptionError before anything runs; of the handlers and the worker's options as `new Worker` does. */
+/**
+ * @param gather what the worker makes of its handlers before its middleware goes around them.
+ * @throws OptionError before anything runs; of the handlers and the worker's options as `new Worker` does.
+ */
 export function checkAsked<Data, State>(
-  where: 'runJob' | 'runToEnd',
+  where: keyof typeof KNOWN,
   handlers: Handlers<State>,
   options: RunJobOptions<Data, State>,
+  gather: (handlers: Map<string, Handler>) => Map<string, Handler> = (given) => given,
 ): Asked {
-  refuseUnknownKeys(where, options, where === 'runJob' ? ONCE : TO_END)
+  refuseUnknownKeys(where, options, KNOWN[where])
   const { job, clock = new VirtualClock(), use = [], worker = {}, id } = options
   if (!(clock instanceof VirtualClock)) {
     throw new OptionError(`expected \`clock\` to be a VirtualClock, got ${shown(clock)}`)
@@ -78,7 +88,9 @@ export function checkAsked<Data, State>(
   if (!Array.isArray(use)) throw new OptionError(`expected \`use\` to be a list of middleware, got ${shown(use)}`)
   if (id !== undefined) checkJobId(id)
   const stream = options.stream ?? (typeof job === 'string' ? undefined : job?.stream) ?? worker.stream ?? 'testing'
-  const resolved = resolveWorkerOptions({ logger: false, ...ofOneStream(worker), stream, handlers })
+  const own = { logger: false as const, concurrency: MOST_CONCURRENCY, ...ofOneStream(worker) }
+  const given = resolveWorkerOptions({ ...own, stream, handlers })
+  const resolved = { ...given, handlers: gather(given.handlers) }
   const layers = use.map((one: RunMiddleware<State>) => checkMiddleware(one))
   if (layers.length > 0) wrapHandlers(resolved.handlers, layers)
   return {

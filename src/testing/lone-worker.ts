@@ -5,16 +5,21 @@ import type { DeadReason } from '../decide.ts'
 import type { Delivery } from '../delivery.ts'
 import { CancelledError, LeaseLostError, OptionError, StoppingError } from '../errors.ts'
 import { Events } from '../events.ts'
-import { Executor, type ExecutorDeps } from '../executor.ts'
+import { Executor } from '../executor.ts'
+import type { ExecutorDeps } from '../executor-deps.ts'
 import type { Failed } from '../fenced-settler.ts'
 import type { Handler } from '../job.ts'
 import { Holdings } from '../holdings.ts'
 import { tollsOf } from '../limits/passage.ts'
+import { bookOf } from '../metrics/book.ts'
 import { WorkerNumbers } from '../metrics/worker-numbers.ts'
+import type { Onward } from '../onward/onward.ts'
+import { OnwardPublisher } from '../onward/publisher.ts'
 import { causeOf, endOf } from '../run-end.ts'
 import { isThenable } from '../thenable.ts'
 import { containedTracing } from '../tracing.ts'
 import { UniqueStarts } from '../unique-starts.ts'
+import { KeptNotes } from './notes.ts'
 import type { AbortWhy } from './aborts.ts'
 import type { Asked } from './asked.ts'
 import type { Entry } from './entries.ts'
@@ -36,6 +41,8 @@ export interface JobRun {
   readonly outcome: RunResult
   /** What the handler gave back, if it is not undefined. */
   readonly result?: unknown
+  /** Of `completed`: what the handler has published with `job.publish`, in its order, if it has. */
+  readonly published?: readonly PublishedByRun[]
   /** What it failed with, or why it did not run; where it only says that it was aborted, the reason of its signal. */
   readonly error?: unknown
   /** How long until it comes back, in ms: of `retry` and `waits`. */
@@ -44,8 +51,26 @@ export interface JobRun {
   readonly reason?: DeadReason
   /** What it waits for. */
   readonly why?: string
+  /** What the handler said last of how far it is, if it did. */
+  readonly progress?: unknown
+  /** The lines that it kept with the job, of all runs, if it did. */
+  readonly log?: readonly string[]
+  /** What it has kept last for the next run, if it did. */
+  readonly checkpoint?: unknown
   /** What is wrong with functions among its retry options: the default was taken instead. */
   readonly complaint?: string
+}
+
+/** A job that a run publishes. */
+export interface PublishedByRun {
+  readonly job: string
+  readonly stream: string
+  /** As the handler of that job would get it, but for its schema. */
+  readonly data: unknown
+  /** When it is due, if that is later: ms since the epoch. */
+  readonly dueMs?: number
+  /** What else its entry carries, by field: `h-<name>` are headers, see docs/design.md. */
+  readonly fields?: Readonly<Record<string, string>>
 }
 
 /** A run, and its delivery, which tells what the next one begins with. */
@@ -62,6 +87,8 @@ const LONGEST_MS = 2 ** 31 - 1
 type Seen = Omit<Ran, 'delivery'>
 
 export class LoneWorker {
+  /** What handlers say of their jobs; a checkpoint stays from one run to the next. */
+  readonly notes = new KeptNotes()
   readonly #asked: Asked
   readonly #executor: Executor
   readonly #holdings: Holdings
@@ -77,7 +104,14 @@ export class LoneWorker {
     this.#asked = asked
     const { stream, worker } = asked
     const member = { stream, group: worker.group, consumer: `testing:${process.pid}:000000000000` }
-    this.#holdings = new Holdings(member, 1)
+    const onward = new OnwardPublisher(member, {
+      book: bookOf(undefined),
+      logger: worker.logger,
+      tracing: containedTracing(worker.tracing, worker.logger),
+      isUnderWay: (run) => this.#holdings.isUnderWay(run),
+      nowMs: () => asked.clock.nowMs,
+    })
+    this.#holdings = new Holdings({ ...member, notes: this.notes, onward }, 1)
     for (const [name, handler] of worker.handlers) worker.handlers.set(name, this.#watched(handler))
     const events = new Events(worker.logger, EVENT_CHANNELS)
     events.on('job:started', () => this.#begun())
@@ -98,7 +132,7 @@ export class LoneWorker {
     this.#result = undefined
     return new Promise<Ran>((resolve, reject) => {
       this.#begun = () => this.#watch(delivery, reject)
-      this.#ended = (seen) => resolve({ ...seen, delivery })
+      this.#ended = ({ run, renewed }) => resolve({ run: { ...run, ...this.notes.told }, renewed, delivery })
       if (isSpent) void this.#executor.buryUnrun(delivery)
       else this.#executor.start(delivery)
     }).finally(() => this.#forget())
@@ -106,7 +140,10 @@ export class LoneWorker {
 
   #parts(
     events: Events,
-  ): Omit<ExecutorDeps, 'handlers' | 'logger' | 'timeoutMs' | 'retry' | 'unknownJobMs' | 'accepts' | 'limits'> {
+  ): Omit<
+    ExecutorDeps,
+    'handlers' | 'logger' | 'timeoutMs' | 'maxResultBytes' | 'retry' | 'unknownJobMs' | 'accepts' | 'limits'
+  > {
     const { clock, chance, worker, stream } = this.#asked
     return {
       ...{ holdings: this.#holdings, cancelled: this.#cancelled, events, chance },
@@ -116,7 +153,11 @@ export class LoneWorker {
       uniqueStarts: new UniqueStarts(() => Promise.resolve({ cancelled: new Set(), hasNotes: false }), worker.logger),
       tracing: containedTracing(worker.tracing, worker.logger),
       settler: {
-        complete: (delivery) => this.#settled(delivery, { outcome: 'completed', ...given('result', this.#result) }),
+        complete: (delivery) => {
+          const published = delivery.onward && publishedBy(delivery.onward, clock.nowMs)
+          const told = { ...given('result', this.#result), ...given('published', published) }
+          this.#settled(delivery, { outcome: 'completed', ...told })
+        },
         skip: (delivery) => this.#settled(delivery, { outcome: 'skipped' }),
         fail: (delivery, outcome) => this.#settled(delivery, this.#runOf(delivery, outcome), renewedBy(outcome)),
       },
@@ -218,6 +259,17 @@ const begin: NonNullable<ExecutorDeps['limiter']>['ask'] = (delivery, limits, da
   if (typeof tolls === 'string') return tolls
   setImmediate(proceed)
   return undefined
+}
+
+function publishedBy({ publishes }: Onward, nowMs: number): PublishedByRun[] {
+  return publishes.map(({ item: { fields, due }, target: { stream } }) => {
+    const [, job = '', , data = '', ...others] = fields
+    const names = others.filter((_, at) => at % 2 === 0)
+    const more = Object.fromEntries(names.map((name, at) => [name, others[2 * at + 1] ?? '']))
+    const dueMs = due === undefined ? undefined : (due.startsWith('+') ? nowMs : 0) + Number(due)
+    const own = { ...given('dueMs', dueMs), ...given('fields', names.length === 0 ? undefined : more) }
+    return { job, stream, data: JSON.parse(data) as unknown, ...own }
+  })
 }
 
 type Undone = Exclude<Failed, { readonly kind: 'cancelled' }>

@@ -155,6 +155,8 @@ describe('exit codes', () => {
     ERR_PUBLISH_SHED: 1,
     ERR_BUFFER_FULL: 1,
     ERR_STREAM_FULL: 3,
+    ERR_RUN_ENDED: 1,
+    ERR_RUN_PUBLISHES: 1,
     ERR_UNIQUE_GROUP: 2,
     ERR_MEMORY_FULL: 3,
     ERR_SPILL: 1,
@@ -182,6 +184,14 @@ describe('exit codes', () => {
     ERR_HISTORY: 4,
     ERR_REPLAY: 1,
     ERR_NOT_DRAINED: 1,
+    ERR_RESULT_TIMEOUT: 1,
+    ERR_RESULT_ABORTED: 1,
+    ERR_RESULT_FAILED: 1,
+    ERR_RESULT_CANCELLED: 1,
+    ERR_RESULT_SKIPPED: 1,
+    ERR_RESULT_TOO_LARGE: 1,
+    ERR_RESULT_NOT_JSON: 1,
+    ERR_RESULT_NOT_ASKED: 1,
   }
 
   test.each(Object.entries(codes) as [ErrorCode, number][])('%s is %i, of whatever class', (code, exitCode) => {

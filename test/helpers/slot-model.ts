@@ -9,20 +9,25 @@ export class SlotModel {
     this.#range = range
   }
 
-  ask(atUs: number, { key = '', costUs, burstUs, graceUs, how }: SlotAsk): SlotTold {
+  /** @param fresh is of one call: what it has given to each key that was quiet before it. */
+  ask(atUs: number, { key = '', costUs, burstUs, graceUs, how }: SlotAsk, fresh = new Map<string, number>()): SlotTold {
     const [mostUs, nearUs] = [this.#range.mostMs * 1000, this.#range.nearMs * 1000]
     const kept = this.#times.get(key) ?? { tatUs: 0, tailUs: 0 }
-    const tatUs = Math.min(Math.max(kept.tatUs, atUs), atUs + burstUs + mostUs)
-    const slotUs = tatUs + costUs - burstUs
-    const waitUs = slotUs <= atUs ? 0 : slotUs - atUs + graceUs
+    const tatUs = Math.max(Math.min(kept.tatUs, atUs + burstUs + graceUs + mostUs), atUs)
+    if (tatUs === atUs) fresh.set(key, 0)
+    const givenUs = fresh.get(key) ?? Infinity
+    const waitUs = givenUs + costUs <= burstUs + 1 ? 0 : Math.max(0, tatUs + costUs - burstUs - atUs)
     if (waitUs <= mostUs) {
-      if (how !== 'look') this.#times.set(key, { tatUs: tatUs + costUs, tailUs: kept.tailUs })
+      if (how !== 'look') {
+        this.#times.set(key, { tatUs: Math.max(tatUs, atUs + waitUs + graceUs) + costUs, tailUs: kept.tailUs })
+        fresh.set(key, givenUs + costUs)
+      }
       return { kind: 'given', inMs: Math.ceil(waitUs) / 1000 }
     }
     if (how !== 'queue' || waitUs <= nearUs) return { kind: 'later', inMs: Math.ceil(waitUs) / 1000 }
     const tailUs = Math.min(Math.max(kept.tailUs, tatUs) + costUs, tatUs + costUs + 300e6)
     this.#times.set(key, { tatUs, tailUs })
-    return { kind: 'later', inMs: Math.ceil(tailUs - burstUs - atUs + graceUs) / 1000 }
+    return { kind: 'later', inMs: Math.ceil(tailUs - burstUs - atUs) / 1000 }
   }
 }
 

@@ -113,6 +113,23 @@ export const later: RowSpec = {
       ],
       links: [look('Are there workers?', 'stream', 'Workers'), runbook('What to do?', 'MillraceSchedulerStuck')],
     }),
+    series('Recurring schedules', 's', {
+      width: 8,
+      description:
+        'How long the most overdue schedule has waited for its tick to be fired. Any worker of the stream fires it, within a second or so.',
+      queries: [
+        { expr: ofStreams('millrace_stream_schedules_overdue_seconds'), legend: OF_STREAM },
+        { expr: 'max(millrace:overdue_seconds:threshold)', legend: 'threshold', isThreshold: true },
+      ],
+      links: [look('Are there workers?', 'stream', 'Workers'), runbook('What to do?', 'MillraceSchedulesOverdue')],
+    }),
+    series('Schedules', 'short', {
+      width: 8,
+      description:
+        'Recurring schedules of the stream. One that goes was removed; `millrace cron list` shows those that are there.',
+      queries: [{ expr: ofStreams('millrace_stream_schedules'), legend: OF_STREAM }],
+      links: [look('Are any overdue?', 'stream', 'Recurring schedules')],
+    }),
     series('Overdue jobs', 'short', {
       description:
         'How many are due and not moved yet. A few after a burst are fine; many for long are a scheduler that does not get through.',

@@ -1,4 +1,7 @@
+import { KEY_NAMES } from '../keys.ts'
 import { NOW, RECORD_OUTCOMES } from './lua.ts'
+import { ORDER } from './order.ts'
+import { REPLY } from './reply.ts'
 import { RECORD } from './scheduled.ts'
 import { script } from './script.ts'
 import { WHERE } from './whereabouts.ts'
@@ -20,13 +23,21 @@ export const MARK = `${NOW}
     return true
   end`
 
-/** Takes a delayed publish out before it comes into the stream. In one step: promotion may be at it. Returns how many. */
+/**
+ * Takes a delayed publish out before it comes into the stream. In one step: promotion may be at it. Whoever asked for its result is
+ * told in the same one. Returns how many.
+ */
 export const cancelDelayed = script(
   'cancelDelayed',
-  `
-  -- KEYS scheduled scheduledJobs | ARGV jobId
+  `${KEY_NAMES}${NOW}${RECORD}${REPLY}
+  -- KEYS scheduled scheduledJobs settings | ARGV jobId
   local removed = redis.call('ZREM', KEYS[1], ARGV[1])
-  if removed == 1 then redis.call('HDEL', KEYS[2], ARGV[1]) end
+  if removed == 1 then
+    local _, flat = recordOf(redis.call('HGET', KEYS[2], ARGV[1]))
+    redis.call('HDEL', KEYS[2], ARGV[1])
+    local reply = flat and replyIn(flat)
+    if reply then tellEnd(baseOf(KEYS[3]), nil, ARGV[1], reply, 'cancelled', now(), '') end
+  end
   return removed`,
 )
 
@@ -41,7 +52,7 @@ export const cancelDelayed = script(
  */
 export const cancelInGroup = script(
   'cancelInGroup',
-  `${WHERE}${MARK}${RECORD}${RECORD_OUTCOMES}
+  `${WHERE}${MARK}${RECORD}${RECORD_OUTCOMES}${ORDER}${REPLY}
   -- KEYS stream redelivery scheduled scheduledJobs dead index cancelled tally settings outcomes
   -- ARGV group jobId entryId member blind minute tallyTtlMs most keepMs
   local group, jobId, member, most, keepMs = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -62,9 +73,14 @@ export const cancelInGroup = script(
     end
   end
   if place == 'scheduled' then
-    local _, _, entries = recordOf(redis.call('HGET', KEYS[4], jobId))
+    local _, flat, entries = recordOf(redis.call('HGET', KEYS[4], jobId))
     redis.call('ZREM', KEYS[3], jobId)
     redis.call('HDEL', KEYS[4], jobId)
+    -- Jobs of its key need not wait for it any more.
+    local key = flat and orderKeyIn(flat)
+    if key then endTurn(KEYS[9]:sub(1, -10), group, key, jobId) end
+    local reply = flat and replyIn(flat, group)
+    if reply then tellEnd(baseOf(KEYS[9]), group, jobId, reply, 'cancelled', now(), '') end
     return count('cancelled', entries or 1)
   end
   if place == 'dead' then

@@ -208,8 +208,9 @@ export const redriveDeadLetters = script(
   }
   local at = string.format('%.0f', now())
   local function redriven(jobId, named, raw, from)
-    local values = {}
+    local values, isAsked = {}, false
     for i = from, #raw, 2 do
+      if raw[i] == 'reply' then isAsked = true end
       if not replaced[raw[i]] then
         values[#values + 1] = raw[i]
         values[#values + 1] = raw[i + 1]
@@ -222,7 +223,7 @@ export const redriveDeadLetters = script(
       added[#added + 1] = past
     end
     for i = 1, #added do values[#values + 1] = added[i] end
-    return values
+    return values, isAsked
   end
 
   local states, total = {}, 0
@@ -234,7 +235,8 @@ export const redriveDeadLetters = script(
     if entry then
       local named, raw, from, bytes = letterOf(entry[2])
       total = total + bytes
-      local values = raw and named['dead-id'] == jobId and redriven(jobId, named, raw, from)
+      local values, isAsked
+      if raw and named['dead-id'] == jobId then values, isAsked = redriven(jobId, named, raw, from) end
       if not values then state = 'unreadable'
       elseif #values > 7800 then state = 'wide'
       else
@@ -249,6 +251,7 @@ export const redriveDeadLetters = script(
         local bucket = ARGV[arg + 2] .. ' ' .. ARGV[arg + 3]
         counts[bucket] = (counts[bucket] or 0) + 1
         redis.pcall('HDEL', KEYS[4 + hours + tonumber(ARGV[arg + 2])], jobId) -- it has no outcome any more
+        if isAsked then redis.pcall('PEXPIRE', index:sub(1, -6) .. 'result:' .. jobId, 0) end
         state = 'moved'
       end
     end

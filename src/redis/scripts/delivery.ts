@@ -1,11 +1,43 @@
 import { RELEASE } from './holder.ts'
-import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
+import { FLOOR, LESS, NOW, RECORD_OUTCOMES } from './lua.ts'
+import { ORDER } from './order.ts'
+import { REPLY } from './reply.ts'
 import { script } from './script.ts'
 
 /**
  * The life of a delivery after it was read: begun, renewed, settled, handed back. The fence is (consumer, delivery count):
  * the owner alone is none, for a worker whose timed-out handler still runs owns the entry again after its own claim.
  */
+
+/** What a script does that settles completions and more, in Lua. */
+export interface MoreToComplete {
+  /** How many of its last keys are its own. */
+  readonly keys: string
+  /** Where the last argument of the last bucket is. */
+  readonly lastAt: string
+  /** Done once, before the first bucket. */
+  readonly prepare: string
+  /** Done before the ack of a job, whose entry is `ids[i]`; it may leave the job out, which `unless` then says. */
+  readonly before: string
+  readonly unless: string
+  /** What is answered behind what settleCompleted does. */
+  readonly answer: string
+}
+
+/** `listed(text)`: the ids of a bucket, and how many there are. */
+const LISTED = `
+  local function listed(text)
+    local ids, count = {}, 0
+    for ms, seqs in text:gmatch('(%d+)-([%d,]+)') do
+      for seq in seqs:gmatch('%d+') do
+        count = count + 1
+        ids[count] = ms .. '-' .. seq
+      end
+    end
+    return ids, count
+  end`
+
+const NO_MORE: MoreToComplete = { keys: '0', lastAt: '#ARGV', prepare: '', before: '', unless: '', answer: '' }
 
 /**
  * Acks entries that were completed, or skipped since the group does not want them, and adds them to their group's tally, in one step, so
@@ -18,36 +50,29 @@ import { script } from './script.ts'
  * On the redelivery stream each job's place in the index ends with its ack, and only with that: a completion that comes late
  * must not hide where the job is now. The job ids follow the entry ids, in the same order; '' where they are the same.
  *
- * Jobs that hold uniqueness keys come in buckets of their own, with those keys as JSON, and are acked one by one: only what
- * was pending lets go of its key. A late completion is of a job that may be tried again, and hold it still.
+ * Jobs that have something of their own to end, such as a uniqueness key, their turn, notes or an answer that somebody waits for, come in
+ * buckets of their own, with that as JSON,
+ * and are acked one by one: only what was pending lets go of its key. A late completion is of a job that may be tried again, and
+ * hold it still.
  *
  * Where the group records outcomes, the ids are acked one by one: only what was pending gets its line, in the same step. The
  * lines are written together.
  *
  * XACK comes first: under OOM a first harmless write lets the rest of a script pass, and settling must get through.
- * Returns how many completions were late, and how many skipped jobs were settled already: these did not run, and are no duplicates.
+ * Returns how many completions were late, and how many skipped jobs were settled already: these did not run, and are no duplicates; and 1 if
+ * a job that waited for its turn is due now.
  */
-export const settleCompleted = script(
-  'settleCompleted',
-  `${FLOOR}${NOW}${RECORD_OUTCOMES}${RELEASE}
+export const completing = ({ keys, lastAt, prepare, before, unless, answer } = NO_MORE) =>
+  `${FLOOR}${LESS}${NOW}${RECORD_OUTCOMES}${RELEASE}${ORDER}${REPLY}${LISTED}
   -- KEYS source settings index tally... outcomes...
   -- ARGV group isStream(1|0) resent(1|0) tallyTtlMs, then per bucket: outcome(completed|skipped) tally minute ids
-  --      jobIds('' = the same) uniqueKeys
+  --      jobIds('' = the same) owns('' = none has anything of its own, else JSON: an object per job)
   local source, settings, index, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
   local isStream, resent, tallyTtlMs = ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
-  local function listed(text)
-    local ids, count = {}, 0
-    for ms, seqs in text:gmatch('(%d+)-([%d,]+)') do
-      for seq in seqs:gmatch('%d+') do
-        count = count + 1
-        ids[count] = ms .. '-' .. seq
-      end
-    end
-    return ids, count
-  end
-  local at, late, skippedLate = 5, 0, 0
-  local hours, recordedAt = (#KEYS - 3) / 2, isRecording(settings, group) and now()
-  while at <= #ARGV do
+  local at, late, skippedLate, woken = 5, 0, 0, 0
+  local hours, recordedAt = (#KEYS - 3 - ${keys}) / 2, isRecording(settings, group) and now()
+  local lastAt = ${lastAt}${prepare}
+  while at <= lastAt do
     local outcome, tally, minute = ARGV[at], KEYS[3 + tonumber(ARGV[at + 1])], ARGV[at + 2]
     local outcomes = KEYS[3 + hours + tonumber(ARGV[at + 1])]
     local line = recordedAt and outcome .. ' ' .. string.format('%.0f', recordedAt)
@@ -57,14 +82,20 @@ export const settleCompleted = script(
       acked = redis.call('XACK', source, group, unpack(ids))
     else
       local jobIds, lines = ARGV[at + 4] == '' and ids or listed(ARGV[at + 4]), {}
-      local uniques = ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or {}
-      for i = 1, count do
-        if redis.call('XACK', source, group, ids[i]) == 1 then
+      local owns = ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or {}
+      for i = 1, count do${before}
+        if ${unless}redis.call('XACK', source, group, ids[i]) == 1 then
           acked = acked + 1
           if not isStream and redis.call('HGET', index, jobIds[i]) == 'redelivery ' .. ids[i] then
             redis.call('HDEL', index, jobIds[i])
           end
-          if uniques[i] then release(uniqueIn(baseOf(settings), uniques[i]), jobIds[i], group, true) end
+          local own = owns[i]
+          if own and own.unique then release(uniqueIn(baseOf(settings), own.unique), jobIds[i], group, true) end
+          if own and own.key and endTurn(baseOf(settings), group, own.key, jobIds[i]) then woken = 1 end
+          if own and own.reply then
+            tellEnd(baseOf(settings), group, jobIds[i], own.reply, own.reply.state, now(), own.reply.body)
+          end
+          if own and own.notes then redis.pcall('PEXPIRE', ofGroup(baseOf(settings), group, 'notes:' .. jobIds[i]), 0) end
           if line then
             lines[#lines + 1] = jobIds[i]
             lines[#lines + 1] = line
@@ -89,8 +120,9 @@ export const settleCompleted = script(
     local ok, floor = pcall(floorOf, source, group)
     if ok and floor then redis.call('HSET', settings, 'group:' .. group .. ':floor', floor) end
   end
-  return {late, skippedLate}`,
-)
+  return {late, skippedLate, woken${answer}}`
+
+export const settleCompleted = script('settleCompleted', completing())
 
 /**
  * Counts the delivery of claimed entries and brings their fields, before their handlers start. Counting in the claim would

@@ -162,7 +162,7 @@ const AHEAD = `
 export const explainGroups = script(
   'explainGroups',
   `${WHERE}${NOW}${RECORD}${ROW}${DESCRIBED}${AHEAD}
-  -- KEYS stream settings cancelled, per group: redelivery scheduled scheduledJobs dead index workers info tally outcomes
+  -- KEYS stream settings cancelled, per group: redelivery scheduled scheduledJobs dead index workers info tally outcomes notes
   -- ARGV jobId entryId minute presentMs maxWorkers wantsPayload(1|0) group...
   local stream, settings, cancelled = KEYS[1], KEYS[2], KEYS[3]
   local jobId, entryId, minute, presentMs = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -192,7 +192,7 @@ export const explainGroups = script(
       told[#told + 1] = name
       told[#told + 1] = value
     end
-    local redelivery, scheduled, scheduledJobs, dead, index, workers, info, tally, ended = unpack(keys)
+    local redelivery, scheduled, scheduledJobs, dead, index, workers, info, tally, ended, notes = unpack(keys)
     local place, deadId, there, entry = whereIs({stream, redelivery, scheduled, scheduledJobs, dead, index}, group, jobId, entryId)
     if not there then return told end
     put('there', 1)
@@ -272,6 +272,10 @@ export const explainGroups = script(
     end
     local recorded = redis.call('HGET', ended, jobId)
     if recorded then put('outcome', recorded) end
+    local noted = redis.pcall('HMGET', notes, 'progress', 'progress-at', 'log', 'dropped', 'checkpoint', 'checkpoint-at')
+    if not noted.err and (noted[1] or noted[3] or noted[5]) then
+      put('notes', {noted[1] or '', noted[2] or '', noted[3] or '', noted[4] or '', noted[5] and #noted[5] or '', noted[6] or ''})
+    end
     local cancelledAt = redis.call('ZSCORE', cancelled, jobId .. ' ' .. group)
     if cancelledAt then put('cancelled', cancelledAt) end
     local names, prefix = {'leaseMs', 'maxDeliveries', 'start', 'rewinds', 'paused', 'record'}, 'group:' .. group .. ':'
@@ -286,8 +290,8 @@ export const explainGroups = script(
 
   local all = {}
   for n = 7, #ARGV do
-    local from = 4 + (n - 7) * 9
-    all[#all + 1] = tell(ARGV[n], {unpack(KEYS, from, from + 8)})
+    local from = 4 + (n - 7) * 10
+    all[#all + 1] = tell(ARGV[n], {unpack(KEYS, from, from + 9)})
   end
   return all`,
 )

@@ -1,3 +1,4 @@
+import { KEY_NAMES } from '../keys.ts'
 import { AT_END, FLOOR, GROUPS, NOW, QUIET, SILENT } from './lua.ts'
 import { script } from './script.ts'
 
@@ -12,12 +13,13 @@ import { script } from './script.ts'
  */
 export const joinGroup = script(
   'joinGroup',
-  `${FLOOR}${NOW}${AT_END}
+  `${FLOOR}${NOW}${AT_END}${KEY_NAMES}
   -- KEYS stream redelivery settings info | ARGV group startAt('oldest' | 'now' | 'again' | '') leaseMs maxDeliveries
   local stream, redelivery, settings, info = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   redis.call('XACK', stream, ARGV[1], '0-1') -- under OOM a first harmless write lets the others pass
   local group, startAt = ARGV[1], ARGV[2]
   local floorField = 'group:' .. group .. ':floor'
+  local order = ofGroup(baseOf(settings), group, 'order')
   local found, names = groupsOf(stream)
   local how = 'joined'
   if not found[group] then
@@ -34,6 +36,8 @@ export const joinGroup = script(
     if start == '$' then createAtEnd(stream, group) else redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM') end
     local begins = groupsOf(stream)[group]['last-delivered-id']
     redis.call('HSET', settings, floorField, begins)
+    -- What it reads anew is lined up anew.
+    redis.pcall('HDEL', order, ':stream')
     -- What the stream had before is not the group's, and was not counted for one of that name that was there before.
     if not recorded then redis.call('HSET', settings, 'group:' .. group .. ':start', begins) end
     redis.call('HDEL', settings, 'removed:' .. group)
@@ -44,6 +48,7 @@ export const joinGroup = script(
   end
   if not groupsOf(redelivery)[group] then
     redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM')
+    redis.pcall('HDEL', order, ':again')
   end
   -- From here on the group counts as heard of: an outage before its first pulse must be seen as one.
   redis.call('HSETNX', info, ':beat', now())

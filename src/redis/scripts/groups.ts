@@ -1,3 +1,4 @@
+import { KEY_NAMES } from '../keys.ts'
 import { AT_END, GROUPS, NOW } from './lua.ts'
 import { script } from './script.ts'
 
@@ -12,7 +13,7 @@ import { script } from './script.ts'
  */
 export const createGroup = script(
   'createGroup',
-  `${GROUPS}${AT_END}
+  `${GROUPS}${AT_END}${KEY_NAMES}
   -- KEYS stream redelivery settings | ARGV group start('0' | '$') fieldPrefix leaseMs maxDeliveries ('' = not given)
   local stream, redelivery, settings = KEYS[1], KEYS[2], KEYS[3]
   local group, start, prefix = ARGV[1], ARGV[2], ARGV[3]
@@ -24,6 +25,7 @@ export const createGroup = script(
   redis.call('XACK', stream, group, '0-1') -- under OOM a first harmless write lets the others pass
   if start == '$' then createAtEnd(stream, group) else redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM') end
   if not hasRedelivery then redis.call('XGROUP', 'CREATE', redelivery, group, '0', 'MKSTREAM') end
+  redis.pcall('HDEL', ofGroup(baseOf(settings), group, 'order'), ':stream')
   local floor = groupsOf(stream)[group]['last-delivered-id']
   redis.call('HSET', settings, prefix .. 'floor', floor, prefix .. 'start', floor)
   redis.call('HDEL', settings, 'removed:' .. group)

@@ -7,17 +7,23 @@ import { script } from './script.ts'
 
 /**
  * Gives jobs their slots of a rate: GCRA (the generic cell rate algorithm), which needs one time per key. That time, `tat`, is when all that
- * was let in so far would be through if it came evenly; a job may begin when `tat` is at most a burst ahead.
+ * was let in so far would be through if it came evenly; a job may begin when `tat` and its own cost are at most a burst ahead.
  *
  * - Who asks gets a slot at once, also one a little ahead, and waits for it by himself: nobody asks again and again. Only up
  *   to `most` ahead: what is further away is not booked, so that jobs which are lost or cancelled while they wait book
  *   nothing. Those are told when to come back. Beyond `near`, `tail` spreads these times over the backlog that was told so
  *   before; it is no booking, and at most five minutes behind the slots.
- * - A job begins somewhat later than its slot, and that would make two of them come closer than the limit allows. So a slot
- *   that is ahead is told `grace` later than it could be; a job that is later than its slot by up to `grace` is then within
- *   the limit in any window, as long as `grace` is at most half a burst. Who is later asks anew.
+ * - A job begins somewhat later than its slot, by up to `grace`; who is later asks anew. It is booked as if it were that late: `tat` is
+ *   brought to its slot and `grace` before its cost is added.
+ * - What one call asks for of a key that was quiet begins at once, up to a whole burst: nothing from before can begin beside it.
  * - A `tat` further ahead than this limit can have brought it is one of a slower rate, or the clock was set back: it is
  *   brought near.
+ *
+ * Why no window then holds more than a burst and its own time, whatever jobs cost and however late each is: of the jobs in a window let i
+ * be the one that asked first and j the last. Booking i brought `tat` to the latest time of i, and each one since moved it by its cost
+ * at least, so up to j they cost at most what `tat` is beyond the begin of i; and j begins no sooner than `tat` and its cost less a burst. A
+ * j of a quiet key is with all of its call within one burst, and what asked before them costs no more than the time from i to its call.
+ * No throughput is lost where `grace` is at most a burst without the job's cost: `tat` is then beyond what it is to be brought to.
  *
  * One step: two workers that read the same `tat` would both begin. KEYS may name a key twice, and the second ask then stands
  * behind the first. The last key is for a write that changes nothing: under OOM a first one lets the others pass, and a job that
@@ -38,23 +44,28 @@ export const reserveSlots = script(
     local leftMs = math.ceil((math.max(tat, tail) - at) / 1000) + 1000
     redis.call('SET', key, string.format('%.17g %.17g', tat, tail), 'PX', string.format('%.0f', leftMs))
   end
+  local fresh = {} -- of keys that were quiet before this call: what it has given
   local function ask(key, cost, burst, grace, how)
     local kept = redis.pcall('GET', key)
     if type(kept) == 'table' then return -1, 0 end
     local tat, tail = (kept or '0 0'):match('^([%d.e+]+) ([%d.e+]+)$')
     tat, tail = tonumber(tat), tonumber(tail)
     if not tat or not tail then return -1, 0 end
-    tat = math.min(math.max(tat, at), at + burst + most)
-    local slot = tat + cost - burst
-    local wait = slot <= at and 0 or slot - at + grace
+    tat = math.min(tat, at + burst + grace + most)
+    if tat <= at then tat, fresh[key] = at, 0 end
+    local isFresh = fresh[key] and fresh[key] + cost <= burst + 1 -- a µs for what was rounded in the sum
+    local wait = isFresh and 0 or math.max(0, tat + cost - burst - at)
     if wait <= most then
-      if how ~= 'look' then write(key, tat + cost, tail) end
+      if how ~= 'look' then
+        write(key, math.max(tat, at + wait + grace) + cost, tail)
+        if fresh[key] then fresh[key] = fresh[key] + cost end
+      end
       return 1, wait
     end
     if how ~= 'queue' or wait <= near then return 0, wait end
     tail = math.min(math.max(tail, tat) + cost, tat + cost + 300000000)
     write(key, tat, tail)
-    return 0, tail - burst - at + grace
+    return 0, tail - burst - at
   end
   for i = 1, #KEYS - 1 do
     local a = 4 * i - 1

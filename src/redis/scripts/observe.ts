@@ -33,7 +33,7 @@ const IDS = `
  * A stream, the names of its groups, and how some of them stand. Of these it stops early, but not before the first, once it
  * has asked maxWorkers workers or read entries of 1 MiB: the first unread entry of a group is had only with its payload.
  *
- * Returns {kind} where there is no stream, else {'stream', now, entries, added or '', last id or '', waiting, pause or '',
+ * Returns {kind} where there is no stream, else {'stream', now, entries, added or '', last id or '', waiting, schedules as waiting, pause or '',
  * count of groups, {id, …} of the first mostGroups, group, …} with a group for each that was asked for, in that order:
  * '' where it is gone, else {seen on the stream, seen on the redelivery stream, waiting, dead, oldest dead id or '', workers,
  * {about, …}, last heard ms or '', pause or ''}.
@@ -43,12 +43,12 @@ const IDS = `
 export const observeStream = script(
   'observeStream',
   `${FIELDS}${NOW}${IDS}
-  -- KEYS stream scheduled settings, and of each plain group: redelivery workers info dead scheduled
+  -- KEYS stream scheduled settings cronDue, and of each plain group: redelivery workers info dead scheduled
   -- ARGV presentMs maxWorkers mostGroups group ids
   local stream, settings = KEYS[1], KEYS[3]
   local presentMs, maxWorkers, mostGroups = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
   local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and (kind ~= 'none' or redis.call('EXISTS', KEYS[2]) == 0) then return {kind} end
+  if kind ~= 'stream' and (kind ~= 'none' or redis.call('EXISTS', KEYS[2], KEYS[4]) == 0) then return {kind} end
   local at, spent = now(), 0
   local function text(ms) return string.format('%.0f', ms) end
   local function firstId(rows)
@@ -97,9 +97,9 @@ export const observeStream = script(
   for i = 4, #ARGV do asked[i - 2] = 'group:' .. ARGV[i] .. ':paused' end
   local paused = redis.call('HMGET', settings, unpack(asked))
   local last = about['last-generated-id'] or ''
-  local reply = {'stream', text(at), about.length or 0, about['entries-added'] or '', last, standing(KEYS[2]),
+  local reply = {'stream', text(at), about.length or 0, about['entries-added'] or '', last, standing(KEYS[2]), standing(KEYS[4]),
     paused[1] or '', count, ids}
-  local keyAt = 4
+  local keyAt = 5
   local from, to = text(at - presentMs), text(at + presentMs)
   local function work(group, pause)
     local redelivery, workers, info, dead = KEYS[keyAt], KEYS[keyAt + 1], KEYS[keyAt + 2], KEYS[keyAt + 3]

@@ -1,5 +1,7 @@
 import { KEY_IN, RELEASE } from './holder.ts'
-import { FLOOR, NOW, RECORD_OUTCOMES } from './lua.ts'
+import { FLOOR, LESS, NOW, RECORD_OUTCOMES } from './lua.ts'
+import { ORDER } from './order.ts'
+import { REPLY } from './reply.ts'
 import { script } from './script.ts'
 
 /**
@@ -27,18 +29,22 @@ import { script } from './script.ts'
  * - dead: provenance, raw fields. Over 1 000 fields they are packed into one: unpack has a limit, and an entry that cannot be
  *   buried would hold the watermark for ever.
  *
- * A job that is dead or cancelled lets go of its uniqueness key, if it still holds it; one that is tried again keeps it.
+ * - retry-turned: a retry that gives its turn away meanwhile.
+ *
+ * A job that is dead or cancelled lets go of its uniqueness key, if it still holds it, and of its turn; one that is tried again
+ * keeps both. Whoever asked for its result is told, and told again if it is redriven. Notes of a cancelled one go; a dead one keeps
+ * them, for a redrive to go on from.
  *
  * A resend may find what its first try did: what is not pending any more is 'done' then, and not 'stale'.
  * Stops after 1 MiB of fields, so the answer may be shorter than the question; the rest is asked again. XACK comes first:
  * under OOM a first harmless write lets the rest of a script pass, and settling must get through.
  *
  * Returns a word per entry: 'retried' | 'waits' | 'dead' | 'cancelled' | 'gone' (deleted from the stream) | 'stale' | 'done' | 'twin' |
- * 'wide'.
+ * 'wide'; and 'woken' behind them where a job that waited for its turn is due now.
  */
 export const settleFenced = script(
   'settleFenced',
-  `${FLOOR}${NOW}${RECORD_OUTCOMES}${RELEASE}${KEY_IN}
+  `${FLOOR}${LESS}${NOW}${RECORD_OUTCOMES}${RELEASE}${KEY_IN}${ORDER}${REPLY}
   -- KEYS source dead index retries retryJobs cancelled settings tally... outcomes...
   -- ARGV group me isStream(1|0) resent(1|0) tallyTtlMs, then per entry: id deliveries tally minute jobId kind count arg...
   local source, dead, index, retries, retryJobs, cancelled, settings = unpack(KEYS, 1, 7)
@@ -51,7 +57,7 @@ export const settleFenced = script(
     or check(cancelled, 'zset') or check(settings, 'hash')
   if wrong then return wrong end
   redis.call('XACK', source, group, '0-1')
-  local at, bytes, words = now(), 0, {}
+  local at, bytes, words, woken = now(), 0, {}, false
   local ms = string.format('%.0f', at)
   local hours, recording = (#KEYS - 7) / 2, isRecording(settings, group)
   local renamed = {
@@ -137,6 +143,12 @@ export const settleFenced = script(
     local refusal = schedule(entry, tonumber(args[1]), args[2], replaced(raw, names, own))
     if refusal then return refusal end
     settled(entry, 'waited')
+    -- The one that it waited for may have ended since it asked, and found nobody in the scheduled set to be told.
+    local key = orderKeyIn(raw)
+    if key then
+      local ok, isDue = pcall(giveOn, baseOf(settings), group, lineOf(baseOf(settings), group, key))
+      if ok and isDue then woken = true end
+    end
     return 'waits'
   end
   local function bury(entry, raw, args)
@@ -154,10 +166,24 @@ export const settleFenced = script(
     redis.call('HSET', index, entry.jobId, 'dead ' .. redis.call('XADD', dead, '*', unpack(values)))
     return settled(entry, 'dead')
   end
-  local function freed(entry, raw, outcome)
+  -- It is in order no more, for now: its turn is the next one's.
+  local function turned(entry, raw, outcome)
+    local key = orderKeyIn(raw)
+    if key and endTurn(baseOf(settings), group, key, entry.jobId) then woken = true end
+    return outcome
+  end
+  -- The job is at its end, for this group.
+  local function ended(entry, raw, outcome, args)
     local key = keyIn(raw)
     if key then release(uniqueIn(baseOf(settings), key), entry.jobId, group, false) end
-    return outcome
+    local reply = replyIn(raw, group)
+    if reply then
+      -- As provenance has them, in its fixed order.
+      local why = args and {reason = args[2], attempts = tonumber(args[12]), error = args[18], message = args[20]}
+      tellEnd(baseOf(settings), group, entry.jobId, reply, outcome, at, why and cjson.encode(why) or '')
+    end
+    if outcome == 'cancelled' then redis.pcall('PEXPIRE', ofGroup(baseOf(settings), group, 'notes:' .. entry.jobId), 0) end
+    return turned(entry, raw, outcome)
   end
   local function settle(entry, kind, args)
     local pending = redis.call('XPENDING', source, group, entry.id, entry.id, 1)[1]
@@ -167,11 +193,15 @@ export const settleFenced = script(
     if not found then return forgotten(entry, 'gone') end
     for i = 1, #found[2] do bytes = bytes + #found[2][i] end
     if kind == 'cancelled' or isCancelled(entry.jobId) then
-      return freed(entry, found[2], forgotten(entry, 'cancelled'))
+      return ended(entry, found[2], forgotten(entry, 'cancelled'))
     end
     if kind == 'retry' then return retry(entry, found[2], args) end
+    if kind == 'retry-turned' then
+      local word = retry(entry, found[2], args)
+      return word == 'retried' and turned(entry, found[2], word) or word
+    end
     if kind == 'wait' then return wait(entry, found[2], args) end
-    return freed(entry, found[2], bury(entry, found[2], args))
+    return ended(entry, found[2], bury(entry, found[2], args), args)
   end
 
   local i = 6
@@ -186,5 +216,6 @@ export const settleFenced = script(
     local ok, floor = pcall(floorOf, source, group)
     if ok and floor then redis.call('HSET', settings, 'group:' .. group .. ':floor', floor) end
   end
+  if woken then words[#words + 1] = 'woken' end
   return words`,
 )

@@ -120,6 +120,23 @@ export const MARKED_AGAIN = `
   end`
 
 /**
+ * `schedule(dueMs, fields)`: puts a job into the sorted set and the hash that are named, under the number behind `number`, and
+ * gives its answer.
+ */
+export const schedule = (scheduled: string, jobs: string) => `local function schedule(dueMs, fields)
+    local jobId
+    -- NX: a counter that somebody deleted must not have one job take the place of another.
+    repeat
+      number = number + 1
+      jobId = string.format('%.0f-%.0f', nowMs, number)
+    until redis.call('ZADD', ${scheduled}, 'NX', string.format('%.0f', dueMs), jobId) == 1
+    fields[#fields + 1] = 'id'
+    fields[#fields + 1] = jobId
+    redis.call('HSET', ${jobs}, jobId, cmsgpack.pack({'', fields}))
+    return '@' .. jobId
+  end`
+
+/**
  * Appends the items from ARGV `at` on; `before` is done with each of them first and may say what became of it (`held`), `after`
  * is told what did. `due` is when a job for later is due, of which ARGV has `text`.
  */
@@ -130,18 +147,7 @@ export const ITEMS = (before: string, after: string, due = 'dueOf(text)') => `
     count = count + 1
     ids[count] = type(id) == 'string' and id or '!'
   end
-  local function schedule(dueMs, fields)
-    local jobId
-    -- NX: a counter that somebody deleted must not have one job take the place of another.
-    repeat
-      number = number + 1
-      jobId = string.format('%.0f-%.0f', nowMs, number)
-    until redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', dueMs), jobId) == 1
-    fields[#fields + 1] = 'id'
-    fields[#fields + 1] = jobId
-    redis.call('HSET', KEYS[4], jobId, cmsgpack.pack({'', fields}))
-    return '@' .. jobId
-  end
+  ${schedule('KEYS[3]', 'KEYS[4]')}
   while count < items do${before}
     local width = tonumber(ARGV[at])
     if width < 0 then

@@ -1,3 +1,4 @@
+import { KEY_NAMES } from '../keys.ts'
 import { FLOOR, LESS, NOW, WALK } from './lua.ts'
 import { script } from './script.ts'
 
@@ -83,7 +84,7 @@ export const countEntries = script(
  */
 export const setBack = script(
   'setBack',
-  `${FLOOR}${LESS}${NOW}${COUNT}${ALIVE}
+  `${FLOOR}${LESS}${NOW}${COUNT}${ALIVE}${KEY_NAMES}
   -- KEYS stream settings workers
   -- ARGV group fieldPrefix presentMs force(1|0) toId firstId countedTo entriesRead('' = not known) lookedMs
   local stream, settings, workers = KEYS[1], KEYS[2], KEYS[3]
@@ -116,6 +117,8 @@ export const setBack = script(
   if #ids > 0 then redis.call('XACK', stream, group, unpack(ids)) end
   if ARGV[8] == '' then redis.call('XGROUP', 'SETID', stream, group, toId)
   else redis.call('XGROUP', 'SETID', stream, group, toId, 'ENTRIESREAD', ARGV[8]) end
+  -- Jobs with a key are lined up anew, in their order: those that were not settled would else be in front of all the others.
+  redis.pcall('HDEL', ofGroup(baseOf(settings), group, 'order'), ':stream')
   local notes = {}
   for note in noted:gmatch('%S+') do notes[#notes + 1] = note end
   notes[#notes + 1] = string.format('%.0f', at) .. ':' .. toId .. ':' .. last

@@ -2,6 +2,8 @@ import { MARK } from './cancel.ts'
 import { HOLDER, PLACE } from './holder.ts'
 import { GROUPS, LESS, NOW } from './lua.ts'
 import { BOUND, CHECKS, COUNT, ITEMS, MARKED, MARKED_AGAIN, NUMBERS, SEQUENCE, STOP, TOKEN } from './publish.ts'
+import { REPLY } from './reply.ts'
+import { RECORD } from './scheduled.ts'
 import { script } from './script.ts'
 
 /** How long a key is kept whose job has not let go of it, from when the job is due or somebody last asked for the key: 30 days. */
@@ -122,8 +124,11 @@ const CLAIM = `
     end
     local job, old = answer:match('%d+%-%d+'), unique.old
     if old and unique.place == 'later' then
+      local _, flat = recordOf(redis.call('HGET', KEYS[4], old.job))
       redis.call('ZREM', KEYS[3], old.job)
       redis.call('HDEL', KEYS[4], old.job)
+      local reply = flat and replyIn(flat)
+      if reply then tellEnd(base, nil, old.job, reply, 'cancelled', nowMs, '') end
     elseif old then
       -- It comes to a worker at once, which counts it as cancelled, as it does every job with such a note.
       for _, retries in ipairs(old.retries) do
@@ -204,7 +209,7 @@ export const publishUnique = script(
   `
   -- KEYS stream producer scheduled jobs settings [tokens and keys …]
   -- ARGV seq ttlMs items mark later check positions mostMarked keepMarkMs, then items as above
-  ${SEQUENCE}${GROUPS}${LESS}${NOW}${HOLDER}
+  ${SEQUENCE}${GROUPS}${LESS}${NOW}${HOLDER}${RECORD}${REPLY}
   local settings, mark, later, positions = KEYS[5], ARGV[4], tonumber(ARGV[5]), ARGV[7]
   local mostMarked, keepMarkMs = tonumber(ARGV[8]), tonumber(ARGV[9])
   local hasLater, at = later > 0, 10

@@ -2,15 +2,10 @@ import { GROUPS, LESS, WALK } from './lua.ts'
 import { script } from './script.ts'
 
 /**
- * `whereIs(keys, group, jobId, entryId)`: where one group has a job: 'scheduled', 'dead' (and the id of the dead letter),
- * 'redelivery' or 'waiting' (to be delivered there or from the stream, for the first time or handed back), 'running' (a
- * worker has it), 'finished', 'unknown'. keys = {stream, redelivery, scheduled, scheduledJobs, dead, index}. entryId is its
- * entry in the stream, '' if that is not known. Also returns whether the group is there, and whether the entry is.
- *
  * `jobOf(entry)`: the job id of an entry: the first field `id` if that is one, else its own. As a worker
  * takes it: a field that is no id in 64 bits is none, and the entry dies under its own id.
  */
-export const WHERE = `${GROUPS}${LESS}
+export const JOB_OF = `
   local function fits(half) return #half < 20 or (#half == 20 and half <= '18446744073709551615') end
   local function jobOf(entry)
     for i = 1, #entry[2], 2 do
@@ -20,7 +15,15 @@ export const WHERE = `${GROUPS}${LESS}
       end
     end
     return entry[1]
-  end
+  end`
+
+/**
+ * `whereIs(keys, group, jobId, entryId)`: where one group has a job: 'scheduled', 'dead' (and the id of the dead letter),
+ * 'redelivery' or 'waiting' (to be delivered there or from the stream, for the first time or handed back), 'running' (a
+ * worker has it), 'finished', 'unknown'. keys = {stream, redelivery, scheduled, scheduledJobs, dead, index}. entryId is its
+ * entry in the stream, '' if that is not known. Also returns whether the group is there, and whether the entry is.
+ */
+export const WHERE = `${GROUPS}${LESS}${JOB_OF}
   local function entryAt(key, id) return redis.call('XRANGE', key, id, id)[1] end
   local function placeIn(key, group, id)
     local found = groupsOf(key)[group]

@@ -1,0 +1,224 @@
+import { beforeEach, describe, expect, test } from 'vitest'
+import { type Job, type Producer } from '../src/index.ts'
+import { notesKey } from '../src/redis/keys.ts'
+import { putNotes, readCheckpoint } from '../src/redis/notes.ts'
+import { newProducer } from './fixtures/producers.ts'
+import { HandWorker } from './fixtures/unique.ts'
+import { eventually } from './helpers/eventually.ts'
+import { newInspector } from './helpers/inspectors.ts'
+import { withRedis } from './helpers/redis.ts'
+import { add, gate, pending, startWorker, startWorkerProcess } from './helpers/workers.ts'
+
+/** What handlers say of their jobs on the way: progress and log lines for people, checkpoints for the next run. */
+
+const redis = withRedis()
+let producer: Producer
+
+beforeEach(() => {
+  producer = newProducer({ redis: redis.url })
+})
+
+const publish = async (data: unknown = null) => (await producer.publish('x', data, { stream: 'orders' })).id
+const notesOf = (id: string) => redis.client.hgetall(notesKey('orders', 'main', id))
+const fails = { attempts: 1 }
+
+describe('a checkpoint', () => {
+  test('is what the next attempt goes on from, and goes when the job completes', async () => {
+    const seen: unknown[] = []
+    const x = async (_: unknown, job: Job) => {
+      seen.push(await job.lastCheckpoint())
+      await job.checkpoint({ page: job.attempt })
+      if (job.attempt < 3) throw new Error('not yet')
+    }
+    const worker = await startWorker({ redis: redis.url, retry: { attempts: 5, backoff: () => 1 }, handlers: { x } })
+    const id = await publish()
+    await eventually(() => expect(worker.counts.completed).toBe(1))
+    expect(seen).toEqual([undefined, { page: 1 }, { page: 2 }])
+    expect(await notesOf(id)).toEqual({})
+  })
+
+  test('is what the next run goes on from after a SIGKILL, on another worker', async () => {
+    const first = await startWorkerProcess({ redis: redis.url, leaseMs: 1000 })
+    const { id } = await producer.publish('steps', { upTo: 3, killAt: 2 }, { stream: 'orders' })
+    expect(await first.exited).toMatchObject({ signal: 'SIGKILL' })
+    expect(JSON.parse((await notesOf(id))['checkpoint'] ?? '')).toBe(2)
+    const second = await startWorkerProcess({ redis: redis.url, leaseMs: 1000 })
+    await second.line(/^steps .* done$/)
+    expect([...first.log(), ...second.log()].filter((line) => line.startsWith('step '))).toEqual([
+      'step 1',
+      'step 2',
+      'step 3',
+    ])
+    await eventually(async () => expect(await pending(redis.client)).toEqual([]))
+    expect(await notesOf(id)).toEqual({})
+  })
+
+  test('stays with a dead job, and a redrive goes on from it', async () => {
+    let isBroken = true
+    const x = async (_: unknown, job: Job) => {
+      const last = await job.lastCheckpoint()
+      if (!isBroken) return last
+      await job.checkpoint('half')
+      job.log('it breaks')
+      throw new Error('no')
+    }
+    const worker = await startWorker({ redis: redis.url, retry: fails, handlers: { x } })
+    const { id, result } = await producer.publish('x', 1, { stream: 'orders', result: true })
+    await expect(result()).rejects.toThrow('is dead')
+    const { log = '', ...kept } = await notesOf(id)
+    expect(kept).toMatchObject({ checkpoint: '"half"' })
+    expect(log).toMatch(/^\d+ it breaks$/)
+    isBroken = false
+    await newInspector(redis.url).dead.redrive('orders', 'main', { execute: true })
+    expect(await result()).toBe('half')
+    await eventually(() => expect(worker.counts.completed).toBe(1))
+    expect(await notesOf(id)).toEqual({})
+  })
+
+  test('of a run that has lost its lease is refused, and does not replace that of the next one', async () => {
+    const [old, next] = [await new HandWorker(redis.client).join(), await new HandWorker(redis.client).join()]
+    const id = await add(redis.client, 'x')
+    await old.take()
+    const member = { ...next.member, consumer: 'w2' }
+    const put = (by: typeof member, deliveries: number, checkpoint: string) =>
+      putNotes(redis.client, by, { source: 0, notes: [{ entryId: id, id, deliveries, checkpoint }], atMs: 1 })
+    expect(await put(old.member, 1, '1')).toEqual([true])
+    await redis.client.xclaim('orders', 'main', 'w2', 0, id, 'RETRYCOUNT', 2)
+    expect(await put(member, 2, '2')).toEqual([true])
+    expect(await put(old.member, 1, '3')).toEqual([false])
+    // It owns the entry again, by a claim of its own: that is another delivery.
+    await redis.client.xclaim('orders', 'main', 'w', 0, id, 'RETRYCOUNT', 3)
+    expect(await put(old.member, 1, '4')).toEqual([false])
+    expect(await readCheckpoint(redis.client, member, id)).toBe('2')
+  })
+
+  test('rejects with what has ended the lease where another worker has the job', async () => {
+    const run = gate()
+    const thrown: unknown[] = []
+    const x = async (_: unknown, job: Job) => {
+      await run.wait()
+      await job.checkpoint(1).catch((error: unknown) => thrown.push(error))
+    }
+    const worker = await startWorker({ redis: redis.url, leaseMs: 60_000, handlers: { x } })
+    const id = await publish()
+    await eventually(() => expect(worker.counts.delivered).toBe(1))
+    await redis.client.xclaim('orders', 'main', 'other', 0, id, 'RETRYCOUNT', 2)
+    run.open()
+    await eventually(() => expect(thrown).toMatchObject([{ code: 'ERR_LEASE_LOST' }]))
+    expect(await notesOf(id)).toEqual({})
+  })
+
+  test.each([
+    ['x'.repeat(70_000), 'expected a checkpoint of at most 65536 bytes of JSON, got 70002'],
+    [undefined, 'expected a checkpoint that has JSON, got undefined'],
+    [1n, 'expected a checkpoint that has JSON, got 1n'],
+  ])('over the limit or without JSON is refused', async (state, message) => {
+    const x = (_: unknown, job: Job) => job.checkpoint(state)
+    await startWorker({ redis: redis.url, retry: fails, handlers: { x } })
+    const { result } = await producer.publish('x', 1, { stream: 'orders', result: true })
+    await expect(result()).rejects.toThrow(message)
+  })
+
+  test('that Redis refuses for want of memory rejects', async () => {
+    await redis.client.call('ACL', 'SETUSER', 'no-notes', 'on', '>x', '~*', '&*', '+@all')
+    const x = async (_: unknown, job: Job) => {
+      await redis.client.call('ACL', 'SETUSER', 'no-notes', '-hset')
+      await job.checkpoint(1).finally(() => redis.client.call('ACL', 'SETUSER', 'no-notes', '+hset'))
+    }
+    await startWorker({ redis: redis.url.replace('//', '//no-notes:x@'), retry: fails, handlers: { x } })
+    const { result } = await producer.publish('x', 1, { stream: 'orders', result: true })
+    await expect(result()).rejects.toThrow('Redis refused to write a checkpoint of job')
+  })
+})
+
+describe('progress and log lines', () => {
+  test('are kept while the job runs, the last of them, and those that were dropped are counted', async () => {
+    const run = gate()
+    const x = async (_: unknown, job: Job) => {
+      for (let n = 0; n < 250; n++) job.log(`line ${n}`)
+      job.log('two\nlines')
+      job.log('é'.repeat(2000))
+      job.progress(1)
+      job.progress({ done: 2, of: 5 })
+      await run.wait()
+    }
+    const worker = await startWorker({ redis: redis.url, handlers: { x } })
+    const id = await publish()
+    const kept = await eventually(async () => {
+      const seen = await notesOf(id)
+      expect(seen['progress']).toBe('{"done":2,"of":5}')
+      return seen
+    })
+    const lines = (kept['log'] ?? '').split('\n').map((line) => line.replace(/^\d+ /, ''))
+    expect(lines).toHaveLength(100)
+    expect(lines.slice(-3, -1)).toEqual(['line 249', 'two lines'])
+    expect(Buffer.byteLength(lines.at(-1) ?? '')).toBeLessThanOrEqual(1024)
+    expect(kept['dropped']).toBe('152')
+    run.open()
+    await eventually(() => expect(worker.counts.completed).toBe(1))
+    expect(await notesOf(id)).toEqual({})
+  })
+
+  test('are of at most 16 KiB', async () => {
+    const run = gate()
+    const x = async (_: unknown, job: Job) => {
+      for (let n = 0; n < 60; n++) job.log(`${n} `.padEnd(1000, 'x'))
+      await run.wait()
+    }
+    await startWorker({ redis: redis.url, handlers: { x } })
+    const id = await publish()
+    const log = await eventually(async () => {
+      const seen = (await notesOf(id))['log']
+      expect(seen).toBeDefined()
+      return seen ?? ''
+    })
+    expect(log.length).toBeLessThanOrEqual(16 * 1024)
+    expect(log.split('\n').at(-1)).toMatch(/^\d+ 59 x/)
+    run.open()
+  })
+
+  test('that have no JSON, or too much of it, or no Redis, never fail a job', async () => {
+    const circle: { self?: unknown } = {}
+    circle.self = circle
+    const x = (_: unknown, job: Job) => {
+      for (const value of [circle, 1n, undefined, 'x'.repeat(2000)]) job.progress(value)
+      job.log(undefined as unknown as string)
+    }
+    const worker = await startWorker({ redis: redis.url, handlers: { x } })
+    await publish()
+    await eventually(() => expect(worker.counts.completed).toBe(1))
+    expect(worker.counts.failed).toBe(0)
+  })
+})
+
+test('explain tells of progress, of the last lines and of a checkpoint, without what is in it', async () => {
+  const run = gate()
+  const x = async (_: unknown, job: Job) => {
+    job.progress({ percent: 40 })
+    job.log('page 4 of 10')
+    await job.checkpoint({ secret: 4 })
+    await run.wait()
+  }
+  await startWorker({ redis: redis.url, handlers: { x } })
+  const id = await publish()
+  const inspector = newInspector(redis.url)
+  const group = await eventually(async () => {
+    const { groups } = await inspector.explain('orders', id)
+    expect(groups[0]?.notes?.progress).toEqual({ percent: 40 })
+    return groups[0]
+  })
+  expect(group?.notes).toMatchObject({ checkpointBytes: 12, dropped: 0, lines: [{ text: 'page 4 of 10' }] })
+  const text = (group?.sentences ?? []).map((sentence) => sentence.text).join('\n')
+  expect(text).toContain('{"percent":40}')
+  expect(text).toContain('page 4 of 10')
+  expect(text).toContain('a checkpoint of 12 bytes')
+  expect(text).not.toContain('secret')
+  run.open()
+})
+
+test('a job whose handler says nothing writes nothing', async () => {
+  const worker = await startWorker({ redis: redis.url, handlers: { x: () => 1 } })
+  await publish()
+  await eventually(() => expect(worker.counts.completed).toBe(1))
+  expect(await redis.client.keys('*:notes:*')).toEqual([])
+})
