@@ -23,6 +23,9 @@ const redis = withRedis()
 
 const groupsOf = (url = redis.url): Groups => newInspector(url).groups
 
+/** When the groups of these tests were last seen: within the day in which a removal leaves its mark for workers. */
+const SEEN_MS = Date.now() - 3_600_000
+
 const nowMs = () => serverMs(redis.client)
 const names = async () =>
   ((await redis.client.xinfo('GROUPS', 'orders')) as unknown[][]).map((group) => group[group.indexOf('name') + 1])
@@ -37,8 +40,8 @@ async function use(group: string): Promise<void> {
   await redis.client.hset(groupScheduledJobsKey('orders', group), 'a', 'x', 'b', 'x')
   for (let n = 0; n < 3; n++) await redis.client.xadd(deadKey('orders', group), '*', 'dead-reason', 'attempts')
   await redis.client.hset(indexKey('orders', group), 'a', 'scheduled')
-  await redis.client.hset(workersInfoKey('orders', group), ':beat', 1795245552380)
-  await redis.client.zadd(workersKey('orders', group), 1795245552380, 'gone')
+  await redis.client.hset(workersInfoKey('orders', group), ':beat', SEEN_MS)
+  await redis.client.zadd(workersKey('orders', group), SEEN_MS, 'gone')
   for (const hoursAgo of [0, 100, 7 * 24]) {
     const { hour } = tallySlot(`${(await nowMs()) - hoursAgo * 3_600_000}-0`)
     await redis.client.hset(tallyKey('orders', group, hour), '5:completed', 1)
@@ -66,7 +69,7 @@ describe('the list of groups', () => {
         scheduled: 2,
         dead: 3,
         workers: 0,
-        lastSeenMs: 1795245552380,
+        lastSeenMs: SEEN_MS,
         pins: { entries: 4 },
       })),
     )
@@ -192,7 +195,7 @@ describe('a group that is removed', () => {
       scheduled: 2,
       dead: 3,
       workers: 0,
-      lastSeenMs: 1795245552380,
+      lastSeenMs: SEEN_MS,
       isLastGroup: true,
     })
     expect((await redis.client.keys('*')).sort()).toEqual(keys)
@@ -224,6 +227,14 @@ describe('a group that is removed', () => {
     expect(await groupsOf().list('orders')).toMatchObject([
       { group: 'main', lag: 4, pending: 1, scheduled: 2, dead: 3 },
     ])
+  })
+
+  test('whose workers were last seen over a day ago leaves no mark for them', async () => {
+    await publish(1)
+    await use('main')
+    await redis.client.hset(workersInfoKey('orders', 'main'), ':beat', SEEN_MS - 86_400_000)
+    await groupsOf().remove('orders', 'main')
+    expect(await redis.client.hget(settingsKey('orders'), 'removed:main')).toBeNull()
   })
 
   test('is unknown again: a worker of its name must say where it starts', async () => {
