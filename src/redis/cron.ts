@@ -167,6 +167,12 @@ export async function readCronDueMs(client: Redis, stream: string): Promise<numb
   return score === undefined || score === 'inf' ? undefined : Number(score)
 }
 
+/** How many were set aside, as they could not be fired. Of those that are never due the first 500 are looked at. */
+export async function countCronAside(client: Redis, stream: string): Promise<number> {
+  const { rows } = await readCron(client, stream, { after: { score: 'inf', name: '' }, limit: 500 })
+  return rows.filter(({ state }) => state === undefined || state.dueMs !== undefined).length
+}
+
 /** How many schedules there are. */
 export async function countCron(client: Redis, stream: string): Promise<number> {
   return client.zcard(cronDueKey(stream))
