@@ -85,6 +85,30 @@ describe('a schedule', () => {
     expect(await one('b')).toMatchObject({ state: 'waiting' })
   })
 
+  test('of a job that is in order by its payload has the key of its line, and without one it is refused', async () => {
+    const job = defineJob<{ account?: string }>('x', { orderBy: 'data.account' })
+    await overdue(1, { job, data: { account: 'ada' } })
+    await (await newFirer(redis.url)).firer.runOnce()
+
+    expect((await firedJobs(redis.client))[0]?.fields).toMatchObject({ job: 'x', key: 'ada' })
+    await expect(set({ job, data: {} })).rejects.toThrow('expected a key in the data of x')
+  })
+
+  test('of large payloads is fired a MiB at a time, however many of its ticks were missed', async () => {
+    const startMs = (await serverMs(redis.client)) - 49.5 * HOUR_MS
+    await set({ start: startMs, catchUp: 'all', data: 'x'.repeat(60_000) })
+    await makeDue(redis.client, 'a', startMs)
+    const { rows } = await readDueCron(redis.client, 'orders', 1)
+    const ticks = Array.from({ length: 50 }, (_, at) => startMs + at * HOUR_MS)
+    const firing = { name: 'a', version: rows[0]?.state?.version ?? '', dueMs: startMs, overlap: 'allow', ticks }
+    const { outcomes } = await fireDue(redis.client, 'orders', [{ ...firing, nextMs: startMs + 50 * HOUR_MS }], 1000)
+
+    expect(outcomes).toEqual([{ fired: 18, skipped: 0, isHeld: false }])
+    expect(await one()).toMatchObject({ state: 'overdue', nextMs: ticks[18], fired: 18 })
+    await (await newFirer(redis.url)).firer.runOnce()
+    expect(await firedTicks(redis.client)).toEqual(ticks.map((tick) => `a ${tick}`))
+  })
+
   test('of which only the name is left is forgotten', async () => {
     await redis.client.zadd(cronDueKey('orders'), 1, 'ghost')
     await (await newFirer(redis.url)).firer.runOnce()
@@ -220,6 +244,14 @@ describe('set', () => {
     expect(await set({ start: start + 1, data: 1 })).toMatchObject({ outcome: 'set', nextMs: start + 1 + HOUR_MS })
   })
 
+  test('of what is there makes it due again where its place by time was lost', async () => {
+    await set()
+    await redis.client.del(cronDueKey('orders'))
+
+    expect(await set()).toMatchObject({ outcome: 'set' })
+    expect(await one()).toMatchObject({ state: 'waiting' })
+  })
+
   test('makes what was worked out before worthless, also after a removal', async () => {
     const [tick = 0] = await overdue(1)
     const { rows } = await readDueCron(redis.client, 'orders', 1)
@@ -328,6 +360,24 @@ describe('what code declares', () => {
     await declare([changed, { ...changed, name: 'b' }])
     expect(await one('a')).toMatchObject({ at: '0 4 * * *' })
     expect(await one('b')).toMatchObject({ at: '0 4 * * *' })
+  })
+
+  test('is there again after everything in Redis was deleted, while the worker that has declared it goes on', async () => {
+    await declare([declared])
+    await redis.client.flushall()
+
+    await eventually(async () => expect(await one()).toMatchObject({ at: '0 3 * * *', state: 'waiting' }))
+  })
+
+  test('and was set aside is due again when a worker starts that can read it, unless it was changed by hand', async () => {
+    await declare([declared, { ...declared, name: 'b' }])
+    await set({ name: 'b', at: '0 5 * * *', everyMs: undefined as never })
+    await redis.client.zadd(cronDueKey('orders'), '+inf', 'a', '+inf', 'b')
+    expect(await one('a')).toMatchObject({ state: 'set-aside' })
+    await declare([declared, { ...declared, name: 'b' }])
+
+    expect(await one('a')).toMatchObject({ state: 'waiting' })
+    expect(await one('b')).toMatchObject({ state: 'set-aside', at: '0 5 * * *' })
   })
 
   test.each<[string, object, string]>([

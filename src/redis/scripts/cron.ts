@@ -81,7 +81,7 @@ export const dueCron = script(
  * in the same step. One that waits is looked at again after heldMs. A schedule whose job cannot be read, or for which no
  * next tick can be worked out (count -1), is set aside: it is never due, and those behind it go on.
  *
- * Ends after 500 jobs or 1 MiB of them, beyond one schedule, and after 500 looks at groups. The first write is refused under
+ * Ends after 500 jobs, beyond one schedule, or 1 MiB of them, beyond one job, and after 500 looks at groups. The first write is refused under
  * OOM, as a publish is. Returns {how many were looked at, next look or '', the server's time, outcome, …}, an outcome being
  * 'gone', 'aside' or '<jobs fired> <ticks left out> <1 if one waits>'.
  */
@@ -130,6 +130,10 @@ export const fireCron = script(
     if not jobFields(raw, name, '0') then return setAside(name) end
     local fired, skipped, held, stays = 0, 0, nil, nil
     for n = at + 6, at + 5 + count do
+      if fired > 0 and bytes >= 1048576 then
+        stays = ARGV[n]
+        break
+      end
       if overlap ~= 'allow' and isUnended(state.job) then
         if overlap == 'queue-one' then
           held = ARGV[n]
@@ -166,7 +170,8 @@ export const fireCron = script(
 /**
  * Writes a schedule. One that says the same as before stays as it is, with its version; one whose times are the same goes on
  * waiting for its tick; any other waits for the next one from now on. What code declares is written only if that is not what
- * it declared last: until then what the command line has made of it stands, also that it was removed.
+ * it declared last: until then what the command line has made of it stands, also that it was removed. One that is not due though it
+ * has a tick to come (set aside, or its place by time was lost) does not say the same, whatever its text.
  * Returns {'same' | 'set' | 'new', tick that it waits for or '-'}, {'kept'} if the declaration is not new and the schedule is
  * gone, {'full'}.
  */
@@ -180,13 +185,16 @@ export const setCron = script(
   local text = timing .. '\\n' .. rules
   local kept = redis.call('HMGET', cron, name, name .. '/job', name .. '/state', name .. '/declared')
   local state = kept[1] and stateOf(kept[3])
+  local place = redis.call('ZSCORE', due, name)
+  local isSound = state and place and (state.due == '-' or place ~= 'inf')
+  local isSame = kept[1] == text and kept[2] == job
   if ARGV[7] ~= '' and kept[4] == ARGV[7] then
-    if not state then return {'kept'} end
-    return {'same', state.due}
+    if not kept[1] then return {'kept'} end
+    -- What cannot be fired is mended where it is what was declared; what somebody has made of it by hand is theirs.
+    if isSound or not isSame then return {'same', state and state.due or '-'} end
   end
   if not state and redis.call('ZCARD', due) >= tonumber(ARGV[6]) then return {'full'} end
-  local isSound = state and (state.due == '-' or redis.call('ZSCORE', due, name) ~= 'inf')
-  if isSound and kept[1] == text and kept[2] == job then
+  if isSound and isSame then
     if ARGV[7] ~= '' then redis.call('HSET', cron, name .. '/declared', ARGV[7]) end
     return {'same', state.due}
   end
