@@ -277,6 +277,8 @@ describe('set', () => {
     ['too few fields', { at: '0 3 * *' }, 'expected `at` to be five fields'],
     ['a year', { at: '0 0 3 * * * 2027' }, 'expected `at` to be five fields'],
     ['a minute that there is not', { at: '61 3 * * *' }, 'Invalid value for minute: 61'],
+    ['a day that there is not', { at: '0 0 32 * *' }, 'Invalid value for day: 32'],
+    ['a month that there is not', { at: '0 0 1 0 *' }, 'Invalid value for month: 0'],
     ['a date', { at: '2026-01-01T00:00:00' }, 'expected `at` to be five fields'],
     ['no text', { at: 5 }, 'expected `at` to be five fields'],
     ['a day that never comes', { at: '0 0 30 2 *' }, 'which never does'],

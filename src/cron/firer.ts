@@ -119,7 +119,7 @@ interface Planned extends CronFiring {
 }
 
 /** Those that are due first, and no more of them than are fired at once: to work out a tick takes longer than to fire it. */
-function planAll(rows: readonly CronRow[], nowMs: number): Planned[] {
+export function planAll(rows: readonly CronRow[], nowMs: number): Planned[] {
   const planned: Planned[] = []
   let left = MOST_IN_CALL
   for (const row of rows) {
