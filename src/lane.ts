@@ -91,7 +91,7 @@ export class Lane {
   async begin(): Promise<void> {
     await this.#join(this.#options.startAt)
     await this.#learnCancelled()
-    await this.#declareCron()
+    await this.#declareCron(false)
     // Before the first read, too: a worker that starts while its group is paused begins nothing.
     this.parts.pauser.follow(await readPause(this.parts.commands.client, this.member))
   }
@@ -207,12 +207,12 @@ export class Lane {
   }
 
   /**
-   * A new connection may be to a server that lost what was declared in the one before: a failover, a restart, a backup that was
-   * restored. Tried again with every pulse until it is written.
+   * A new connection may be to a server that has lost what was declared in the one before: a failover, a restart without its
+   * data. Tried again with every pulse until it is written.
    */
   async #declareAgain(): Promise<void> {
     try {
-      await this.#declareCron()
+      await this.#declareCron(true)
       this.#saidUndeclared = ''
     } catch (error) {
       this.#declaredIn = 0
@@ -224,17 +224,18 @@ export class Lane {
   }
 
   /** Recurring schedules of this stream that code declares. */
-  async #declareCron(): Promise<void> {
+  async #declareCron(isAgain: boolean): Promise<void> {
     const own = this.#options.cron.filter(({ stream }) => stream === this.stream)
     this.#declaredIn = this.parts.commands.epoch
     if (own.length === 0) return
     const nowMs = this.parts.clock.at(monotonicMs())
-    const told = await declareCron(this.parts.commands.client, own, { nowMs, most: MOST_SCHEDULES })
+    const told = await declareCron(this.parts.commands.client, own, { nowMs, most: MOST_SCHEDULES, isAgain })
     for (const { name, outcome } of told) {
       if (outcome === 'full')
         this.logger.error({ schedule: name }, 'the stream has too many schedules: this one is not made')
-      else if (outcome === 'kept') this.logger.info({ schedule: name }, 'a schedule was removed by hand, and stays so')
-      else if (outcome !== 'same') this.logger.info({ schedule: name }, 'a schedule was declared')
+      else if (outcome === 'kept' && !isAgain)
+        this.logger.info({ schedule: name }, 'a schedule was removed by hand, and stays so')
+      else if (outcome !== 'same' && outcome !== 'kept') this.logger.info({ schedule: name }, 'a schedule was declared')
     }
   }
 

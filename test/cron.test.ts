@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { declareCron, resolveCron } from '../src/cron/declared.ts'
 import { defineJob, type CronSchedule } from '../src/index.ts'
 import type { Logger } from '../src/logger.ts'
 import { fireDue, readDueCron } from '../src/redis/cron.ts'
@@ -369,6 +370,25 @@ describe('what code declares', () => {
     await redis.client.flushall()
 
     await eventually(async () => expect(await one()).toMatchObject({ at: '0 3 * * *', state: 'waiting' }))
+  })
+
+  test('again by a worker that goes on takes nothing from a newer declaration, from a removal, or from a change by hand', async () => {
+    const of = (...list: object[]) => resolveCron(list, ['orders'])
+    const again = (...list: object[]) =>
+      declareCron(redis.client, of(...list), { nowMs: Date.now(), most: 10, isAgain: true })
+    const all = ['a', 'b', 'c', 'd'].map((name) => ({ ...declared, name }))
+    const newer = { ...declared, name: 'a', at: '0 4 * * *' }
+    await declareCron(redis.client, of(newer, ...all.slice(1, 2)), { nowMs: Date.now(), most: 10 })
+    await cron().remove('orders', 'b')
+    await set({ name: 'c' })
+    await again(...all)
+
+    expect([await one('a'), await one('b'), await one('c'), await one('d')]).toMatchObject([
+      { at: '0 4 * * *' },
+      undefined,
+      { everyMs: HOUR_MS },
+      { at: '0 3 * * *' },
+    ])
   })
 
   test('and was set aside is due again when a worker starts that can read it, unless it was changed by hand', async () => {

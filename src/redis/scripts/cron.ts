@@ -170,7 +170,8 @@ export const fireCron = script(
 /**
  * Writes a schedule. One that says the same as before stays as it is, with its version; one whose times are the same goes on
  * waiting for its tick; any other waits for the next one from now on. What code declares is written only if that is not what
- * it declared last: until then what the command line has made of it stands, also that it was removed. One that is not due though it
+ * it declared last: until then what the command line has made of it stands, also that it was removed. Declared again, by a worker that
+ * goes on, it is written only where it was lost: what others have declared since is newer. One that is not due though it
  * has a tick to come (set aside, or its place by time was lost) does not say the same, whatever its text.
  * Returns {'same' | 'set' | 'new', tick that it waits for or '-'}, {'kept'} if the declaration is not new and the schedule is
  * gone, {'full'}.
@@ -178,7 +179,7 @@ export const fireCron = script(
 export const setCron = script(
   'setCron',
   `${STATE}${TYPES}
-  -- KEYS cron due | ARGV name rules timing job next('-' = none) most declared('' = by hand)
+  -- KEYS cron due | ARGV name rules timing job next('-' = none) most declared('' = by hand) again(1|0)
   local cron, due, name, rules, timing, job = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
   local wrong = wrongType({'hash', 'zset'})
   if wrong then return wrong end
@@ -188,7 +189,7 @@ export const setCron = script(
   local place = redis.call('ZSCORE', due, name)
   local isSound = state and place and (state.due == '-' or place ~= 'inf')
   local isSame = kept[1] == text and kept[2] == job
-  if ARGV[7] ~= '' and kept[4] == ARGV[7] then
+  if ARGV[7] ~= '' and (kept[4] == ARGV[7] or ARGV[8] == '1' and (kept[1] or kept[4])) then
     if not kept[1] then return {'kept'} end
     -- What cannot be fired is mended where it is what was declared; what somebody has made of it by hand is theirs.
     if isSound or not isSame then return {'same', state and state.due or '-'} end
