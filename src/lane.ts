@@ -134,6 +134,7 @@ export class Lane {
         pulse: (reply) => this.#pulsed(reply),
         renewed: (count) => void (this.parts.numbers.renewals.ok += count),
         unrenewed: () => void (this.parts.numbers.renewals.error += 1),
+        lostGroup: () => void this.rejoin().catch(() => {}),
         lost: (rows) => this.#lost(rows),
       },
     }
