@@ -96,8 +96,7 @@ export const fireCron = script(
   redis.call('HSET', cron, '/looked', string.format('%.0f', nowMs))
   redis.call('ZREM', due, '')
   local looks, appended, bytes, failure = 0, 0, 0, nil
-  local function isUnended(job)
-    if job == '-' then return false end
+  local function looksUnended(job)
     local _, names = groupsIn(stream)
     looks = looks + math.max(1, #names)
     if #names == 0 then return isThere(stream, job) end
@@ -105,6 +104,12 @@ export const fireCron = script(
       if placeOf({job = job, entry = job, scope = 's', group = name}) then return true end
     end
     return false
+  end
+  -- Nothing ends within this step: one look at a job is enough for all ticks behind it.
+  local unended = {['-'] = false}
+  local function isUnended(job)
+    if unended[job] == nil then unended[job] = looksUnended(job) end
+    return unended[job]
   end
   local function append(state, name, raw, tick)
     local flat = jobFields(raw, name, tick)
