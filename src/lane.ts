@@ -45,6 +45,9 @@ export class Lane {
   #rejoining: Promise<void> | undefined
   /** Why it could not be, as it was told last: such a fault may last, and is told once. */
   #saidUnjoined = ''
+  /** The connection, by its epoch, in which its schedules were declared last; 0 for none. */
+  #declaredIn = 0
+  #saidUndeclared = ''
   #reportedAtMs = monotonicMs()
   #isStill = false
 
@@ -88,7 +91,7 @@ export class Lane {
   async begin(): Promise<void> {
     await this.#join(this.#options.startAt)
     await this.#learnCancelled()
-    await this.#declareCron()
+    await this.#declareCron(false)
     // Before the first read, too: a worker that starts while its group is paused begins nothing.
     this.parts.pauser.follow(await readPause(this.parts.commands.client, this.member))
   }
@@ -131,6 +134,7 @@ export class Lane {
         pulse: (reply) => this.#pulsed(reply),
         renewed: (count) => void (this.parts.numbers.renewals.ok += count),
         unrenewed: () => void (this.parts.numbers.renewals.error += 1),
+        lostGroup: () => void this.rejoin().catch(() => {}),
         lost: (rows) => this.#lost(rows),
       },
     }
@@ -139,7 +143,11 @@ export class Lane {
   /** The group vanished under us (DESTROY, DEL, FLUSHALL): it is made again, once, however many parts noticed. */
   rejoin(): Promise<void> {
     this.#rejoining ??= this.#join('again')
-      .then(() => void (this.#saidUnjoined = ''))
+      .then(() => {
+        this.#saidUnjoined = ''
+        // What took the group away has most likely taken them too.
+        this.#declaredIn = 0
+      })
       .catch(async (error: unknown) => {
         this.#sayUnjoined(faultText(error))
         await sleep(500)
@@ -199,17 +207,36 @@ export class Lane {
     this.#follow(joined.leaseMs, joined.maxDeliveries)
   }
 
+  /**
+   * A new connection may be to a server that has lost what was declared in the one before: a failover, a restart without its
+   * data. Tried again with every pulse until it is written.
+   */
+  async #declareAgain(): Promise<void> {
+    try {
+      await this.#declareCron(true)
+      this.#saidUndeclared = ''
+    } catch (error) {
+      this.#declaredIn = 0
+      const fault = faultText(error)
+      if (this.parts.commands.fault(error).kind !== 'fatal' || fault === this.#saidUndeclared) return
+      this.#saidUndeclared = fault
+      this.logger.error({ fault }, 'cannot declare recurring schedules')
+    }
+  }
+
   /** Recurring schedules of this stream that code declares. */
-  async #declareCron(): Promise<void> {
+  async #declareCron(isAgain: boolean): Promise<void> {
     const own = this.#options.cron.filter(({ stream }) => stream === this.stream)
+    this.#declaredIn = this.parts.commands.epoch
     if (own.length === 0) return
     const nowMs = this.parts.clock.at(monotonicMs())
-    const told = await declareCron(this.parts.commands.client, own, { nowMs, most: MOST_SCHEDULES })
+    const told = await declareCron(this.parts.commands.client, own, { nowMs, most: MOST_SCHEDULES, isAgain })
     for (const { name, outcome } of told) {
       if (outcome === 'full')
         this.logger.error({ schedule: name }, 'the stream has too many schedules: this one is not made')
-      else if (outcome === 'kept') this.logger.info({ schedule: name }, 'a schedule was removed by hand, and stays so')
-      else if (outcome !== 'same') this.logger.info({ schedule: name }, 'a schedule was declared')
+      else if (outcome === 'kept' && !isAgain)
+        this.logger.info({ schedule: name }, 'a schedule was removed by hand, and stays so')
+      else if (outcome !== 'same' && outcome !== 'kept') this.logger.info({ schedule: name }, 'a schedule was declared')
     }
   }
 
@@ -240,6 +267,7 @@ export class Lane {
     if (cancelled.length > 0) this.#cancel(cancelled)
     if (nextDueMs !== undefined) this.parts.scheduler.note(nextDueMs)
     if (cronDueMs !== undefined) this.parts.cron.note(cronDueMs)
+    if (this.#declaredIn !== this.parts.commands.epoch && this.#host.state() === 'running') void this.#declareAgain()
     if (leaseMs === undefined || maxDeliveries === undefined) return
     if (leaseMs !== this.#group.leaseMs || maxDeliveries !== this.#group.maxDeliveries)
       this.#follow(leaseMs, maxDeliveries)

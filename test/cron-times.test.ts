@@ -1,6 +1,7 @@
 import { CronExpressionParser } from 'cron-parser'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { planAll } from '../src/cron/firer.ts'
 import { planTicks, type CatchUp } from '../src/cron/plan.ts'
 import { latestTick, nextTick, type Timing } from '../src/cron/timing.ts'
 
@@ -163,6 +164,21 @@ describe('what is fired of ticks that are due', () => {
       )
     },
   )
+
+  test('is worked out for no more ticks at once than are fired at once, of those schedules that are due first', () => {
+    const startMs = 1_000_000
+    const timing = JSON.stringify({ everyMs: 1000, startMs })
+    const state = { version: '1', dueMs: startMs, isHeld: false, fired: 0, skipped: 0, lastTickMs: undefined }
+    const row = {
+      name: 'a',
+      timing,
+      rules: JSON.stringify(rulesOf('all', 0)),
+      state: { ...state, lastJobId: undefined },
+    }
+    const planned = planAll(Array<typeof row>(100).fill(row), startMs + 200_000)
+
+    expect(planned.map(({ ticks }) => ticks?.length)).toEqual([100, 100, 100, 100, 100])
+  })
 
   test('a tick that waited for the job before it is fired however late, and none of those behind it', () => {
     const due = { timing: { everyMs: 1000 }, rules: rulesOf('none', 0), dueMs: 5000, isHeld: true, nowMs: 9500 }

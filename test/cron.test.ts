@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { declareCron, resolveCron } from '../src/cron/declared.ts'
 import { defineJob, type CronSchedule } from '../src/index.ts'
 import type { Logger } from '../src/logger.ts'
 import { fireDue, readDueCron } from '../src/redis/cron.ts'
@@ -83,6 +84,30 @@ describe('a schedule', () => {
     for (const name of ['a', 'b', 'c']) expect(await one(name)).toMatchObject({ state: 'set-aside', nextMs: null })
     await set({ name: 'b' })
     expect(await one('b')).toMatchObject({ state: 'waiting' })
+  })
+
+  test('of a job that is in order by its payload has the key of its line, and without one it is refused', async () => {
+    const job = defineJob<{ account?: string }>('x', { orderBy: 'data.account' })
+    await overdue(1, { job, data: { account: 'ada' } })
+    await (await newFirer(redis.url)).firer.runOnce()
+
+    expect((await firedJobs(redis.client))[0]?.fields).toMatchObject({ job: 'x', key: 'ada' })
+    await expect(set({ job, data: {} })).rejects.toThrow('expected a key in the data of x')
+  })
+
+  test('of large payloads is fired a MiB at a time, however many of its ticks were missed', async () => {
+    const startMs = (await serverMs(redis.client)) - 49.5 * HOUR_MS
+    await set({ start: startMs, catchUp: 'all', data: 'x'.repeat(60_000) })
+    await makeDue(redis.client, 'a', startMs)
+    const { rows } = await readDueCron(redis.client, 'orders', 1)
+    const ticks = Array.from({ length: 50 }, (_, at) => startMs + at * HOUR_MS)
+    const firing = { name: 'a', version: rows[0]?.state?.version ?? '', dueMs: startMs, overlap: 'allow', ticks }
+    const { outcomes } = await fireDue(redis.client, 'orders', [{ ...firing, nextMs: startMs + 50 * HOUR_MS }], 1000)
+
+    expect(outcomes).toEqual([{ fired: 18, skipped: 0, isHeld: false }])
+    expect(await one()).toMatchObject({ state: 'overdue', nextMs: ticks[18], fired: 18 })
+    await (await newFirer(redis.url)).firer.runOnce()
+    expect(await firedTicks(redis.client)).toEqual(ticks.map((tick) => `a ${tick}`))
   })
 
   test('of which only the name is left is forgotten', async () => {
@@ -220,6 +245,14 @@ describe('set', () => {
     expect(await set({ start: start + 1, data: 1 })).toMatchObject({ outcome: 'set', nextMs: start + 1 + HOUR_MS })
   })
 
+  test('of what is there makes it due again where its place by time was lost', async () => {
+    await set()
+    await redis.client.del(cronDueKey('orders'))
+
+    expect(await set()).toMatchObject({ outcome: 'set' })
+    expect(await one()).toMatchObject({ state: 'waiting' })
+  })
+
   test('makes what was worked out before worthless, also after a removal', async () => {
     const [tick = 0] = await overdue(1)
     const { rows } = await readDueCron(redis.client, 'orders', 1)
@@ -245,6 +278,8 @@ describe('set', () => {
     ['too few fields', { at: '0 3 * *' }, 'expected `at` to be five fields'],
     ['a year', { at: '0 0 3 * * * 2027' }, 'expected `at` to be five fields'],
     ['a minute that there is not', { at: '61 3 * * *' }, 'Invalid value for minute: 61'],
+    ['a day that there is not', { at: '0 0 32 * *' }, 'Invalid value for day: 32'],
+    ['a month that there is not', { at: '0 0 1 0 *' }, 'Invalid value for month: 0'],
     ['a date', { at: '2026-01-01T00:00:00' }, 'expected `at` to be five fields'],
     ['no text', { at: 5 }, 'expected `at` to be five fields'],
     ['a day that never comes', { at: '0 0 30 2 *' }, 'which never does'],
@@ -328,6 +363,43 @@ describe('what code declares', () => {
     await declare([changed, { ...changed, name: 'b' }])
     expect(await one('a')).toMatchObject({ at: '0 4 * * *' })
     expect(await one('b')).toMatchObject({ at: '0 4 * * *' })
+  })
+
+  test('is there again after everything in Redis was deleted, while the worker that has declared it goes on', async () => {
+    await declare([declared])
+    await redis.client.flushall()
+
+    await eventually(async () => expect(await one()).toMatchObject({ at: '0 3 * * *', state: 'waiting' }))
+  })
+
+  test('again by a worker that goes on takes nothing from a newer declaration, from a removal, or from a change by hand', async () => {
+    const of = (...list: object[]) => resolveCron(list, ['orders'])
+    const again = (...list: object[]) =>
+      declareCron(redis.client, of(...list), { nowMs: Date.now(), most: 10, isAgain: true })
+    const all = ['a', 'b', 'c', 'd'].map((name) => ({ ...declared, name }))
+    const newer = { ...declared, name: 'a', at: '0 4 * * *' }
+    await declareCron(redis.client, of(newer, ...all.slice(1, 2)), { nowMs: Date.now(), most: 10 })
+    await cron().remove('orders', 'b')
+    await set({ name: 'c' })
+    await again(...all)
+
+    expect([await one('a'), await one('b'), await one('c'), await one('d')]).toMatchObject([
+      { at: '0 4 * * *' },
+      undefined,
+      { everyMs: HOUR_MS },
+      { at: '0 3 * * *' },
+    ])
+  })
+
+  test('and was set aside is due again when a worker starts that can read it, unless it was changed by hand', async () => {
+    await declare([declared, { ...declared, name: 'b' }])
+    await set({ name: 'b', at: '0 5 * * *', everyMs: undefined as never })
+    await redis.client.zadd(cronDueKey('orders'), '+inf', 'a', '+inf', 'b')
+    expect(await one('a')).toMatchObject({ state: 'set-aside' })
+    await declare([declared, { ...declared, name: 'b' }])
+
+    expect(await one('a')).toMatchObject({ state: 'waiting' })
+    expect(await one('b')).toMatchObject({ state: 'set-aside', at: '0 5 * * *' })
   })
 
   test.each<[string, object, string]>([

@@ -208,8 +208,33 @@ describe('of streams it finds', () => {
     expect(await found('cron')).toMatchObject([
       { level: 'warn', where: { stream: 'orders' }, found: expect.stringContaining('the first by 10 min') as string },
     ])
-    await client.zadd(cronDueKey('orders'), '+inf', 'a', '+inf', 'b')
+    for (const name of ['a', 'b']) {
+      await cron.set('orders', { name, job: 'none', everyMs: DAY_MS, end: Date.now() - 1000 })
+    }
     expect(await found('cron')).toEqual([])
+  })
+
+  test('those of a stream to which nothing was published yet, and that it is awaited', async () => {
+    const { cron } = newInspector(server.url)
+    await cron.set('orders', { name: 'a', job: 'none', everyMs: DAY_MS })
+    expect([await found('streams'), await found('cron')]).toEqual([[], []])
+
+    await client.zadd(cronDueKey('orders'), Date.now() - 600_000, 'a')
+    const overdue = { check: 'cron', level: 'warn', found: expect.stringContaining('the first by 10 min') as string }
+    expect(await found('streams')).toEqual([])
+    expect(await diagnose('orders')).toContainEqual(expect.objectContaining(overdue))
+  })
+
+  test('recurring schedules that were set aside, and not those that are over', async () => {
+    const { cron } = newInspector(server.url)
+    for (const name of ['a', 'b']) await cron.set('orders', { name, job: 'none', everyMs: DAY_MS })
+    await cron.set('orders', { name: 'over', job: 'none', everyMs: DAY_MS, end: Date.now() - 1000 })
+    await makeGroup(client)
+
+    await client.zadd(cronDueKey('orders'), '+inf', 'b')
+    expect(await found('cron')).toMatchObject([
+      { level: 'warn', where: { stream: 'orders' }, found: expect.stringContaining('1 recurring schedule') as string },
+    ])
   })
 
   test('ids ahead of the clock', async () => {

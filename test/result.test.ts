@@ -252,6 +252,17 @@ describe('a job that was there already', () => {
     expect(await Promise.all(waiting)).toEqual([1, 1, 3, 3])
   })
 
+  test('and is given another payload while it waits for its time goes on to tell whoever asked for it before', async () => {
+    const options = { uniqueKey: 'a', delayMs: 3_600_000, unique: { mode: 'debounce' as const } }
+    const first = await publish('x', 1, options)
+    const second = await publish('x', 2, { ...options, result: undefined })
+    expect([second.outcome, second.id]).toEqual(['replaced', first.id])
+    await newInspector(redis.url).scheduled.promote('orders', first.id)
+    await startWorker({ redis: redis.url, handlers: { x: (data) => data } })
+
+    expect(await first.result({ timeoutMs: 15_000 })).toBe(2)
+  })
+
   test('is refused at once where it was published without', async () => {
     await producer.publish('x', 1, { stream: 'orders', uniqueKey: 'a' })
     const { id, result } = await publish('x', 2, { uniqueKey: 'a' })

@@ -48,6 +48,27 @@ describe('runJob', () => {
     expect(seen[1]?.signal.aborted).toBe(false)
   })
 
+  test('gives it the tick of a recurring schedule, and the key that it is in order by, at each attempt', async () => {
+    const seen: unknown[] = []
+    const handlers: Handlers = {
+      mail: (_data, { cron, key, attempt }) => {
+        seen.push({ cron, key, attempt })
+        throw new Error('away')
+      },
+    }
+    const cron = { name: 'nightly', tickMs: START_MS }
+    await runToEnd(handlers, { job: mail, data: {}, cron, key: 'ada', worker: { retry: { ...fixed, attempts: 2 } } })
+    expect(seen).toEqual([1, 2].map((attempt) => ({ cron, key: 'ada', attempt })))
+
+    await runJob(
+      { mail: (_data, job) => void seen.push(job.cron) },
+      { job: mail, data: {}, cron: { ...cron, tickMs: null } },
+    )
+    expect(seen.at(-1)).toEqual({ name: 'nightly', tickMs: null })
+    const wrong = runJob(handlers, { job: mail, data: {}, cron: { name: 'a b', tickMs: 1 } })
+    await expect(wrong).rejects.toThrow('expected `cron` to have the `name` of a schedule')
+  })
+
   test('takes a list of handlers, with the retry and the versions of their definitions', async () => {
     const old = defineJob('mail', {
       schema: z.object({ to: z.string(), at: z.coerce.date() }),
@@ -255,6 +276,12 @@ describe('runToEnd', () => {
       [7, 4, 'retry'],
       [15, 5, 'dead'],
     ])
+  })
+
+  test('refuses a job that goes on and on', async () => {
+    const endless = { ...fixed, attempts: 1_000_000 }
+    const going = runToEnd(fails, { job: 'mail', data: {}, stream: 'orders', worker: { retry: endless } })
+    await expect(going).rejects.toThrow('expected the job to end within 1000 runs')
   })
 
   test('ends with the attempt that completes, which is the same job', async () => {

@@ -37,16 +37,16 @@ export function resolveCron(given: unknown, streams: readonly string[]): readonl
 
 /**
  * Writes what code declares, as far as it is not what it has declared last: what was changed or removed by hand since stays
- * as it was made, until the declaration says something else.
+ * as it was made, until the declaration says something else. `isAgain`: only what was lost.
  */
 export async function declareCron(
   client: Client,
   declared: readonly ResolvedCron[],
-  { nowMs, most }: { nowMs: number; most: number },
+  { nowMs, most, isAgain = false }: { nowMs: number; most: number; isAgain?: boolean },
 ): Promise<readonly { readonly name: string; readonly outcome: string }[]> {
   return Promise.all(
     declared.map(async ({ stream, schedule }) => {
-      const written = { ...writtenOf(schedule, nowMs), declared: digestOf(schedule) }
+      const written = { ...writtenOf(schedule, nowMs), declared: digestOf(schedule), isAgain }
       const set = await writeCron(client, stream, written, most)
       return { name: schedule.name, outcome: typeof set === 'string' ? set : set.outcome }
     }),

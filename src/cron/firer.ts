@@ -30,8 +30,9 @@ export interface CronCounts {
 
 /** Schedules that are looked at together. */
 const MOST_DUE = 100
-/** Ticks of one schedule in one call. */
+/** Ticks of one schedule in one call, and of all of them: so many the script fires. */
 const MOST_TICKS = 100
+const MOST_IN_CALL = 500
 /** How often is looked whether a tick that waits may be fired. */
 export const HELD_MS = 1000
 /** Between two steps, so that many due schedules leave Redis to others too. */
@@ -82,7 +83,7 @@ export class CronFirer {
     while (!stopped.aborted) {
       const seen = await readDueCron(connection.client, stream, MOST_DUE)
       if (seen.rows.length === 0) return timed(seen)
-      const planned = seen.rows.map((row) => planOf(row, seen.nowMs))
+      const planned = planAll(seen.rows, seen.nowMs)
       const fired = await fireDue(connection.client, stream, planned, HELD_MS)
       for (const [at, outcome] of fired.outcomes.entries()) this.#tell(planned[at], outcome, sum)
       if (fired.nextLookMs === undefined || fired.nextLookMs > fired.nowMs) return timed(fired)
@@ -117,8 +118,21 @@ interface Planned extends CronFiring {
   readonly fault?: string
 }
 
+/** Those that are due first, and no more of them than are fired at once: to work out a tick takes longer than to fire it. */
+export function planAll(rows: readonly CronRow[], nowMs: number): Planned[] {
+  const planned: Planned[] = []
+  let left = MOST_IN_CALL
+  for (const row of rows) {
+    if (left === 0) break
+    const one = planOf(row, nowMs, Math.min(MOST_TICKS, left))
+    left -= one.ticks?.length ?? 0
+    planned.push(one)
+  }
+  return planned
+}
+
 /** A schedule for which nothing can be worked out is set aside: those behind it must go on. */
-function planOf(row: CronRow, nowMs: number): Planned {
+function planOf(row: CronRow, nowMs: number, most: number): Planned {
   const { name, state } = row
   const firing = { name, version: state?.version ?? '', dueMs: state?.dueMs ?? 0, overlap: 'allow' }
   try {
@@ -126,7 +140,7 @@ function planOf(row: CronRow, nowMs: number): Planned {
     if (times === undefined || state?.dueMs === undefined)
       throw new Error('what it says of its times is not to be read')
     const { dueMs, isHeld } = state
-    return { ...firing, overlap: times.rules.overlap, ...planTicks({ ...times, dueMs, isHeld, nowMs }, MOST_TICKS) }
+    return { ...firing, overlap: times.rules.overlap, ...planTicks({ ...times, dueMs, isHeld, nowMs }, most) }
   } catch (error) {
     return { ...firing, ticks: undefined, nextMs: undefined, hasMissed: false, fault: messageOf(error) }
   }

@@ -65,10 +65,20 @@ export function checkPattern(at: unknown): string {
   try {
     compiled(text, 'UTC')
   } catch (error) {
-    const why = error instanceof Error ? error.message.replace(/^CronPattern: /, '') : 'it cannot be read'
+    const why = error instanceof Error ? inOurWords(error.message) : 'it cannot be read'
     throw new OptionError(`expected \`at\` to be ${FORM}, got ${shown(at)}: ${why}`)
   }
   return text
+}
+
+/** Days and months are counted from 0 in what croner says, and from 1 in what was written. */
+function inOurWords(message: string): string {
+  return message
+    .replace(/^CronPattern: /, '')
+    .replace(
+      /^(Invalid value for (?:day|month): )(-?\d+)$/,
+      (_all, what: string, at: string) => what + (Number(at) + 1),
+    )
 }
 
 /** @throws OptionError that says what was expected. */

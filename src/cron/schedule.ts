@@ -4,13 +4,14 @@ import { packHeaders, type Headers } from '../headers.ts'
 import { isJobName, type JobDefinition } from '../job.ts'
 import { oneOf, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { checkFits, versionFields } from '../publish/definition.ts'
+import { orderFields, orderRule } from '../publish/order.ts'
 import { encodeJob } from '../wire.ts'
 import { checkPattern, checkZone } from './pattern.ts'
 import { CATCH_UPS, OVERLAPS, type CatchUp, type Overlap, type Rules } from './plan.ts'
 import { nextTick, type Timing } from './timing.ts'
 
 /** What a schedule needs of a job's definition. */
-export type CronJob = Pick<JobDefinition, 'name' | 'stream' | 'schema' | 'version'>
+export type CronJob = Pick<JobDefinition, 'name' | 'stream' | 'schema' | 'version' | 'orderBy'>
 
 /** When a job is published again and again, and which. */
 export interface CronSchedule {
@@ -148,7 +149,10 @@ function fieldsOf({ job, data = null, headers, ttlMs }: CronSchedule): { job: st
   if (definition?.schema !== undefined) checkFits(name, definition.schema, json)
   const ttl = ttlMs === undefined ? [] : ['expires', `+${wholeNumber('ttlMs', ttlMs, { or: 1, max: LONGEST_MS })}`]
   const version = definition === undefined ? [] : versionFields(definition)
-  const fields = [...encodeJob(name, json), ...version, ...ttl, ...(packHeaders(headers)?.fields ?? [])]
+  const rule = orderRule(definition, {})
+  // By what the worker will see, which is after JSON.
+  const order = rule === undefined ? [] : orderFields(rule, name, JSON.parse(json))
+  const fields = [...encodeJob(name, json), ...version, ...ttl, ...order, ...(packHeaders(headers)?.fields ?? [])]
   return { job: name, fields }
 }
 

@@ -18,14 +18,27 @@ export interface Facts {
 }
 
 export type StreamFacts =
-  | { readonly stream: string; readonly kind: 'missing' }
+  /** `isAwaited`: nothing was published to it yet, and delayed publishes or recurring schedules wait to be. */
+  | ({
+      readonly stream: string
+      readonly kind: 'missing'
+      readonly isAwaited: boolean
+    } & CronSeen)
   /** Its key, or one beside it, is of another type. */
   | { readonly stream: string; readonly kind: 'other'; readonly found: string }
   /** This user may not look at it. */
   | { readonly stream: string; readonly kind: 'forbidden' }
   | SoundStream
 
-export interface SoundStream {
+/** How the recurring schedules of a stream stand. */
+export interface CronSeen {
+  /** When the first of them is to be looked at; undefined if none is. */
+  readonly cronDueMs: number | undefined
+  /** Those that could not be fired. */
+  readonly cronAside: number
+}
+
+export interface SoundStream extends CronSeen {
   readonly stream: string
   readonly kind: 'stream'
   readonly stats: StreamStats
@@ -35,8 +48,6 @@ export interface SoundStream {
   readonly maxBacklog: number | null
   readonly lastIdMs: number | undefined
   readonly holds: readonly HoldSeen[]
-  /** When the first of its recurring schedules is to be looked at; undefined if there is none. */
-  readonly cronDueMs: number | undefined
   readonly groups: readonly GroupFacts[]
 }
 

@@ -5,8 +5,8 @@ import { readGroups } from '../group-reading.ts'
 import { groupWorkers } from '../group-workers.ts'
 import { pendingJobs } from '../pending.ts'
 import type { Client } from '../redis/connection.ts'
-import { readCronDueMs } from '../redis/cron.ts'
-import { readHolds, readLastIdMs, readOldestDeadMs, readServerSeen } from '../redis/diagnosis.ts'
+import { countCronAside, readCronDueMs } from '../redis/cron.ts'
+import { isToBePublished, readHolds, readLastIdMs, readOldestDeadMs, readServerSeen } from '../redis/diagnosis.ts'
 import { readStream } from '../redis/inspection.ts'
 import { checkGroupName } from '../redis/keys.ts'
 import { readPermissions } from '../redis/permissions.ts'
@@ -16,7 +16,7 @@ import { DEFAULT_DEAD_AGE_MS } from '../settings.ts'
 import { streamStats, type GroupStats } from '../stats.ts'
 import { planOf } from '../trim-plan.ts'
 import { DEFAULT_RETENTION } from '../trimmer.ts'
-import type { Facts, GroupFacts, SoundStream, StreamFacts } from './facts.ts'
+import type { CronSeen, Facts, GroupFacts, SoundStream, StreamFacts } from './facts.ts'
 
 /** Looks at all that a doctor judges: bounded, one stream after the other, and nothing is written. */
 
@@ -47,7 +47,7 @@ function namesOf(asking: Asking, stream: string | undefined): Promise<string[]> 
     if (stream === undefined) return streamsInUse(client, asking.logger)
     const seen = await readStream(client, stream, 0)
     // With the names of others, and what may have been meant.
-    if (seen.kind === 'missing') await existingStream(client, stream)
+    if (seen.kind === 'missing' && !(await isToBePublished(client, stream))) await existingStream(client, stream)
     return [stream]
   })
 }
@@ -73,15 +73,19 @@ async function soundStream(asking: Asking, stream: string, budget: { groups: num
     if (isClose) budget.groups -= 1
     groups.push(await closely(asking, { stream, stats, leaseMs, isClose }))
   }
-  const { stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, cronDueMs } = looked
-  return { stream, kind: 'stream', stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, cronDueMs, groups }
+  const { stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, cronDueMs, cronAside } = looked
+  const seen = { stats, trim, deadMaxAgeMs, maxBacklog, lastIdMs, holds, cronDueMs, cronAside }
+  return { stream, kind: 'stream', ...seen, groups }
 }
 
 type Looked = Omit<SoundStream, 'stream' | 'kind' | 'groups'> & { readonly leases: ReadonlyMap<string, number> }
 
 async function readAll(client: Client, asking: Asking, stream: string): Promise<Looked | StreamFacts> {
   const seen = await readStream(client, stream, MOST_GROUPS)
-  if (seen.kind === 'missing') return { stream, kind: 'missing' }
+  if (seen.kind === 'missing') {
+    const isAwaited = await isToBePublished(client, stream)
+    return { stream, kind: 'missing', isAwaited, ...(await readCronSeen(client, stream)) }
+  }
   if (seen.kind === 'other') return { stream, kind: 'other', found: `its key holds a ${seen.type}, not a stream` }
   const groups = await readGroups(client, stream, seen, asking.logger)
   const settings = await readSettings(client, stream, [...seen.groups])
@@ -93,9 +97,13 @@ async function readAll(client: Client, asking: Asking, stream: string): Promise<
     maxBacklog: settings.stream.get('maxBacklog') ?? null,
     lastIdMs: await readLastIdMs(client, stream),
     holds: await readHolds(client, stream),
-    cronDueMs: await readCronDueMs(client, stream),
+    ...(await readCronSeen(client, stream)),
     leases: new Map(leases.filter((pair): pair is [string, number] => pair[1] !== undefined)),
   }
+}
+
+async function readCronSeen(client: Client, stream: string): Promise<CronSeen> {
+  return { cronDueMs: await readCronDueMs(client, stream), cronAside: await countCronAside(client, stream) }
 }
 
 async function closely(

@@ -1,6 +1,6 @@
 import { STREAMS_KEY } from '../redis/keys.ts'
 import { ungroupedFindings } from './backlog-checks.ts'
-import type { Facts, SoundStream, StreamFacts } from './facts.ts'
+import type { CronSeen, Facts, SoundStream, StreamFacts } from './facts.ts'
 import { bytesText, commandText, fine, many, problem, shellWord, spanText, type DoctorFinding } from './finding.ts'
 
 /** What is found of each stream. Pure. */
@@ -17,6 +17,7 @@ const LONG_AGE_MS = 400 * DAY_MS
 export function streamFindings(seen: StreamFacts, facts: Facts): DoctorFinding[] {
   const where = { stream: seen.stream }
   if (seen.kind === 'missing') {
+    if (seen.isAwaited) return cronFindings(seen, facts)
     return [
       problem(['streams', 'note'], {
         where,
@@ -166,16 +167,32 @@ function delayedFindings({ stream, stats }: SoundStream): DoctorFinding[] {
   ]
 }
 
-function cronFindings({ stream, cronDueMs }: SoundStream, { nowMs }: Facts): DoctorFinding[] {
+function cronFindings(seen: { readonly stream: string } & CronSeen, { nowMs }: Facts): DoctorFinding[] {
+  const { stream, cronDueMs, cronAside } = seen
+  const where = { stream }
   const lateMs = cronDueMs === undefined ? 0 : nowMs - cronDueMs
-  if (lateMs < MINUTE_MS) return []
+  const list = commandText(['cron', 'list', stream])
   return [
-    problem(['cron', 'warn'], {
-      where: { stream },
-      found: `recurring schedules are overdue, the first by ${spanText(lateMs)}`,
-      why: 'Workers of the stream fire them: none of them does.',
-      fix: `start a worker of any group of ${stream}; ${commandText(['cron', 'list', stream])} tells which`,
-    }),
+    ...(lateMs >= MINUTE_MS
+      ? [
+          problem(['cron', 'warn'], {
+            where,
+            found: `recurring schedules are overdue, the first by ${spanText(lateMs)}`,
+            why: 'Workers of the stream fire them: none of them does.',
+            fix: `start a worker of any group of ${stream}; ${list} tells which`,
+          }),
+        ]
+      : []),
+    ...(cronAside > 0
+      ? [
+          problem(['cron', 'warn'], {
+            where,
+            found: `${many(cronAside, 'recurring schedule', 'recurring schedules')} could not be fired and are not due any more`,
+            why: 'A worker could not read their times, their zone or their job, and has set them aside.',
+            fix: `set them again; ${list} tells which`,
+          }),
+        ]
+      : []),
   ]
 }
 

@@ -34,6 +34,8 @@ export interface KeeperHostEvents {
   renewed: KeeperReports['renewed']
   /** A round of renewals could not be done. */
   unrenewed: () => void
+  /** The group is gone, which nobody else sees while nothing is read. */
+  lostGroup: () => void
   lost: KeeperReports['lost']
 }
 
@@ -241,6 +243,7 @@ export class KeeperHost {
     // What Redis has answered came over a connection.
     if (code === 'closed') this.#link.isReady = false
     if (what === 'renew') lane.events.unrenewed()
+    if (fault.includes('NOGROUP')) lane.events.lostGroup()
     this.#sayFault(lane, fault, what)
   }
 

@@ -104,6 +104,8 @@ export interface CronWritten {
   readonly nextMs: number | undefined
   /** Of a declaration in code: what tells it from another one. */
   readonly declared?: string
+  /** It was declared before, and is written only where it was lost. */
+  readonly isAgain?: boolean
 }
 
 export type CronSet = { readonly outcome: 'new' | 'set' | 'same'; readonly dueMs: number | undefined } | 'kept' | 'full'
@@ -111,10 +113,10 @@ export type CronSet = { readonly outcome: 'new' | 'set' | 'same'; readonly dueMs
 export async function writeCron(
   client: Redis,
   stream: string,
-  { name, rules, timing, job, nextMs, declared = '' }: CronWritten,
+  { name, rules, timing, job, nextMs, declared = '', isAgain = false }: CronWritten,
   most: number,
 ): Promise<CronSet> {
-  const args = [name, rules, timing, job, nextMs ?? '-', most, declared]
+  const args = [name, rules, timing, job, nextMs ?? '-', most, declared, isAgain ? 1 : 0]
   const [outcome, due] = asArray(await run(client, setCron, [cronKey(stream), cronDueKey(stream)], args)).map(asText)
   if (outcome === 'kept' || outcome === 'full') return outcome
   return { outcome: outcome as 'new' | 'set' | 'same', dueMs: timeOf(due) }
@@ -165,6 +167,12 @@ export async function readCron(
 export async function readCronDueMs(client: Redis, stream: string): Promise<number | undefined> {
   const [, score] = await client.zrange(cronDueKey(stream), '0', '0', 'WITHSCORES')
   return score === undefined || score === 'inf' ? undefined : Number(score)
+}
+
+/** How many were set aside, as they could not be fired. Of those that are never due the first 500 are looked at. */
+export async function countCronAside(client: Redis, stream: string): Promise<number> {
+  const { rows } = await readCron(client, stream, { after: { score: 'inf', name: '' }, limit: 500 })
+  return rows.filter(({ state }) => state === undefined || state.dueMs !== undefined).length
 }
 
 /** How many schedules there are. */

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import { timeOf } from './entry-id.ts'
-import { deadKey, holdsKey } from './keys.ts'
+import { cronDueKey, deadKey, holdsKey, scheduledKey } from './keys.ts'
 import { asArray, asText } from './replies.ts'
 import { HOLD_MS } from './replays.ts'
 import { readServer, type ServerFacts } from './server-info.ts'
@@ -39,6 +39,11 @@ export async function readLastIdMs(client: Redis, stream: string): Promise<numbe
   const flat = asArray(reply ?? [])
   const id = asText(flat[flat.indexOf('last-generated-id') + 1] ?? '')
   return /^\d+-\d+$/.test(id) && id !== '0-0' ? timeOf(id) : undefined
+}
+
+/** Whether delayed publishes, or recurring schedules, wait to be published to a stream. */
+export async function isToBePublished(client: Redis, stream: string): Promise<boolean> {
+  return ((await client.exists(scheduledKey(stream), cronDueKey(stream)).catch(forbidden)) ?? 0) > 0
 }
 
 /** When the oldest dead letter of a group died. */

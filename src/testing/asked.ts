@@ -1,3 +1,4 @@
+import { tickOf, type CronTick } from '../cron/tick.ts'
 import { OptionError } from '../errors.ts'
 import type { Handler, Handlers, JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
@@ -12,7 +13,7 @@ import { VirtualClock } from './clock.ts'
 /** A job as a test publishes it. */
 export interface TestedJob<Data = unknown> extends Pick<
   PublishOptions,
-  'stream' | 'headers' | 'delayMs' | 'runAt' | 'expiresAt' | 'ttlMs' | 'uniqueKey' | 'unique'
+  'stream' | 'headers' | 'delayMs' | 'runAt' | 'expiresAt' | 'ttlMs' | 'uniqueKey' | 'unique' | 'key'
 > {
   /** The definition, whose schema checks the data as a publish does; or a name, as a publisher in another language has it. */
   job: JobDefinition<Data, unknown> | string
@@ -22,6 +23,8 @@ export interface TestedJob<Data = unknown> extends Pick<
   version?: number
   /** The job's id. @default one of the clock's time */
   id?: string
+  /** The tick that a recurring schedule has published it for. @default none: a publish has */
+  cron?: CronTick
 }
 
 /** How it runs, for one attempt and for all of them. */
@@ -61,7 +64,7 @@ export interface Asked {
 }
 
 const JOB = ['job', 'data', 'version', 'id', 'stream', 'headers', 'delayMs', 'runAt', 'expiresAt', 'ttlMs']
-const TO_END = [...JOB, 'uniqueKey', 'unique', 'worker', 'use', 'clock', 'chance', 'heedMs']
+const TO_END = [...JOB, 'uniqueKey', 'unique', 'key', 'cron', 'worker', 'use', 'clock', 'chance', 'heedMs']
 const KNOWN = {
   runJob: [...TO_END, 'attempt', 'deliveries', 'abort'],
   runToEnd: TO_END,
@@ -87,6 +90,7 @@ export function checkAsked<Data, State>(
   }
   if (!Array.isArray(use)) throw new OptionError(`expected \`use\` to be a list of middleware, got ${shown(use)}`)
   if (id !== undefined) checkJobId(id)
+  if (options.cron !== undefined) tickText(options.cron)
   const stream = options.stream ?? (typeof job === 'string' ? undefined : job?.stream) ?? worker.stream ?? 'testing'
   const own = { logger: false as const, concurrency: MOST_CONCURRENCY, ...ofOneStream(worker) }
   const given = resolveWorkerOptions({ ...own, stream, handlers })
@@ -101,6 +105,15 @@ export function checkAsked<Data, State>(
     deliveries: wholeNumber('deliveries', options.deliveries, { or: 1, max: 1_000_000 }),
     abort: checkAbort(options.abort),
   }
+}
+
+/** A tick as its job has it. @throws OptionError */
+export function tickText(tick: CronTick): string {
+  const text = `${tick?.name} ${tick?.tickMs ?? 'run'}`
+  if (tickOf(text) !== undefined) return text
+  throw new OptionError(
+    `expected \`cron\` to have the \`name\` of a schedule and \`tickMs\`, ms since the epoch or null, got ${shown(tick)}`,
+  )
 }
 
 /** The job is on one stream, whatever else the worker works on. */

@@ -4,7 +4,7 @@ import { checkBuffer } from '../producer-options.ts'
 import { pack } from '../publish/packing.ts'
 import { Router } from '../publish/router.ts'
 import type { Source } from '../redis/member.ts'
-import type { Asked } from './asked.ts'
+import { tickText, type Asked } from './asked.ts'
 
 /** The entries that carry a job, as a publish, a retry and a wait write them. */
 export interface Entry {
@@ -24,14 +24,28 @@ const DELAYED_SEQ = '1000000000000001'
  * @throws PublishError, as a publish does.
  */
 export function publishedEntry({ job: asked, stream, clock, attempt, deliveries }: Asked): Entry {
-  const { job, data, version, id: given, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique } = asked
+  const {
+    job,
+    data,
+    version,
+    id: given,
+    headers,
+    delayMs,
+    runAt,
+    expiresAt,
+    ttlMs,
+    uniqueKey,
+    unique,
+    key,
+    cron,
+  } = asked
   const book = bookOf(undefined)
   const router = new Router({
     ...{ timeoutMs: 10_000, durability: 'redis', buffer: checkBuffer(), nowMs: () => clock.nowMs },
     batcherOf: (name) => ({ numbers: book.producer(name, resolveLogger(false)) }),
   })
   const named = version === undefined ? job : { name: typeof job === 'string' ? job : job.name, stream, version }
-  const options = { stream, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique }
+  const options = { stream, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique, key }
   const route = router.route(named, present(options))
   const { fields, due } = pack(route, data, MOST_BYTES)
   const publishedMs = clock.nowMs
@@ -44,6 +58,7 @@ export function publishedEntry({ job: asked, stream, clock, attempt, deliveries 
     ...(id === entryId ? [] : ['id', id]),
     ...(attempt > 1 ? ['attempt', String(attempt - 1), 'first-failed', String(publishedMs)] : []),
     ...(isLater ? ['at', String(dueMs)] : []),
+    ...(cron === undefined ? [] : ['cron', tickText(cron)]),
   ]
   return { source: attempt > 1 ? 1 : 0, entryId, deliveries, fields: [...fields, ...own] }
 }

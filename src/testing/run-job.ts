@@ -1,7 +1,11 @@
+import { OptionError } from '../errors.ts'
 import type { Handlers } from '../job.ts'
 import { checkAsked, type RunJobOptions, type RunToEndOptions } from './asked.ts'
 import { publishedEntry, retriedEntry, waitedEntry } from './entries.ts'
 import { LoneWorker, type JobRun } from './lone-worker.ts'
+
+/** Beyond these nobody waits for the end of a job in a test: a retry that never ends would take all memory. */
+const MOST_RUNS = 1000
 
 /** One of the runs of a job, and when it was. */
 export interface TimedRun extends JobRun {
@@ -35,7 +39,7 @@ export async function runJob<Data = unknown, State = object>(
 
 /**
  * Runs one attempt after the other, as `runJob` does, until nothing is left to be tried: time goes on by itself between them.
- * @throws as `runJob`.
+ * @throws as `runJob`; OptionError for a job that has not ended after 1000 runs.
  */
 export async function runToEnd<Data = unknown, State = object>(
   handlers: Handlers<State>,
@@ -52,6 +56,11 @@ export async function runToEnd<Data = unknown, State = object>(
     const { id, attempt, firstFailedMs = clock.nowMs } = delivery
     runs.push({ atMs, attempt, ...run })
     if (run.outcome !== 'retry' && run.outcome !== 'waits') return { ...run, tookMs: clock.nowMs - publishedMs, runs }
+    if (runs.length === MOST_RUNS) {
+      throw new OptionError(
+        `expected the job to end within ${MOST_RUNS} runs: give it fewer attempts here, by \`worker.retry\``,
+      )
+    }
     clock.advance(run.delayMs ?? 0)
     entry =
       run.outcome === 'retry'

@@ -164,6 +164,18 @@ test('a worker under which Redis is emptied goes on with new jobs', async () => 
   await eventually(async () => expect(await redis.client.zcard('{orders}:group:main:workers')).toBe(1))
 })
 
+test('a worker under which Redis is emptied is there again also while long jobs have all its slots, and nothing is read', async () => {
+  const handler = gate()
+  const worker = await startWorker({ redis: redis.url, concurrency: 1, handlers: { x: () => handler.wait() } })
+  await add(redis.client, 'x')
+  await eventually(() => expect(worker.counts.delivered).toBe(1))
+  await redis.client.flushall()
+
+  await eventually(async () => expect(await redis.client.exists('orders')).toBe(1))
+  await eventually(async () => expect(await redis.client.zcard('{orders}:group:main:workers')).toBe(1))
+  handler.open()
+})
+
 const isClaim = ([name, sha]: string[]) => name === 'evalsha' && sha === claim.sha
 
 /** How many reads of a worker are blocked at the server. */

@@ -81,7 +81,7 @@ export const dueCron = script(
  * in the same step. One that waits is looked at again after heldMs. A schedule whose job cannot be read, or for which no
  * next tick can be worked out (count -1), is set aside: it is never due, and those behind it go on.
  *
- * Ends after 500 jobs or 1 MiB of them, beyond one schedule, and after 500 looks at groups. The first write is refused under
+ * Ends after 500 jobs, beyond one schedule, or 1 MiB of them, beyond one job, and after 500 looks at groups. The first write is refused under
  * OOM, as a publish is. Returns {how many were looked at, next look or '', the server's time, outcome, …}, an outcome being
  * 'gone', 'aside' or '<jobs fired> <ticks left out> <1 if one waits>'.
  */
@@ -96,8 +96,7 @@ export const fireCron = script(
   redis.call('HSET', cron, '/looked', string.format('%.0f', nowMs))
   redis.call('ZREM', due, '')
   local looks, appended, bytes, failure = 0, 0, 0, nil
-  local function isUnended(job)
-    if job == '-' then return false end
+  local function looksUnended(job)
     local _, names = groupsIn(stream)
     looks = looks + math.max(1, #names)
     if #names == 0 then return isThere(stream, job) end
@@ -105,6 +104,12 @@ export const fireCron = script(
       if placeOf({job = job, entry = job, scope = 's', group = name}) then return true end
     end
     return false
+  end
+  -- Nothing ends within this step: one look at a job is enough for all ticks behind it.
+  local unended = {['-'] = false}
+  local function isUnended(job)
+    if unended[job] == nil then unended[job] = looksUnended(job) end
+    return unended[job]
   end
   local function append(state, name, raw, tick)
     local flat = jobFields(raw, name, tick)
@@ -130,6 +135,10 @@ export const fireCron = script(
     if not jobFields(raw, name, '0') then return setAside(name) end
     local fired, skipped, held, stays = 0, 0, nil, nil
     for n = at + 6, at + 5 + count do
+      if fired > 0 and bytes >= 1048576 then
+        stays = ARGV[n]
+        break
+      end
       if overlap ~= 'allow' and isUnended(state.job) then
         if overlap == 'queue-one' then
           held = ARGV[n]
@@ -166,27 +175,32 @@ export const fireCron = script(
 /**
  * Writes a schedule. One that says the same as before stays as it is, with its version; one whose times are the same goes on
  * waiting for its tick; any other waits for the next one from now on. What code declares is written only if that is not what
- * it declared last: until then what the command line has made of it stands, also that it was removed.
+ * it declared last: until then what the command line has made of it stands, also that it was removed. Declared again, by a worker that
+ * goes on, it is written only where it was lost: what others have declared since is newer. One that is not due though it
+ * has a tick to come (set aside, or its place by time was lost) does not say the same, whatever its text.
  * Returns {'same' | 'set' | 'new', tick that it waits for or '-'}, {'kept'} if the declaration is not new and the schedule is
  * gone, {'full'}.
  */
 export const setCron = script(
   'setCron',
   `${STATE}${TYPES}
-  -- KEYS cron due | ARGV name rules timing job next('-' = none) most declared('' = by hand)
+  -- KEYS cron due | ARGV name rules timing job next('-' = none) most declared('' = by hand) again(1|0)
   local cron, due, name, rules, timing, job = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
   local wrong = wrongType({'hash', 'zset'})
   if wrong then return wrong end
   local text = timing .. '\\n' .. rules
   local kept = redis.call('HMGET', cron, name, name .. '/job', name .. '/state', name .. '/declared')
   local state = kept[1] and stateOf(kept[3])
-  if ARGV[7] ~= '' and kept[4] == ARGV[7] then
-    if not state then return {'kept'} end
-    return {'same', state.due}
+  local place = redis.call('ZSCORE', due, name)
+  local isSound = state and place and (state.due == '-' or place ~= 'inf')
+  local isSame = kept[1] == text and kept[2] == job
+  if ARGV[7] ~= '' and (kept[4] == ARGV[7] or ARGV[8] == '1' and (kept[1] or kept[4])) then
+    if not kept[1] then return {'kept'} end
+    -- What cannot be fired is mended where it is what was declared; what somebody has made of it by hand is theirs.
+    if isSound or not isSame then return {'same', state and state.due or '-'} end
   end
   if not state and redis.call('ZCARD', due) >= tonumber(ARGV[6]) then return {'full'} end
-  local isSound = state and (state.due == '-' or redis.call('ZSCORE', due, name) ~= 'inf')
-  if isSound and kept[1] == text and kept[2] == job then
+  if isSound and isSame then
     if ARGV[7] ~= '' then redis.call('HSET', cron, name .. '/declared', ARGV[7]) end
     return {'same', state.due}
   end
