@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { defineJob, handleBatch, type Handlers, type PublishError } from '../src/index.ts'
 import { openTelemetry } from '../src/otel.ts'
 import { settingsKey } from '../src/redis/keys.ts'
+import { settleAndPublish } from '../src/redis/onward.ts'
 import { writeNotes } from '../src/redis/scripts/notes.ts'
 import { settlePublishing } from '../src/redis/scripts/onward.ts'
 import type { Tracing } from '../src/tracing.ts'
@@ -118,6 +119,24 @@ test('a run that leaves a publish out, or makes them in another order, does not 
   await add(redis.client, 'x')
   await eventually(() => expect(worker.counts).toMatchObject({ completed: 1, failed: 1 }))
   expect(await jobsIn(FAR)).toEqual(['one', 'two', 'one', 'three'])
+})
+
+test('that a stream can take a publish is seen without reading the large jobs in it', async () => {
+  const member = { stream: 'orders', group: 'main', consumer: 'one' }
+  await redis.client.xgroup('CREATE', 'orders', 'main', '0', 'MKSTREAM')
+  const id = await add(redis.client, 'x')
+  await redis.client.xreadgroup('GROUP', 'main', 'one', 'STREAMS', 'orders', '>')
+  await add(redis.client, 'large', 'x'.repeat(1024 * 1024), NEAR)
+  await redis.client.config('RESETSTAT')
+  const publishing = [{ stream: NEAR, item: { fields: ['job', 'y', 'data', '1'] } }]
+  const { fates } = await settleAndPublish(redis.client, member, {
+    source: 0,
+    done: [{ entryId: id, id, publishing }],
+    resent: false,
+  })
+  expect(fates).toMatchObject([{ kind: 'settled' }])
+  // It brings the first and the last entry; where a run publishes to a hundred streams, two hundred of them.
+  expect(await redis.client.info('commandstats')).not.toMatch(/xinfo\|stream/i)
 })
 
 test('what completed runs publish and give back goes to Redis in calls of about 1 MiB', async () => {
