@@ -223,6 +223,37 @@ test('a stream that another node of a cluster has fails the run, and holds up no
   expect(await own.xlen('here')).toBe(1)
 })
 
+test('a redriven job publishes when it completes, a copy by a replay publishes anew, and a group set back publishes far jobs once', async () => {
+  let isGood = false
+  const handlers: Handlers = {
+    x: (n, job) => {
+      for (const stream of BOTH) job.publish('y', n, { stream })
+      if (!isGood) throw new Error('not yet')
+    },
+  }
+  const worker = await start(handlers)
+  const inspector = newInspector(redis.url)
+  const counts = async () => Promise.all(BOTH.map((stream) => redis.client.xlen(stream)))
+  const id = await add(redis.client, 'x', 1)
+  await eventually(() => expect(worker.counts.dead).toBe(1))
+  expect(await counts()).toEqual([0, 0])
+
+  isGood = true
+  await inspector.dead.redrive('orders', 'main', { ids: [id], execute: true })
+  await eventually(() => expect(worker.counts.completed).toBe(1))
+  expect(await counts()).toEqual([1, 1])
+
+  await inspector.replays.start('orders', { ids: [id], group: 'main' })
+  await eventually(() => expect(worker.counts.completed).toBe(2))
+  expect(await counts()).toEqual([2, 2])
+
+  await worker.stop()
+  await inspector.groups.rewind('orders', 'main', { to: '0-0', execute: true })
+  const second = await start(handlers)
+  await eventually(() => expect(second.counts.completed).toBe(1))
+  expect(await counts()).toEqual([3, 2])
+})
+
 describe('the end of each publish is told once', () => {
   const ends: [stream: string, published: number][] = []
   const tracing: Tracing = {
