@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { defineJob, handleBatch, type Handlers, type PublishError } from '../src/index.ts'
+import type { Delivery } from '../src/delivery.ts'
+import { Holdings } from '../src/holdings.ts'
+import { Onward } from '../src/onward/onward.ts'
 import { openTelemetry } from '../src/otel.ts'
 import { settingsKey } from '../src/redis/keys.ts'
 import { settleAndPublish } from '../src/redis/onward.ts'
@@ -119,6 +122,26 @@ test('a run that leaves a publish out, or makes them in another order, does not 
   await add(redis.client, 'x')
   await eventually(() => expect(worker.counts).toMatchObject({ completed: 1, failed: 1 }))
   expect(await jobsIn(FAR)).toEqual(['one', 'two', 'one', 'three'])
+})
+
+test('a worker takes no further jobs while it keeps 64 MiB of what runs have published, and does again when that is in Redis', () => {
+  const holdings = new Holdings({ stream: 'orders', group: 'main', consumer: 'one' }, 100)
+  const held = [1, 2].map((n) => {
+    const delivery = holdings.adopt(0, { entryId: `${n}-0`, deliveries: 1, fields: [] }) as Delivery
+    delivery.onward = Object.assign(new Onward(), { bytes: 33 * 1024 * 1024 })
+    return delivery
+  })
+  expect(holdings.free).toBe(98)
+  for (const delivery of held) holdings.finish(delivery)
+  expect(holdings.free).toBe(0)
+  // One that was refused is settled as a failure, and kept no more than once.
+  for (const delivery of held) holdings.finish(delivery)
+  for (const delivery of held) holdings.release(delivery)
+  expect(holdings.free).toBe(100)
+  const again = holdings.adopt(0, { entryId: '3-0', deliveries: 1, fields: [] }) as Delivery
+  again.onward = Object.assign(new Onward(), { bytes: 64 * 1024 * 1024 })
+  holdings.finish(again)
+  expect(holdings.free).toBe(99)
 })
 
 test('that a stream can take a publish is seen without reading the large jobs in it', async () => {

@@ -20,6 +20,8 @@ export class Onward {
   bytes = 0
   /** The run is over: nothing may come after that. */
   isClosed = false
+  /** Whether it is kept until Redis has it, and counts in what its worker keeps. */
+  isKept = false
   readonly #tokened = new Map<string, number>()
 
   get near(): OnwardPublish[] {
