@@ -26,7 +26,7 @@ export interface PublishMessage {
   readonly isMany: boolean
 }
 
-/** `tracing:millrace:publish:…`: from a publish or a `publishMany` to its answer. */
+/** `tracing:millrace:publish:…`: from a publish, a `publishMany` or a `job.publish` to when it is known what became of it. */
 export const publishChannel = tracingChannel<unknown, PublishMessage>('millrace:publish')
 
 /** `tracing:millrace:process:…`: from the call of a handler to its end. */

@@ -33,6 +33,7 @@ export class Delivery implements Job, RunToTrace {
   earlier: Earlier | undefined
   /** What few jobs have. */
   extra: Extra | undefined
+  /** Set when it is called. */
   handler: Handler | undefined
   /** Goes on with it: it has its turn, and needs a slot. Undefined for a job that waits for none. */
   onTurn: (() => void) | undefined

@@ -60,7 +60,8 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
   },
   ERR_PUBLISH_REFUSED: {
     thrownBy:
-      '`publish` and `publishMany`: Redis refuses the write, for example for want of memory or of a permission.',
+      '`publish` and `publishMany`: Redis refuses the write, for example for want of memory or of a permission. And what a run has ' +
+      'failed with whose `job.publish` a stream cannot take.',
     inRedis: '`published` says it: `no`, or `unknown` if an earlier try of the same batch got no answer.',
     todo: 'Repair what `cause` names in Redis, then publish again.',
   },

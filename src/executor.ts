@@ -218,6 +218,7 @@ export class Executor {
 
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
+    delivery.handler = handler
     tellBegun(delivery, this.#deps)
     const { tracing } = this.#deps
     if (tracing !== undefined) delivery.traced = tracing.process(delivery)
@@ -297,6 +298,7 @@ export class Executor {
     const { settler, holdings, events, counts } = this.#deps
     if (events.has('job:failed')) events.emit('job:failed', { ...jobEventOf(delivery), error })
     counts.failed += 1
+    if (delivery.notes !== undefined) this.#deps.notes?.ending(delivery)
     // What ended its signal does not count any more: its handler was done before.
     const outcome = this.#decided(delivery, { kind: 'failed', error }, undefined)
     if (outcome.kind === 'retry' || outcome.kind === 'dead') settler.fail(delivery, outcome)

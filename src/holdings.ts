@@ -3,6 +3,12 @@ import { ABANDONED, LeaseTable, PREFETCHED, RETURNED, RUNNING, UNSETTLED } from 
 import type { Source } from './redis/member.ts'
 
 /**
+ * Bytes of what completed runs publish that may wait for Redis before no further job is taken. Redis out of memory still delivers jobs:
+ * these would run, publish, and fill the memory of the worker instead.
+ */
+const MOST_KEPT_BYTES = 64 * 1024 * 1024
+
+/**
  * What this worker holds: a row in the lease table for the keeper, and the delivery that belongs to it for the main thread.
  * Nothing is held without a row, so nothing is held without being renewed.
  */
@@ -10,6 +16,7 @@ export class Holdings {
   readonly table: LeaseTable
   readonly #member: Home
   readonly #bySlot: (Delivery | undefined)[]
+  #keptBytes = 0
 
   constructor(member: Home, slots: number) {
     this.#member = member
@@ -17,8 +24,9 @@ export class Holdings {
     this.#bySlot = new Array<Delivery | undefined>(slots).fill(undefined)
   }
 
+  /** How many more may be taken. */
   get free(): number {
-    return this.table.freeSlots
+    return this.#keptBytes > MOST_KEPT_BYTES ? 0 : this.table.freeSlots
   }
 
   /** Takes an entry that was just read (with its fields) or claimed (without); undefined if there is no row left. */
@@ -52,6 +60,10 @@ export class Holdings {
   /** The handler is done; the lease is kept until Redis has confirmed the outcome. */
   finish(delivery: Delivery): void {
     this.table.mark(delivery.slot, UNSETTLED)
+    const { onward } = delivery
+    if (onward === undefined || onward.isKept) return
+    onward.isKept = true
+    this.#keptBytes += onward.bytes
   }
 
   /** The run no longer counts, but its handler may still be at work: no renewals from here on. */
@@ -63,6 +75,7 @@ export class Holdings {
     if (this.#bySlot[delivery.slot] !== delivery) return
     this.#bySlot[delivery.slot] = undefined
     this.table.release(delivery.slot)
+    if (delivery.onward?.isKept === true) this.#keptBytes -= delivery.onward.bytes
   }
 
   /** Whether a delivery's outcome is still open, here or in Redis. */

@@ -21,6 +21,8 @@ export interface ToWrite {
   readonly deliveries: readonly Delivery[]
   /** What Redis refuses for good comes back as `refused`, and is not tried for ever. */
   readonly mayDivide: boolean
+  /** What is written to may be at another node of a cluster, which is no matter of waiting. @default false */
+  readonly mayBeElsewhere?: boolean
 }
 
 interface WriterDeps {
@@ -72,7 +74,7 @@ export class OutcomeWriter {
   }
 
   async #write<Reply>(
-    { what, deliveries, mayDivide }: ToWrite,
+    { what, deliveries, mayDivide, mayBeElsewhere = false }: ToWrite,
     write: (uncertain: boolean) => Promise<Reply>,
   ): Promise<Written<Reply>> {
     let uncertain = false
@@ -84,11 +86,12 @@ export class OutcomeWriter {
         this.#numbers.ackDuration.observe((monotonicMs() - sentAtMs) / 1000)
         return { kind: 'answered', reply, isResent: uncertain }
       } catch (error) {
-        const { kind } = this.#connection.fault(error)
+        const { kind, word } = this.#connection.fault(error)
         this.#numbers.acks.error += deliveries.length
         uncertain ||= kind === 'unknown' && !(error instanceof RedisError)
         if (kind === 'lost-group') return { kind }
-        if (kind === 'fatal' && mayDivide) return { kind: 'refused' }
+        const isForGood = kind === 'fatal' || (mayBeElsewhere && word === 'MOVED')
+        if (isForGood && mayDivide) return { kind: 'refused' }
         if (tries === 0) {
           const about = { outcomes: deliveries.length, fault: faultText(error) }
           this.#logger.warn(about, `cannot ${what} now; the outcome is kept`)

@@ -61,7 +61,10 @@ export interface RunToTrace {
 export interface TracedRun {
   /** Travels in the entry of the next attempt, if there is one. */
   readonly context: TraceContext | undefined
-  /** Calls `work` once, at once, and returns what it returns. */
+  /**
+   * Calls `work` once, at once, and returns what it returns: the handler, and where that is of batches also each `publish` hook for what
+   * the run publishes.
+   */
   run<Result>(work: () => Result): Result
   /** Called once: the handler is done, or goes on for too long after its signal was aborted. */
   ended(outcome: RunOutcome, error?: unknown): void

@@ -43,7 +43,8 @@ export class FarPublisher {
     const items = sent.map(({ publish }) => publish.item)
     const deliveries = [...new Set(sent.map(({ delivery }) => delivery))]
     const what = 'publish what completed jobs publish'
-    const written = await this.#writer.write({ what, operation: 'settle', deliveries, mayDivide: true }, async () => {
+    const about = { what, operation: 'settle', deliveries, mayDivide: true, mayBeElsewhere: true } as const
+    const written = await this.#writer.write(about, async () => {
       try {
         return await this.#append(stream, items)
       } catch (error) {

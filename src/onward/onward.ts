@@ -3,8 +3,9 @@ import type { ProducerNumbers } from '../metrics/producer-numbers.ts'
 import type { Outgoing } from '../publish/outgoing.ts'
 import type { Named } from '../publish/router.ts'
 import { fateOf } from '../redis/publishing.ts'
-import type { ContainedPublish } from '../tracing.ts'
+import type { ContainedRun } from '../tracing.ts'
 import type { JobPublishOptions } from './options.ts'
+import type { Told } from './told.ts'
 
 /**
  * What one run publishes: kept until the run is over, appended if it has completed, and forgotten otherwise.
@@ -19,6 +20,9 @@ export class Onward {
   bytes = 0
   /** The run is over: nothing may come after that. */
   isClosed = false
+  /** Whether it is kept until Redis has it, and counts in what its worker keeps. */
+  isKept = false
+  readonly #tokened = new Map<string, number>()
 
   get near(): OnwardPublish[] {
     return this.publishes.filter(({ isNear }) => isNear)
@@ -36,7 +40,15 @@ export class Onward {
 
   /** Nothing of it comes into Redis by this run. */
   drop(): void {
-    for (const { traced } of this.publishes) traced?.end({ published: 0 })
+    for (const { told } of this.publishes) told?.dropped()
+  }
+
+  /** How many there were before of this job to this stream that got a token of the run's: it is counted. */
+  countTokened(stream: string, job: string): number {
+    const name = `${stream} ${job}`
+    const count = this.#tokened.get(name) ?? 0
+    this.#tokened.set(name, count + 1)
+    return count
   }
 }
 
@@ -45,7 +57,8 @@ export interface OnwardPublish {
   readonly item: Outgoing
   readonly target: OnwardTarget
   readonly isNear: boolean
-  readonly traced: ContainedPublish | undefined
+  /** Undefined while nobody wants to know. */
+  readonly told: Told | undefined
 }
 
 /** A stream that handlers publish to. */
@@ -62,6 +75,8 @@ export interface OnwardRun {
   readonly slot: number
   readonly id: string
   readonly name: string
+  readonly handler: { readonly batch?: object | undefined } | undefined
+  readonly traced: ContainedRun | undefined
   onward: Onward | undefined
 }
 
@@ -71,18 +86,18 @@ export interface OnwardPublishing {
 }
 
 /** It is in Redis; undefined where the answer was lost, and only that is known. */
-export function published({ item: { numbers }, traced }: OnwardPublish, answer: string | undefined): void {
+export function published({ item: { numbers }, told }: OnwardPublish, answer: string | undefined): void {
   const fate = answer === undefined ? undefined : fateOf(answer)
   if (fate?.outcome === 'duplicate') numbers.duplicate += 1
   else if (fate?.outcome === 'replaced') numbers.replaced += 1
   else numbers.ok += 1
-  traced?.end({ published: 1, id: fate?.id })
+  told?.published(fate)
 }
 
 /** It cannot be in Redis, for which its run has failed. */
-export function refused({ item: { numbers }, traced }: OnwardPublish, error: PublishError): void {
+export function refused({ item: { numbers }, told }: OnwardPublish, error: PublishError): void {
   numbers.rejected += 1
-  traced?.end({ published: 0, error })
+  told?.refused(error)
 }
 
 /** What a run fails with that cannot publish. */

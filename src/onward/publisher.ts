@@ -1,16 +1,19 @@
+import { publishChannel } from '../channels.ts'
 import { PublishError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { MetricsBook } from '../metrics/book.ts'
 import { refuseUnknownKeys } from '../options.ts'
 import { checkBuffer } from '../producer-options.ts'
-import type { Outgoing } from '../publish/outgoing.ts'
+import { jobNameOf, type Outgoing } from '../publish/outgoing.ts'
 import { pack, type Route } from '../publish/packing.ts'
 import { NO_OPTIONS, refusal, Router, type Named } from '../publish/router.ts'
-import { carrying } from '../publish/telling.ts'
+import { carrying, toldOf } from '../publish/telling.ts'
 import { checkStreamName, sharesSlot } from '../redis/keys.ts'
-import type { ContainedTracing } from '../tracing.ts'
+import type { ContainedPublish, ContainedTracing } from '../tracing.ts'
+import { publisherFields } from '../wire.ts'
 import { Onward, type OnwardPublishing, type OnwardRun, type OnwardTarget } from './onward.ts'
 import { JOB_PUBLISH_KNOWN, type JobPublishOptions } from './options.ts'
+import { Told, onChannel, type ChannelCall } from './told.ts'
 import { tokenOf, TOKEN_TTL_MS } from './token.ts'
 
 /** Most publishes of one run: with its ack they go into one script call, which may touch 500 entries. */
@@ -45,29 +48,52 @@ export class OnwardPublisher implements OnwardPublishing {
 
   /** @throws PublishError: nothing is published of this call, and the run goes on if the handler catches it. */
   publish(run: OnwardRun, job: Named, data: unknown, options: JobPublishOptions | undefined): void {
+    if (!publishChannel.hasSubscribers) return this.#publish(run, { job, data, options })
+    const { stream = this.#member.stream, ...about } = toldOf(job, options ?? NO_OPTIONS, false)
+    onChannel({ stream, ...about }, (call) => this.#publish(run, { job, data, options, call }))
+  }
+
+  #publish(run: OnwardRun, { job, data, options = NO_OPTIONS, call }: Call): void {
     this.#checkUnderWay(run)
-    const route = this.#route(job, options ?? NO_OPTIONS)
+    const route = this.#route(job, options)
     const onward = (run.onward ??= new Onward())
-    const traced = this.#deps.tracing?.publish({ stream: route.batcher.stream, job: route.name, isMany: false })
+    const traced = this.#traced(run, route)
     try {
-      const item = pack(traced === undefined ? route : { ...route, ...carrying(traced) }, data, MOST_BYTES)
+      const extra = [...(route.extra ?? []), ...publisherFields({ ...this.#member, id: run.id })]
+      const item = pack({ ...route, extra, ...(traced && carrying(traced)) }, data, MOST_BYTES)
       this.#checkUnderWay(run)
       checkBounds(onward, item)
-      this.#add(run, onward, { item, target: route.batcher, traced })
+      const told = traced === undefined && call === undefined ? undefined : new Told(traced, call)
+      this.#add(run, onward, { item, target: route.batcher, told })
     } catch (error) {
       traced?.end({ published: 0, error })
       throw error
     }
   }
 
+  /** A part of the run's trace. The function of a batch is in the context of none of its jobs, and what it publishes is of one of them. */
+  #traced(run: OnwardRun, { name, batcher: { stream } }: Route<OnwardTarget>): ContainedPublish | undefined {
+    const begin = () => this.#deps.tracing?.publish({ stream, job: name, isMany: false })
+    return run.handler?.batch === undefined || run.traced === undefined ? begin() : run.traced.run(begin)
+  }
+
   #add(run: OnwardRun, onward: Onward, given: Omit<Onward['publishes'][number], 'isNear'>): void {
     const { item, target } = given
     // What asks for a look at what is there already has it from the script that publishes.
     const isNear = target.isOfSlot && item.token === undefined && item.unique === undefined
-    const text = isNear || item.token !== undefined ? undefined : tokenOf(this.#member, run.id, onward.publishes.length)
-    const tokened = text === undefined ? item : { ...item, token: { text, ttlMs: TOKEN_TTL_MS } }
+    const tokened = isNear || item.token !== undefined ? item : { ...item, token: this.#tokenOf(run, onward, given) }
     onward.publishes.push({ ...given, item: tokened, isNear })
     onward.bytes += item.bytes
+  }
+
+  #tokenOf(
+    run: OnwardRun,
+    onward: Onward,
+    { item, target }: Pick<Onward['publishes'][number], 'item' | 'target'>,
+  ): Outgoing['token'] {
+    const job = jobNameOf(item)
+    const before = onward.countTokened(target.stream, job)
+    return { text: tokenOf(this.#member, run.id, { job, before }), ttlMs: TOKEN_TTL_MS }
   }
 
   #route(job: Named, options: JobPublishOptions): Route<OnwardTarget> {
@@ -98,6 +124,15 @@ export class OnwardPublisher implements OnwardPublishing {
     const text = `the run of job ${run.name} ${run.id} is over: what it publishes has to be published before its handler ends; await what calls \`job.publish\``
     throw new PublishError('ERR_RUN_ENDED', text, { published: 'no' })
   }
+}
+
+/** A call of `job.publish`. */
+interface Call {
+  readonly job: Named
+  readonly data: unknown
+  readonly options?: JobPublishOptions | undefined
+  /** Where the channel was told of it. */
+  readonly call?: ChannelCall
 }
 
 /** @throws PublishError */

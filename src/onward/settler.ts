@@ -230,6 +230,7 @@ function takeBatch(from: Delivery[], publishesOf: (delivery: Delivery) => readon
   for (const delivery of from) {
     const publishes = publishesOf(delivery)
     entries += publishes.length + 1
+    bytes += delivery.answer?.body.length ?? 0
     for (const { item } of publishes) bytes += item.bytes
     if (count > 0 && (entries > MOST_ENTRIES || bytes > MOST_BYTES)) break
     count += 1

@@ -42,6 +42,7 @@ const DROPPED = new Set([
   'waited-since',
   'past-deliveries',
   'reply',
+  'published-by',
 ])
 const LONGEST_DROPPED = Math.max(...[...DROPPED].map((name) => name.length))
 
