@@ -2,6 +2,7 @@ import { Batches } from './batch/batches.ts'
 import { HeldSlots } from './batch/held-slots.ts'
 import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
+import { monotonicMs } from './clock.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CronFirer } from './cron/firer.ts'
@@ -122,7 +123,7 @@ export function assembleParts(
   const turns = assembleTurns(redis, { holdings, cancelled, clock }, who)
   const uniqueStarts = new UniqueStarts((starts) => startAll(commands.client, member, starts), logger)
   const limiting = assembleLimits(limits, redis, { holdings, cancelled, clock, numbers }, who)
-  const batches = batchesOf(options, heldSlots, group)
+  const batches = batchesOf(options, heldSlots, { group, clock })
   const { handlers } = batches
   const executor: Executor = new Executor({
     ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, maxResultBytes, retry, unknownJobMs, accepts },
@@ -162,10 +163,11 @@ function holdingsOf(member: Home, rows: number, deps: Omit<OnwardDeps, 'isUnderW
 function batchesOf(
   { handlers, concurrency }: ResolvedWorkerOptions,
   ofWorker: SharedParts['heldSlots'],
-  group: () => GroupSettings,
+  { group, clock }: { group: () => GroupSettings; clock: ServerClock },
 ): Batches {
   return new Batches(handlers, {
     slots: [new HeldSlots(concurrency), ofWorker],
     goesAlone: ({ deliveries }) => isSuspect(deliveries - 1, group().maxDeliveries),
+    serverMs: () => clock.at(monotonicMs()),
   })
 }

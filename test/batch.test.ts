@@ -222,6 +222,41 @@ describe('each job of a batch has its own end', () => {
     expect(seen.map(([n]) => n)).toHaveLength(3)
   })
 
+  test('one with a deadline does not wait until it is over: its batch goes before that', async () => {
+    const given: number[] = []
+    await start({ size: 3, lingerMs: LONG_MS }, (batch) => void given.push(...numbersOf(batch)))
+    await addMany(1, 1)
+    await redis.client.xadd('orders', '*', 'job', 'index', 'data', '{"n":2}', 'expires', '+3000')
+    await settled({ completed: 2 })
+    expect(given).toEqual([1, 2])
+  })
+
+  test('one that is late when its batch goes is dead as expired, and only the others are given to the function', async () => {
+    const [given, failed] = [[] as number[], [] as unknown[]]
+    const worker = new Worker({
+      redis: redis.url,
+      stream: 'orders',
+      logger: false,
+      handlers: [handleBatch(index, { size: 3, lingerMs: LONG_MS }, (batch) => void given.push(...numbersOf(batch)))],
+    })
+    const expiresMs = Date.now() + 1500
+    worker.use(({ data }, next) => {
+      const run = next()
+      // It waits for its batch by now, and nothing else goes on until its deadline is over.
+      if ((data as { n: number }).n === 2) while (Date.now() < expiresMs + 50);
+      return run
+    })
+    worker.on('job:failed', (event) => failed.push(event))
+    onEnd(async () => void (await worker.stop({ drainMs: 0 })))
+    await addMany(1, 1)
+    await redis.client.xadd('orders', '*', 'job', 'index', 'data', '{"n":2}', 'expires', String(expiresMs))
+    await worker.start()
+    await settled({ completed: 1, dead: 1 })
+    expect([given, failed, worker.counts.failed]).toEqual([[1], [], 0])
+    const { letters } = await newInspector(redis.url).dead.list('orders', 'main')
+    expect(letters).toMatchObject([{ reason: 'expired', attempts: 0 }])
+  })
+
   test('middleware goes around each job, and the function runs in the context of none', async () => {
     const storage = new AsyncLocalStorage<string>()
     const seen: unknown[] = []

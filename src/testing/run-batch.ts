@@ -36,7 +36,7 @@ export async function runBatch<Data = unknown, State = object>(
   const slots = new HeldSlots(data.length)
   let batches: Batches | undefined
   const gather = (resolved: Map<string, Handler>): Map<string, Handler> => {
-    batches ??= new Batches(resolved, { slots: [slots], goesAlone: () => false })
+    batches ??= new Batches(resolved, { slots: [slots], goesAlone: () => false, serverMs: () => clock.nowMs })
     return new Map(batches.handlers)
   }
   const asked = data.map((one: Data, at): Asked => {
