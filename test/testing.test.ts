@@ -172,6 +172,52 @@ describe('runJob', () => {
   })
 })
 
+test.each(['stop', 'timeout', 'cancel'] as const)(
+  'what a handler keeps when its signal aborts (%s) is kept',
+  async (why) => {
+    const handlers = {
+      async mail(_: unknown, job: Job) {
+        await heeds(job).catch(() => {})
+        await job.checkpoint({ page: 7 })
+        throw job.signal.reason
+      },
+    }
+    expect(await runJob(handlers, { job: mail, data: {}, abort: why })).toMatchObject({ checkpoint: { page: 7 } })
+  },
+)
+
+test('a run whose lease is lost keeps nothing', async () => {
+  const thrown: unknown[] = []
+  const handlers = {
+    async mail(_: unknown, job: Job) {
+      await heeds(job).catch(() => {})
+      await job.checkpoint(1).catch((error: unknown) => thrown.push(error))
+      await job.lastCheckpoint().catch((error: unknown) => thrown.push(error))
+    },
+  }
+  expect(await runJob(handlers, { job: mail, data: {}, abort: 'lease-lost' })).toStrictEqual({ outcome: 'completed' })
+  expect(thrown).toMatchObject([{ code: 'ERR_LEASE_LOST' }, { code: 'ERR_LEASE_LOST' }])
+})
+
+test('of the lines of a job the last 100 and 16 KiB are kept', async () => {
+  const logged = async (lines: number, bytes: number) => {
+    const handlers = {
+      mail(_: unknown, job: Job) {
+        for (let n = 1; n <= lines; n++) job.log(`${n} `.padEnd(bytes, 'x'))
+      },
+    }
+    const { log = [] } = await runJob(handlers, { job: mail, data: {} })
+    return [log.length, log[0]?.split(' ')[0], log.at(-1)?.split(' ')[0]]
+  }
+  expect(await logged(130, 10)).toEqual([100, '31', '130'])
+  expect(await logged(60, 1000)).toEqual([16, '45', '60'])
+})
+
+test('a job that was published with a key has it', async () => {
+  const run = await runJob({ mail: (_, { key }) => key }, { job: mail, data: {}, key: 'ada' })
+  expect(run).toStrictEqual({ outcome: 'completed', result: 'ada' })
+})
+
 test('a run that completes tells what it has published, and one that fails has published nothing', async () => {
   const next = defineJob<{ at: Date }>('next', { stream: 'later' })
   const handlers: Handlers = {

@@ -1,8 +1,11 @@
+import { Batches } from '../batch/batches.ts'
+import { HeldSlots } from '../batch/held-slots.ts'
 import { OptionError } from '../errors.ts'
 import type { Handler, Handlers, JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { checkMiddleware } from '../onion.ts'
 import type { PublishOptions } from '../producer-options.ts'
+import { isSuspect } from '../quarantine.ts'
 import { checkJobId } from '../redis/entry-id.ts'
 import { wrapHandlers, type RunMiddleware } from '../run-middleware.ts'
 import { resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from '../worker-options.ts'
@@ -12,7 +15,7 @@ import { VirtualClock } from './clock.ts'
 /** A job as a test publishes it. */
 export interface TestedJob<Data = unknown> extends Pick<
   PublishOptions,
-  'stream' | 'headers' | 'delayMs' | 'runAt' | 'expiresAt' | 'ttlMs' | 'uniqueKey' | 'unique'
+  'stream' | 'headers' | 'delayMs' | 'runAt' | 'expiresAt' | 'ttlMs' | 'uniqueKey' | 'unique' | 'key'
 > {
   /** The definition, whose schema checks the data as a publish does; or a name, as a publisher in another language has it. */
   job: JobDefinition<Data, unknown> | string
@@ -61,7 +64,7 @@ export interface Asked {
 }
 
 const JOB = ['job', 'data', 'version', 'id', 'stream', 'headers', 'delayMs', 'runAt', 'expiresAt', 'ttlMs']
-const TO_END = [...JOB, 'uniqueKey', 'unique', 'worker', 'use', 'clock', 'chance', 'heedMs']
+const TO_END = [...JOB, 'uniqueKey', 'unique', 'key', 'worker', 'use', 'clock', 'chance', 'heedMs']
 const KNOWN = {
   runJob: [...TO_END, 'attempt', 'deliveries', 'abort'],
   runToEnd: TO_END,
@@ -71,14 +74,14 @@ const KNOWN = {
 const MOST_CONCURRENCY = 10_000
 
 /**
- * @param gather what the worker makes of its handlers before its middleware goes around them.
+ * @param gather what batches are gathered in, before its middleware goes around the handlers. @default batches of one
  * @throws OptionError before anything runs; of the handlers and the worker's options as `new Worker` does.
  */
 export function checkAsked<Data, State>(
   where: keyof typeof KNOWN,
   handlers: Handlers<State>,
   options: RunJobOptions<Data, State>,
-  gather: (handlers: Map<string, Handler>) => Map<string, Handler> = (given) => given,
+  gather?: (handlers: Map<string, Handler>) => Batches,
 ): Asked {
   refuseUnknownKeys(where, options, KNOWN[where])
   const { job, clock = new VirtualClock(), use = [], worker = {}, id } = options
@@ -90,7 +93,8 @@ export function checkAsked<Data, State>(
   const stream = options.stream ?? (typeof job === 'string' ? undefined : job?.stream) ?? worker.stream ?? 'testing'
   const own = { logger: false as const, concurrency: MOST_CONCURRENCY, ...ofOneStream(worker) }
   const given = resolveWorkerOptions({ ...own, stream, handlers })
-  const resolved = { ...given, handlers: gather(given.handlers) }
+  const batches = gather?.(given.handlers) ?? batchesOf(given.handlers, new HeldSlots(1), { clock })
+  const resolved = { ...given, handlers: new Map(batches.handlers) }
   const layers = use.map((one: RunMiddleware<State>) => checkMiddleware(one))
   if (layers.length > 0) wrapHandlers(resolved.handlers, layers)
   return {
@@ -101,6 +105,19 @@ export function checkAsked<Data, State>(
     deliveries: wholeNumber('deliveries', options.deliveries, { or: 1, max: 1_000_000 }),
     abort: checkAbort(options.abort),
   }
+}
+
+/** As a worker gathers its jobs. No more of them come than there are slots. */
+export function batchesOf(
+  handlers: ReadonlyMap<string, Handler>,
+  slots: HeldSlots,
+  { clock, maxDeliveries }: { clock: VirtualClock; maxDeliveries?: () => number },
+): Batches {
+  return new Batches(handlers, {
+    slots: [slots],
+    goesAlone: ({ deliveries }) => maxDeliveries !== undefined && isSuspect(deliveries - 1, maxDeliveries()),
+    serverMs: () => clock.nowMs,
+  })
 }
 
 /** The job is on one stream, whatever else the worker works on. */

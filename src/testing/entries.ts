@@ -24,14 +24,14 @@ const DELAYED_SEQ = '1000000000000001'
  * @throws PublishError, as a publish does.
  */
 export function publishedEntry({ job: asked, stream, clock, attempt, deliveries }: Asked): Entry {
-  const { job, data, version, id: given, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique } = asked
+  const { job, data, version, id: given, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique, key } = asked
   const book = bookOf(undefined)
   const router = new Router({
     ...{ timeoutMs: 10_000, durability: 'redis', buffer: checkBuffer(), nowMs: () => clock.nowMs },
     batcherOf: (name) => ({ numbers: book.producer(name, resolveLogger(false)) }),
   })
   const named = version === undefined ? job : { name: typeof job === 'string' ? job : job.name, stream, version }
-  const options = { stream, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique }
+  const options = { stream, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique, key }
   const route = router.route(named, present(options))
   const { fields, due } = pack(route, data, MOST_BYTES)
   const publishedMs = clock.nowMs

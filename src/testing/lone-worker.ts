@@ -154,7 +154,7 @@ export class LoneWorker {
       tracing: containedTracing(worker.tracing, worker.logger),
       settler: {
         complete: (delivery) => {
-          const published = delivery.onward && publishedBy(delivery.onward, clock.nowMs)
+          const published = delivery.onward?.publishes.length && publishedBy(delivery.onward, clock.nowMs)
           const told = { ...given('result', this.#result), ...given('published', published) }
           this.#settled(delivery, { outcome: 'completed', ...told })
         },
