@@ -220,7 +220,7 @@ export class Delivery implements Job, RunToTrace {
   }
 
   /** Its deadline is over, and its function has not had it. */
-  expire(late: Expired): void {
+  endLate(late: Expired): void {
     this.late = late
     this.end(late.error)
   }

@@ -1,8 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import {
   defineJob,
   FatalError,
+  handle,
   handleBatch,
   Worker,
   type BatchFunction,
@@ -15,6 +17,7 @@ import { deadKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
+import { scrape } from './helpers/metrics.ts'
 import { withRedis } from './helpers/redis.ts'
 import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
@@ -303,6 +306,23 @@ test('no more jobs are with functions at once than there are slots', async () =>
   await settled({ completed: 300 })
   expect(most).toBeGreaterThan(0)
   expect(most).toBeLessThanOrEqual(12)
+})
+
+test('metrics tell how many jobs the function was given at once, by job, and nothing of jobs that are handled one by one', async () => {
+  const registry = new Registry()
+  const handlers = [
+    handleBatch(index, { size: 3, lingerMs: 50 }, () => {}),
+    handleBatch(defineJob('idle'), { size: 5 }, () => {}),
+    handle(defineJob('single'), () => {}),
+  ]
+  await start({ size: 1 }, () => {}, { handlers, registry })
+  await addMany(1, 4)
+  await addMany(5, 6, 'single')
+  await settled({ completed: 6 })
+  const scraped = await scrape(registry)
+  const of = (part: string, job_name: string) => scraped.sum(`millrace_handler_batch_jobs_${part}`, { job_name })
+  expect([of('sum', 'index'), of('sum', 'idle'), of('sum', 'single')]).toEqual([4, 0, undefined])
+  expect(of('count', 'index')).toBeGreaterThan(1)
 })
 
 test('a stop hands back what a function does not end in time, also what waited for its batch', async () => {

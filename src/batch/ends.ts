@@ -29,6 +29,6 @@ export function endIfLate(job: Job, serverMs: () => number): boolean {
   const expiresMs = deadlineOf(job)
   const late = expiresMs === Infinity ? undefined : expiredBy(expiresMs, serverMs())
   if (late === undefined || !(job instanceof Delivery)) return false
-  job.expire(late)
+  job.endLate(late)
   return true
 }

@@ -24,6 +24,8 @@ export interface GatheringHost {
   readonly goesAlone: (job: Job) => boolean
   /** The time of Redis, by which deadlines go. */
   readonly serverMs: () => number
+  /** The function of a job is given so many at once. */
+  readonly onBatch?: (job: string, jobs: number) => void
   /** By the monotonic clock. */
   readonly nowMs?: () => number
   /** Calls back once, and not before `waitMs` have passed. @returns what takes it back. */
@@ -84,8 +86,7 @@ export class Gathering implements Waits {
     this.#sleep = undefined
     for (const slots of this.#host.slots) slots.held -= batch.length
     // The event loop may have been held up for longer than there was time.
-    const inTime = batch.filter((item) => !this.#isLate(item))
-    if (inTime.length > 0) this.#call(inTime)
+    this.#call(batch.filter((item) => !this.#isLate(item)))
   }
 
   /** Nothing waits here any longer than a turn of the event loop: the worker stops. */
@@ -133,6 +134,9 @@ export class Gathering implements Waits {
   }
 
   #call(batch: readonly GatheredItem[]): void {
+    const [first] = batch
+    if (first === undefined) return
+    this.#host.onBatch?.(first.job.name, batch.length)
     this.#outside(callBatch, this.#terms.call, batch)
   }
 }
