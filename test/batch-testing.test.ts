@@ -79,6 +79,19 @@ describe('runBatch', () => {
     expect(seen).toEqual([])
   })
 
+  test('what the function makes of its list is nothing to the jobs: each has its outcome', async () => {
+    const handlers = [
+      handleBatch(index, { size: 3 }, (batch) => {
+        const list = batch as unknown[]
+        const [first] = list.splice(0) as BatchItem[]
+        first?.fail(new FatalError('first'))
+        list.push('something else')
+      }),
+    ]
+    const runs = await runBatch(handlers, { job: index, data: dataOf(1, 2, 3) })
+    expect(runs.map(({ outcome }) => outcome)).toEqual(['dead', 'completed', 'completed'])
+  })
+
   test('publishes all of them at once: a delay is one delay, and ages none of them', async () => {
     const clock = new VirtualClock(0)
     const data = dataOf(1, 2, 3)
