@@ -213,6 +213,38 @@ test('of the lines of a job the last 100 and 16 KiB are kept', async () => {
   expect(await logged(60, 1000)).toEqual([16, '45', '60'])
 })
 
+test('a job of a recurring schedule has its tick, and a copy by a replay its original, in every attempt', async () => {
+  const seen: unknown[] = []
+  const handlers = {
+    mail(_: unknown, { cron, replayOf, attempt }: Job) {
+      seen.push([cron, replayOf])
+      if (attempt === 1) throw new Error('away')
+    },
+  }
+  const cron = { name: 'nightly', tickMs: START_MS }
+  await runToEnd(handlers, { job: mail, data: {}, cron })
+  await runJob(handlers, { job: mail, data: {}, cron: { name: 'nightly', tickMs: null }, attempt: 2 })
+  const replayOf = { stream: 'orders', id: '5-1' }
+  await runJob(handlers, { job: mail, data: {}, replayOf, attempt: 2 })
+  expect(seen).toEqual([
+    ...[
+      [cron, undefined],
+      [cron, undefined],
+    ],
+    ...[
+      [{ name: 'nightly', tickMs: null }, undefined],
+      [undefined, replayOf],
+    ],
+  ])
+  const bad = (given: object) => expect(runJob(handlers, { job: mail, data: {}, ...given })).rejects
+  await bad({ cron: { name: 'a b', tickMs: 1 } }).toThrow(
+    'expected `cron` to be the tick of a schedule, { name, tickMs }',
+  )
+  await bad({ cron: 5 }).toThrow('expected `cron` to be the tick of a schedule, { name, tickMs }')
+  await bad({ replayOf: { stream: '', id: '5-1' } }).toThrow('expected `replayOf` to be { stream, id }')
+  await bad({ replayOf: '5-1' }).toThrow('expected `replayOf` to be { stream, id }')
+})
+
 test('a job that was published with a key has it', async () => {
   const run = await runJob({ mail: (_, { key }) => key }, { job: mail, data: {}, key: 'ada' })
   expect(run).toStrictEqual({ outcome: 'completed', result: 'ada' })

@@ -1,5 +1,6 @@
 import { Batches } from '../batch/batches.ts'
 import { HeldSlots } from '../batch/held-slots.ts'
+import type { CronTick } from '../cron/tick.ts'
 import { OptionError } from '../errors.ts'
 import type { Handler, Handlers, JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
@@ -25,6 +26,10 @@ export interface TestedJob<Data = unknown> extends Pick<
   version?: number
   /** The job's id. @default one of the clock's time */
   id?: string
+  /** The tick of a recurring schedule that has published it. @default none has */
+  cron?: CronTick
+  /** The job that a replay copied it from. @default it is no copy */
+  replayOf?: { stream: string; id: string }
 }
 
 /** How it runs, for one attempt and for all of them. */
@@ -63,7 +68,20 @@ export interface Asked {
   readonly abort: AbortedRun | undefined
 }
 
-const JOB = ['job', 'data', 'version', 'id', 'stream', 'headers', 'delayMs', 'runAt', 'expiresAt', 'ttlMs']
+const JOB = [
+  'job',
+  'data',
+  'version',
+  'id',
+  'cron',
+  'replayOf',
+  'stream',
+  'headers',
+  'delayMs',
+  'runAt',
+  'expiresAt',
+  'ttlMs',
+]
 const TO_END = [...JOB, 'uniqueKey', 'unique', 'key', 'worker', 'use', 'clock', 'chance', 'heedMs']
 const KNOWN = {
   runJob: [...TO_END, 'attempt', 'deliveries', 'abort'],
