@@ -10,6 +10,7 @@ import type { Onward, OnwardPublishing } from './onward/onward.ts'
 import type { JobPublishOptions } from './onward/options.ts'
 import type { Named } from './publish/router.ts'
 import type { JobNumbers, Outcome } from './metrics/worker-numbers.ts'
+import type { Expired } from './prepare.ts'
 import type { ContainedRun, RunToTrace } from './tracing.ts'
 import { traceOf, type Earlier, type EntryTrace, type Extra } from './wire.ts'
 
@@ -54,6 +55,8 @@ export class Delivery implements Job, RunToTrace {
   isSkipped = false
   /** How it ended, for whoever asked for its result. */
   answer: OwnAnswer | undefined
+  /** What becomes of it though it was begun: it was late when its function was to have it. */
+  late: Expired | undefined
   #isCounted = false
   #ending: Ending | undefined
   /** What its handler has said and nobody has written down yet; undefined of most, which say nothing. */
@@ -215,6 +218,12 @@ export class Delivery implements Job, RunToTrace {
     this.#ending = { reason, atMs: monotonicMs(), isSaid: false }
     this.#asked?.onEnd?.()
     this.#asked?.controller?.abort(reason)
+  }
+
+  /** Its deadline is over, and its function has not had it. */
+  endLate(late: Expired): void {
+    this.late = late
+    this.end(late.error)
   }
 
   /** Calls `listener` when this run no longer counts, at less than what a signal costs; of several the last. */

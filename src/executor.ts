@@ -242,11 +242,12 @@ export class Executor {
     )
   }
 
-  #returned(delivery: Delivery, run: Run): void {
-    const { numbers } = delivery
+  #returned(delivery: Delivery, returned: Run): void {
+    const { numbers, late } = delivery
     const endedAtMs = monotonicMs()
     const ranMs = this.#deps.numbers.ended(delivery.startedAtMs, endedAtMs)
-    if (numbers !== undefined) {
+    const run: Run = late === undefined || returned.kind === 'completed' ? returned : { kind: 'unrun', outcome: late }
+    if (numbers !== undefined && run.kind !== 'unrun') {
       const duration = run.kind === 'completed' ? numbers.okDuration : numbers.errorDuration
       duration.observe(ranMs / 1000)
     }

@@ -72,8 +72,10 @@ function invalid(error: Error): Dead {
   return { kind: 'dead', reason: 'invalid', error }
 }
 
+export type Expired = Dead & { readonly error: Error }
+
 /** The end of a job that was not started in time; undefined while there is time. */
-export function expiredBy(expiresMs: number, nowMs: number): Dead | undefined {
+export function expiredBy(expiresMs: number, nowMs: number): Expired | undefined {
   if (nowMs < expiresMs) return undefined
   const error = new Error(`it was to be started by ${instantText(expiresMs)}; its handler was not called`)
   return { kind: 'dead', reason: 'expired', error }

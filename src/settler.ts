@@ -17,6 +17,7 @@ import { settle } from './redis/settling.ts'
 import { takeBounded } from './results/answer.ts'
 import type { ServerClock } from './server-clock.ts'
 import type { ContainedTracing } from './tracing.ts'
+import { Unwanted } from './unwanted.ts'
 
 /**
  * Writes outcomes, in batches: what ends in one turn of the event loop travels together, and while a batch is on its way the
@@ -48,6 +49,7 @@ export class Settler {
   #unsettled = 0
   /** Whether there ever was a delivery that the group does not want. */
   #hasSkipped = false
+  readonly #unwanted: Unwanted
   /** Whether there ever was one whose result somebody asked for. */
   #hasAnswers = false
   #running: Promise<void> | undefined
@@ -85,12 +87,14 @@ export class Settler {
     this.#onTurnEnded = own.onTurnEnded
     const stopped = this.#stopped.signal
     this.#writer = new OutcomeWriter(redis, { ...own, stopped })
+    const knownJobs = new KnownJobs(redis.connection, redis.member)
+    this.#unwanted = new Unwanted(knownJobs, own.logger)
     this.#fenced = new FencedSettler({
       ...redis,
       ...own,
       stopped,
       writer: this.#writer,
-      knownJobs: new KnownJobs(redis.connection, redis.member),
+      knownJobs,
       onFinished: (delivery, how, serverMs) => this.#finished(delivery, how, serverMs),
       onSettled: (count) => this.#settled(count),
     })
@@ -132,6 +136,7 @@ export class Settler {
   skip(delivery: Delivery): void {
     delivery.isSkipped = true
     this.#hasSkipped = true
+    this.#unwanted.skipped(delivery.name)
     this.complete(delivery)
   }
 

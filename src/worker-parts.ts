@@ -2,6 +2,7 @@ import { Batches } from './batch/batches.ts'
 import { HeldSlots } from './batch/held-slots.ts'
 import { Cancelled } from './cancelled.ts'
 import { Claimer } from './claimer.ts'
+import { monotonicMs } from './clock.ts'
 import { newCounts, type WorkerCounts } from './counts.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CronFirer } from './cron/firer.ts'
@@ -99,8 +100,7 @@ export function assembleParts(
 ): WorkerParts {
   const { concurrency, logger, timeoutMs, maxResultBytes, retry, unknownJobMs, accepts, limits } = options
   const numbers = book.worker(member.stream, member.group, logger)
-  // From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see.
-  for (const name of options.handlers.keys()) numbers.jobs.of(name)
+  countFromStart(numbers, options.handlers)
   const counts = newCounts()
   const clock = new ServerClock()
   const tracing = containedTracing(options.tracing, logger)
@@ -122,7 +122,7 @@ export function assembleParts(
   const turns = assembleTurns(redis, { holdings, cancelled, clock }, who)
   const uniqueStarts = new UniqueStarts((starts) => startAll(commands.client, member, starts), logger)
   const limiting = assembleLimits(limits, redis, { holdings, cancelled, clock, numbers }, who)
-  const batches = batchesOf(options, heldSlots, group)
+  const batches = batchesOf(options, heldSlots, { group, clock, numbers })
   const { handlers } = batches
   const executor: Executor = new Executor({
     ...{ ...own, handlers, settler, cancelled, uniqueStarts, timeoutMs, maxResultBytes, retry, unknownJobMs, accepts },
@@ -150,6 +150,14 @@ export function assembleParts(
   }
 }
 
+/** From the start, and at 0: a series that begins at 1 has no increase that Prometheus could see. */
+function countFromStart({ jobs }: WorkerNumbers, handlers: ResolvedWorkerOptions['handlers']): void {
+  for (const [name, { batch }] of handlers) {
+    const numbers = jobs.of(name)
+    if (batch !== undefined) numbers.gathers()
+  }
+}
+
 /** Its handlers publish by what it holds, for as long as they are at work. */
 function holdingsOf(member: Home, rows: number, deps: Omit<OnwardDeps, 'isUnderWay' | 'nowMs'>): Holdings {
   const nowMs = () => Date.now()
@@ -162,10 +170,12 @@ function holdingsOf(member: Home, rows: number, deps: Omit<OnwardDeps, 'isUnderW
 function batchesOf(
   { handlers, concurrency }: ResolvedWorkerOptions,
   ofWorker: SharedParts['heldSlots'],
-  group: () => GroupSettings,
+  { group, clock, numbers }: { group: () => GroupSettings; clock: ServerClock; numbers: WorkerNumbers },
 ): Batches {
   return new Batches(handlers, {
     slots: [new HeldSlots(concurrency), ofWorker],
     goesAlone: ({ deliveries }) => isSuspect(deliveries - 1, group().maxDeliveries),
+    serverMs: () => clock.at(monotonicMs()),
+    onBatch: (job, jobs) => numbers.jobs.of(job).handlerBatch?.observe(jobs),
   })
 }

@@ -6,9 +6,10 @@ import { settle } from '../src/redis/settling.ts'
 import { drained, runJob } from '../src/testing.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
+import { keepingLogger } from './helpers/log.ts'
 import { scrape } from './helpers/metrics.ts'
 import { withRedis } from './helpers/redis.ts'
-import { add, startWorker, tally } from './helpers/workers.ts'
+import { add, gate, pending, startWorker, tally } from './helpers/workers.ts'
 
 /** Groups that want some of the jobs of a stream: the others are settled as skipped, for that group alone. */
 
@@ -81,6 +82,23 @@ test('explain says that a job was skipped, as it is counted and as it is recorde
   const recorded = await add(redis.client, 'user.seen', 2)
   await quiet('billing')
   expect((await say(recorded))?.state).toMatchObject({ at: 'settled', outcome: 'skipped', evidence: 'recorded' })
+})
+
+test('a worker says that it skips what another one of its group has a handler for, and not what none has', async () => {
+  const [busy, { lines, logger }] = [gate(), keepingLogger()]
+  const handlers = { 'order.paid'() {}, 'user.seen': busy.wait }
+  await wants(['*'], { handlers, concurrency: 1 })
+  await add(redis.client, 'user.seen', 1)
+  await eventually(async () => expect(await pending(redis.client, 'orders', 'billing')).toHaveLength(1))
+  const told = () => redis.client.hvals('{orders}:group:billing:workers:info')
+  await eventually(async () => expect((await told()).join('')).toContain('user.seen'))
+  const narrow = await wants(['order.*'], { handlers: { 'order.paid'() {} }, logger })
+  await add(redis.client, 'user.seen', 2)
+  await add(redis.client, 'user.gone', 3)
+  await eventually(() => expect(narrow.counts.skipped).toBe(2))
+  const said = () => lines.filter(({ message }) => message.startsWith('skipped jobs that another worker'))
+  await eventually(() => expect(said()).toMatchObject([{ level: 'warn', fields: { jobs: ['user.seen'] } }]))
+  busy.open()
 })
 
 test('a rewind brings what was skipped to workers that want more', async () => {

@@ -1,8 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import {
   defineJob,
   FatalError,
+  handle,
   handleBatch,
   Worker,
   type BatchFunction,
@@ -15,6 +17,7 @@ import { deadKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
+import { scrape } from './helpers/metrics.ts'
 import { withRedis } from './helpers/redis.ts'
 import { add, gate, pending, startWorker, startWorkerProcess, tally } from './helpers/workers.ts'
 
@@ -222,6 +225,41 @@ describe('each job of a batch has its own end', () => {
     expect(seen.map(([n]) => n)).toHaveLength(3)
   })
 
+  test('one with a deadline does not wait until it is over: its batch goes before that', async () => {
+    const given: number[] = []
+    await start({ size: 3, lingerMs: LONG_MS }, (batch) => void given.push(...numbersOf(batch)))
+    await addMany(1, 1)
+    await redis.client.xadd('orders', '*', 'job', 'index', 'data', '{"n":2}', 'expires', '+3000')
+    await settled({ completed: 2 })
+    expect(given).toEqual([1, 2])
+  })
+
+  test('one that is late when its batch goes is dead as expired, and only the others are given to the function', async () => {
+    const [given, failed] = [[] as number[], [] as unknown[]]
+    const worker = new Worker({
+      redis: redis.url,
+      stream: 'orders',
+      logger: false,
+      handlers: [handleBatch(index, { size: 3, lingerMs: LONG_MS }, (batch) => void given.push(...numbersOf(batch)))],
+    })
+    const expiresMs = Date.now() + 1500
+    worker.use(({ data }, next) => {
+      const run = next()
+      // It waits for its batch by now, and nothing else goes on until its deadline is over.
+      if ((data as { n: number }).n === 2) while (Date.now() < expiresMs + 50);
+      return run
+    })
+    worker.on('job:failed', (event) => failed.push(event))
+    onEnd(async () => void (await worker.stop({ drainMs: 0 })))
+    await addMany(1, 1)
+    await redis.client.xadd('orders', '*', 'job', 'index', 'data', '{"n":2}', 'expires', String(expiresMs))
+    await worker.start()
+    await settled({ completed: 1, dead: 1 })
+    expect([given, failed, worker.counts.failed]).toEqual([[1], [], 0])
+    const { letters } = await newInspector(redis.url).dead.list('orders', 'main')
+    expect(letters).toMatchObject([{ reason: 'expired', attempts: 0 }])
+  })
+
   test('middleware goes around each job, and the function runs in the context of none', async () => {
     const storage = new AsyncLocalStorage<string>()
     const seen: unknown[] = []
@@ -268,6 +306,23 @@ test('no more jobs are with functions at once than there are slots', async () =>
   await settled({ completed: 300 })
   expect(most).toBeGreaterThan(0)
   expect(most).toBeLessThanOrEqual(12)
+})
+
+test('metrics tell how many jobs the function was given at once, by job, and nothing of jobs that are handled one by one', async () => {
+  const registry = new Registry()
+  const handlers = [
+    handleBatch(index, { size: 3, lingerMs: 50 }, () => {}),
+    handleBatch(defineJob('idle'), { size: 5 }, () => {}),
+    handle(defineJob('single'), () => {}),
+  ]
+  await start({ size: 1 }, () => {}, { handlers, registry })
+  await addMany(1, 4)
+  await addMany(5, 6, 'single')
+  await settled({ completed: 6 })
+  const scraped = await scrape(registry)
+  const of = (part: string, job_name: string) => scraped.sum(`millrace_handler_batch_jobs_${part}`, { job_name })
+  expect([of('sum', 'index'), of('sum', 'idle'), of('sum', 'single')]).toEqual([4, 0, undefined])
+  expect(of('count', 'index')).toBeGreaterThan(1)
 })
 
 test('a stop hands back what a function does not end in time, also what waited for its batch', async () => {

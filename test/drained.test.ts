@@ -112,6 +112,18 @@ describe('drained', () => {
     await expect(waiting).rejects.toThrow('over')
   })
 
+  test('goes on after it has lost Redis, as often as it does', async () => {
+    await redis.client.xgroup('CREATE', 'orders', 'main', '0', 'MKSTREAM')
+    await add(redis.client, 'mail', 1)
+    const waiting = quiet()
+    for (let n = 0; n < 50; n++) {
+      await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    await startWorker({ redis: redis.url, handlers: { mail() {} } })
+    await waiting
+  })
+
   test('a Redis that does not answer does not hold it up', async () => {
     const nowhere = { redis: { host: '127.0.0.1', port: 1 }, ...inBrief }
     await expect(quiet(nowhere)).rejects.toMatchObject({ code: 'ERR_NOT_DRAINED' })

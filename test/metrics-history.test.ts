@@ -285,6 +285,8 @@ test('every counter and histogram agrees with a counted history of 10 000 jobs',
     expect(sum('millrace_missing_jobs_total')).toBe(DELETED)
     // None of its jobs is under a limit; those that are, are counted in limit-metrics.test.ts.
     expect(by('limit', 'millrace_limited_jobs_total')).toEqual({})
+    // None is handled in batches; those that are, are counted in batch.test.ts.
+    expect(by('job_name', 'millrace_handler_batch_jobs_count')).toEqual({})
     expect(sum('millrace_claim_passes_total')).toBe(counts.claimPasses)
     expect(sum('millrace_trimmed_entries_total')).toBe(counts.trimmed)
     expect(sum('millrace_discarded_dead_letters_total')).toBe(counts.discarded)

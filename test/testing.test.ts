@@ -66,7 +66,7 @@ describe('runJob', () => {
     )
     expect(seen.at(-1)).toEqual({ name: 'nightly', tickMs: null })
     const wrong = runJob(handlers, { job: mail, data: {}, cron: { name: 'a b', tickMs: 1 } })
-    await expect(wrong).rejects.toThrow('expected `cron` to have the `name` of a schedule')
+    await expect(wrong).rejects.toThrow('expected `cron` to be the tick of a schedule')
   })
 
   test('takes a list of handlers, with the retry and the versions of their definitions', async () => {
@@ -191,6 +191,84 @@ describe('runJob', () => {
     await expect(bad({ abort: { why: 'stop', when: 5 } })).rejects.toThrow('expected `abort.when` to be a promise')
     await expect(bad({ id: 'x' })).rejects.toThrow('expected a job id')
   })
+})
+
+test.each(['stop', 'timeout', 'cancel'] as const)(
+  'what a handler keeps when its signal aborts (%s) is kept',
+  async (why) => {
+    const handlers = {
+      async mail(_: unknown, job: Job) {
+        await heeds(job).catch(() => {})
+        await job.checkpoint({ page: 7 })
+        throw job.signal.reason
+      },
+    }
+    expect(await runJob(handlers, { job: mail, data: {}, abort: why })).toMatchObject({ checkpoint: { page: 7 } })
+  },
+)
+
+test('a run whose lease is lost keeps nothing', async () => {
+  const thrown: unknown[] = []
+  const handlers = {
+    async mail(_: unknown, job: Job) {
+      await heeds(job).catch(() => {})
+      await job.checkpoint(1).catch((error: unknown) => thrown.push(error))
+      await job.lastCheckpoint().catch((error: unknown) => thrown.push(error))
+    },
+  }
+  expect(await runJob(handlers, { job: mail, data: {}, abort: 'lease-lost' })).toStrictEqual({ outcome: 'completed' })
+  expect(thrown).toMatchObject([{ code: 'ERR_LEASE_LOST' }, { code: 'ERR_LEASE_LOST' }])
+})
+
+test('of the lines of a job the last 100 and 16 KiB are kept', async () => {
+  const logged = async (lines: number, bytes: number) => {
+    const handlers = {
+      mail(_: unknown, job: Job) {
+        for (let n = 1; n <= lines; n++) job.log(`${n} `.padEnd(bytes, 'x'))
+      },
+    }
+    const { log = [] } = await runJob(handlers, { job: mail, data: {} })
+    return [log.length, log[0]?.split(' ')[0], log.at(-1)?.split(' ')[0]]
+  }
+  expect(await logged(130, 10)).toEqual([100, '31', '130'])
+  expect(await logged(60, 1000)).toEqual([16, '45', '60'])
+})
+
+test('a job of a recurring schedule has its tick, and a copy by a replay its original, in every attempt', async () => {
+  const seen: unknown[] = []
+  const handlers = {
+    mail(_: unknown, { cron, replayOf, attempt }: Job) {
+      seen.push([cron, replayOf])
+      if (attempt === 1) throw new Error('away')
+    },
+  }
+  const cron = { name: 'nightly', tickMs: START_MS }
+  await runToEnd(handlers, { job: mail, data: {}, cron })
+  await runJob(handlers, { job: mail, data: {}, cron: { name: 'nightly', tickMs: null }, attempt: 2 })
+  const replayOf = { stream: 'orders', id: '5-1' }
+  await runJob(handlers, { job: mail, data: {}, replayOf, attempt: 2 })
+  expect(seen).toEqual([
+    ...[
+      [cron, undefined],
+      [cron, undefined],
+    ],
+    ...[
+      [{ name: 'nightly', tickMs: null }, undefined],
+      [undefined, replayOf],
+    ],
+  ])
+  const bad = (given: object) => expect(runJob(handlers, { job: mail, data: {}, ...given })).rejects
+  await bad({ cron: { name: 'a b', tickMs: 1 } }).toThrow(
+    'expected `cron` to be the tick of a schedule, { name, tickMs }',
+  )
+  await bad({ cron: 5 }).toThrow('expected `cron` to be the tick of a schedule, { name, tickMs }')
+  await bad({ replayOf: { stream: '', id: '5-1' } }).toThrow('expected `replayOf` to be { stream, id }')
+  await bad({ replayOf: '5-1' }).toThrow('expected `replayOf` to be { stream, id }')
+})
+
+test('a job that was published with a key has it', async () => {
+  const run = await runJob({ mail: (_, { key }) => key }, { job: mail, data: {}, key: 'ada' })
+  expect(run).toStrictEqual({ outcome: 'completed', result: 'ada' })
 })
 
 test('a run that completes tells what it has published, and one that fails has published nothing', async () => {

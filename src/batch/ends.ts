@@ -1,5 +1,6 @@
 import { Delivery } from '../delivery.ts'
 import type { Job } from '../job.ts'
+import { expiredBy } from '../prepare.ts'
 
 /**
  * Whether a job's run still counts, as its signal tells. What a worker runs tells it without one: a signal that nobody asked for would cost
@@ -16,4 +17,18 @@ export function whenEnded(job: Job, listener: () => void): void {
 export function endedBy(job: Job): { readonly reason: unknown } | undefined {
   if (job instanceof Delivery) return job.ended && { reason: job.ended }
   return job.signal.aborted ? { reason: job.signal.reason } : undefined
+}
+
+/** Until when a job is to have begun, in ms since the epoch by the time of Redis; Infinity for one without a deadline. */
+export function deadlineOf(job: Job): number {
+  return job instanceof Delivery ? (job.extra?.expiresMs ?? Infinity) : Infinity
+}
+
+/** Ends a job that was to have begun before now. @returns whether it was. */
+export function endIfLate(job: Job, serverMs: () => number): boolean {
+  const expiresMs = deadlineOf(job)
+  const late = expiresMs === Infinity ? undefined : expiredBy(expiresMs, serverMs())
+  if (late === undefined || !(job instanceof Delivery)) return false
+  job.endLate(late)
+  return true
 }

@@ -46,7 +46,7 @@ export function handleBatch<Output, Result, State = object>(
     throw new OptionError(`expected the batch handler of ${job.name} to be a function, got ${shown(run)}`)
   }
   const batch: BatchTerms = { size, lingerMs, call: run }
-  return { job, batch, run: (data, one) => alone(batch, new GatheredItem(data, one as Job, 0)) }
+  return { job, batch, run: (data, one) => alone(batch, new GatheredItem(data, one as Job, { sinceMs: 0, dueMs: 0 })) }
 }
 
 /** Where no worker gathers its jobs: in a batch of one. */

@@ -5,7 +5,7 @@ import type { Job } from '../job.ts'
  *
  *   waiting ──▶ given to the function ──complete() | the function returns──▶ completed
  *      │                    └──────────fail() | the function throws────────▶ failed
- *      └── its signal aborts ──▶ failed with the reason, and never given
+ *      └── its signal aborts, its deadline is over ──▶ failed with the reason, and never given
  *
  * What comes later changes nothing: it must not undo what Redis was told.
  */
@@ -24,6 +24,8 @@ export class GatheredItem implements BatchItem {
   readonly job: Job
   /** When it joined, by the monotonic clock. */
   readonly sinceMs: number
+  /** When it waits for others no longer, by the monotonic clock. */
+  readonly dueMs: number
   /** The end of the job's run: what it was completed with, or what it failed with. */
   readonly outcome: Promise<unknown>
   /** Told once its outcome is decided. */
@@ -32,10 +34,11 @@ export class GatheredItem implements BatchItem {
   readonly fail: (error: unknown) => boolean
   #isOpen = true
 
-  constructor(data: unknown, job: Job, sinceMs: number) {
+  constructor(data: unknown, job: Job, { sinceMs, dueMs }: { sinceMs: number; dueMs: number }) {
     this.data = data
     this.job = job
     this.sinceMs = sinceMs
+    this.dueMs = dueMs
     let complete: (result: unknown) => void = () => {}
     let fail: (error: unknown) => void = () => {}
     this.outcome = new Promise((resolve, reject) => {

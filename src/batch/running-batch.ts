@@ -8,7 +8,8 @@ export function callBatch(call: BatchTerms['call'], items: readonly GatheredItem
   const fail = (error: unknown) => items.forEach((item) => item.fail(error))
   const complete = () => items.forEach((item) => item.complete())
   try {
-    const ended = call(items as readonly never[], new RunningBatch(items))
+    // A list of its own: what it takes out of it would never have an outcome.
+    const ended = call([...items] as never[], new RunningBatch(items))
     if (isThenable(ended)) Promise.resolve(ended).then(complete, fail)
     else complete()
   } catch (error) {

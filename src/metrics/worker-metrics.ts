@@ -122,6 +122,12 @@ export const WORKER_METRICS: readonly Metric<WorkerNumbers>[] = [
     ({ attempts }) => [[{}, attempts]],
   ),
   metric(
+    histogram('job_name'),
+    'millrace_handler_batch_jobs',
+    'Jobs that the function of a handleBatch was given at once; no series for other jobs.',
+    (numbers) => perJob(numbers, ({ handlerBatch }) => (handlerBatch === undefined ? [] : [[{}, handlerBatch]])),
+  ),
+  metric(
     counter('limit'),
     'millrace_limited_jobs_total',
     'Jobs that had to wait for a limit, each once for each limit and time that it comes to a worker; no series where there is no limit.',

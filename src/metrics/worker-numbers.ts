@@ -32,6 +32,7 @@ export const DURATION_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 export const WAIT_BOUNDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600]
 export const ROUND_TRIP_BOUNDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1]
 const BATCH_BOUNDS = [1, 2, 5, 10, 20, 50, 100, 250, 500]
+const HANDLER_BATCH_BOUNDS = [...BATCH_BOUNDS, 1000]
 const ATTEMPT_BOUNDS = [1, 2, 3, 5, 8, 13]
 
 /** The numbers of one job name. */
@@ -58,6 +59,12 @@ export class JobNumbers {
   readonly errorDuration = new Buckets(DURATION_BOUNDS)
   readonly wait = new Buckets(WAIT_BOUNDS)
   readonly endToEnd = new Buckets(WAIT_BOUNDS)
+  /** Of a job whose handler takes several at once: how many it was given. */
+  handlerBatch: Buckets | undefined
+
+  gathers(): void {
+    this.handlerBatch ??= new Buckets(HANDLER_BATCH_BOUNDS)
+  }
 }
 
 export type WorkerState = 'new' | 'starting' | 'running' | 'draining' | 'stopped'

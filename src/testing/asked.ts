@@ -1,9 +1,12 @@
-import { tickOf, type CronTick } from '../cron/tick.ts'
+import { Batches } from '../batch/batches.ts'
+import { HeldSlots } from '../batch/held-slots.ts'
+import type { CronTick } from '../cron/tick.ts'
 import { OptionError } from '../errors.ts'
 import type { Handler, Handlers, JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { checkMiddleware } from '../onion.ts'
 import type { PublishOptions } from '../producer-options.ts'
+import { isSuspect } from '../quarantine.ts'
 import { checkJobId } from '../redis/entry-id.ts'
 import { wrapHandlers, type RunMiddleware } from '../run-middleware.ts'
 import { resolveWorkerOptions, type ResolvedWorkerOptions, type WorkerOptions } from '../worker-options.ts'
@@ -23,8 +26,10 @@ export interface TestedJob<Data = unknown> extends Pick<
   version?: number
   /** The job's id. @default one of the clock's time */
   id?: string
-  /** The tick that a recurring schedule has published it for. @default none: a publish has */
+  /** The tick of a recurring schedule that has published it. @default none has */
   cron?: CronTick
+  /** The job that a replay copied it from. @default it is no copy */
+  replayOf?: { stream: string; id: string }
 }
 
 /** How it runs, for one attempt and for all of them. */
@@ -63,8 +68,21 @@ export interface Asked {
   readonly abort: AbortedRun | undefined
 }
 
-const JOB = ['job', 'data', 'version', 'id', 'stream', 'headers', 'delayMs', 'runAt', 'expiresAt', 'ttlMs']
-const TO_END = [...JOB, 'uniqueKey', 'unique', 'key', 'cron', 'worker', 'use', 'clock', 'chance', 'heedMs']
+const JOB = [
+  'job',
+  'data',
+  'version',
+  'id',
+  'cron',
+  'replayOf',
+  'stream',
+  'headers',
+  'delayMs',
+  'runAt',
+  'expiresAt',
+  'ttlMs',
+]
+const TO_END = [...JOB, 'uniqueKey', 'unique', 'key', 'worker', 'use', 'clock', 'chance', 'heedMs']
 const KNOWN = {
   runJob: [...TO_END, 'attempt', 'deliveries', 'abort'],
   runToEnd: TO_END,
@@ -74,14 +92,14 @@ const KNOWN = {
 const MOST_CONCURRENCY = 10_000
 
 /**
- * @param gather what the worker makes of its handlers before its middleware goes around them.
+ * @param gather what batches are gathered in, before its middleware goes around the handlers. @default batches of one
  * @throws OptionError before anything runs; of the handlers and the worker's options as `new Worker` does.
  */
 export function checkAsked<Data, State>(
   where: keyof typeof KNOWN,
   handlers: Handlers<State>,
   options: RunJobOptions<Data, State>,
-  gather: (handlers: Map<string, Handler>) => Map<string, Handler> = (given) => given,
+  gather?: (handlers: Map<string, Handler>) => Batches,
 ): Asked {
   refuseUnknownKeys(where, options, KNOWN[where])
   const { job, clock = new VirtualClock(), use = [], worker = {}, id } = options
@@ -90,11 +108,11 @@ export function checkAsked<Data, State>(
   }
   if (!Array.isArray(use)) throw new OptionError(`expected \`use\` to be a list of middleware, got ${shown(use)}`)
   if (id !== undefined) checkJobId(id)
-  if (options.cron !== undefined) tickText(options.cron)
   const stream = options.stream ?? (typeof job === 'string' ? undefined : job?.stream) ?? worker.stream ?? 'testing'
   const own = { logger: false as const, concurrency: MOST_CONCURRENCY, ...ofOneStream(worker) }
   const given = resolveWorkerOptions({ ...own, stream, handlers })
-  const resolved = { ...given, handlers: gather(given.handlers) }
+  const batches = gather?.(given.handlers) ?? batchesOf(given.handlers, new HeldSlots(1), { clock })
+  const resolved = { ...given, handlers: new Map(batches.handlers) }
   const layers = use.map((one: RunMiddleware<State>) => checkMiddleware(one))
   if (layers.length > 0) wrapHandlers(resolved.handlers, layers)
   return {
@@ -107,13 +125,17 @@ export function checkAsked<Data, State>(
   }
 }
 
-/** A tick as its job has it. @throws OptionError */
-export function tickText(tick: CronTick): string {
-  const text = `${tick?.name} ${tick?.tickMs ?? 'run'}`
-  if (tickOf(text) !== undefined) return text
-  throw new OptionError(
-    `expected \`cron\` to have the \`name\` of a schedule and \`tickMs\`, ms since the epoch or null, got ${shown(tick)}`,
-  )
+/** As a worker gathers its jobs. No more of them come than there are slots. */
+export function batchesOf(
+  handlers: ReadonlyMap<string, Handler>,
+  slots: HeldSlots,
+  { clock, maxDeliveries }: { clock: VirtualClock; maxDeliveries?: () => number },
+): Batches {
+  return new Batches(handlers, {
+    slots: [slots],
+    goesAlone: ({ deliveries }) => maxDeliveries !== undefined && isSuspect(deliveries - 1, maxDeliveries()),
+    serverMs: () => clock.nowMs,
+  })
 }
 
 /** The job is on one stream, whatever else the worker works on. */

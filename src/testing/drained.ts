@@ -1,5 +1,5 @@
 import { sleep } from '../clock.ts'
-import { MillraceError, OptionError } from '../errors.ts'
+import { MillraceError, OptionError, RedisError } from '../errors.ts'
 import { Inspector } from '../inspector.ts'
 import { flag, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import type { RedisOption } from '../redis/target.ts'
@@ -27,7 +27,7 @@ const PAUSE_MS = 20
 
 /**
  * Resolves once nothing is left to be done: every entry was delivered and settled, nothing waits to be delivered again, nothing that is
- * scheduled is due. What no group reads, and what is paused, is not done.
+ * scheduled is due. What no group reads, and what is paused, is not done. While Redis is away it goes on waiting.
  * @throws MillraceError ERR_NOT_DRAINED that says what was left when the time was over; OptionError; RedisError if Redis refuses.
  */
 export async function drained(options: DrainedOptions): Promise<void> {
@@ -45,7 +45,7 @@ export async function drained(options: DrainedOptions): Promise<void> {
     })
     for (let before: Look | undefined; !over.signal.aborted;) {
       // A look that Redis does not answer must not outlast the time.
-      const look: Look | undefined = await Promise.race([lookAt(inspector, asked), ended])
+      const look: Look | undefined = await Promise.race([lookAt(inspector, asked).catch(notSeen), ended])
       if (look === undefined) break
       if (look.left === '' && before?.left === '' && before.settled === look.settled) return
       if (look.left !== '') left = look.left
@@ -91,6 +91,12 @@ interface Look {
    * but not twice without being settled in between, so two quiet looks with nothing settled between them missed none.
    */
   readonly settled: string
+}
+
+/** Redis may be away for a moment, also since the test has it so: what is left then is to see it again. */
+function notSeen(error: unknown): Look {
+  if (error instanceof RedisError && error.code === 'ERR_REDIS_UNREACHABLE') return { left: error.message, settled: '' }
+  throw error
 }
 
 async function lookAt(inspector: Inspector, { stream, group, includeScheduled }: Asked): Promise<Look> {

@@ -1,10 +1,14 @@
+import { tickOf } from '../cron/tick.ts'
+import { OptionError } from '../errors.ts'
 import { resolveLogger } from '../logger.ts'
 import { bookOf } from '../metrics/book.ts'
+import { shown } from '../options.ts'
 import { checkBuffer } from '../producer-options.ts'
 import { pack } from '../publish/packing.ts'
 import { Router } from '../publish/router.ts'
 import type { Source } from '../redis/member.ts'
-import { tickText, type Asked } from './asked.ts'
+import { originalOf } from '../wire.ts'
+import type { Asked, TestedJob } from './asked.ts'
 
 /** The entries that carry a job, as a publish, a retry and a wait write them. */
 export interface Entry {
@@ -24,21 +28,7 @@ const DELAYED_SEQ = '1000000000000001'
  * @throws PublishError, as a publish does.
  */
 export function publishedEntry({ job: asked, stream, clock, attempt, deliveries }: Asked): Entry {
-  const {
-    job,
-    data,
-    version,
-    id: given,
-    headers,
-    delayMs,
-    runAt,
-    expiresAt,
-    ttlMs,
-    uniqueKey,
-    unique,
-    key,
-    cron,
-  } = asked
+  const { job, data, version, id: given, headers, delayMs, runAt, expiresAt, ttlMs, uniqueKey, unique, key } = asked
   const book = bookOf(undefined)
   const router = new Router({
     ...{ timeoutMs: 10_000, durability: 'redis', buffer: checkBuffer(), nowMs: () => clock.nowMs },
@@ -56,11 +46,24 @@ export function publishedEntry({ job: asked, stream, clock, attempt, deliveries 
   const entryId = isLater || attempt > 1 ? `${clock.nowMs}-0` : id
   const own = [
     ...(id === entryId ? [] : ['id', id]),
+    ...originFields(asked),
     ...(attempt > 1 ? ['attempt', String(attempt - 1), 'first-failed', String(publishedMs)] : []),
     ...(isLater ? ['at', String(dueMs)] : []),
-    ...(cron === undefined ? [] : ['cron', tickText(cron)]),
   ]
   return { source: attempt > 1 ? 1 : 0, entryId, deliveries, fields: [...fields, ...own] }
+}
+
+/** What else has published it, as the scripts write it that do. @throws OptionError */
+function originFields({ cron, replayOf }: Pick<TestedJob, 'cron' | 'replayOf'>): string[] {
+  const tick = cron && `${cron.name} ${cron.tickMs ?? 'run'}`
+  if (cron !== undefined && (typeof cron.name !== 'string' || tickOf(tick) === undefined)) {
+    throw new OptionError(`expected \`cron\` to be the tick of a schedule, { name, tickMs }, got ${shown(cron)}`)
+  }
+  const original = replayOf && `${replayOf.stream} ${replayOf.id}`
+  if (replayOf !== undefined && (replayOf.stream === undefined || originalOf(original) === undefined)) {
+    throw new OptionError(`expected \`replayOf\` to be { stream, id }, got ${shown(replayOf)}`)
+  }
+  return [...(tick === undefined ? [] : ['cron', tick]), ...(original === undefined ? [] : ['replay-of', original])]
 }
 
 /** A failed attempt, and how long the next one is put off. */

@@ -155,7 +155,7 @@ export class LoneWorker {
       tracing: containedTracing(worker.tracing, worker.logger),
       settler: {
         complete: (delivery) => {
-          const published = delivery.onward && publishedBy(delivery.onward, clock.nowMs)
+          const published = publishedBy(delivery.onward, clock.nowMs)
           const told = { ...given('result', this.#result), ...given('published', published) }
           this.#settled(delivery, { outcome: 'completed', ...told })
         },
@@ -262,8 +262,10 @@ const begin: NonNullable<ExecutorDeps['limiter']>['ask'] = (delivery, limits, da
   return undefined
 }
 
-function publishedBy({ publishes }: Onward, nowMs: number): PublishedByRun[] {
-  return publishes.map(({ item: { fields, due }, target: { stream } }) => {
+/** Undefined for a run that has published nothing. */
+function publishedBy(onward: Onward | undefined, nowMs: number): PublishedByRun[] | undefined {
+  if (onward === undefined || onward.publishes.length === 0) return undefined
+  return onward.publishes.map(({ item: { fields, due }, target: { stream } }) => {
     const [, job = '', , data = '', ...others] = fields
     const names = others.filter((_, at) => at % 2 === 0)
     // The one that all have says nothing to a test of the run.

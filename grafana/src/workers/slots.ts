@@ -1,4 +1,4 @@
-import { process, rate, worker } from '../build/expressions.ts'
+import { process, quantiles, rate, worker } from '../build/expressions.ts'
 import { look, runbook, series } from '../build/shorthand.ts'
 import type { RowSpec } from '../build/spec.ts'
 
@@ -87,8 +87,15 @@ export const slots: RowSpec = {
         runbook('What to do?', 'MillraceWorkerNotAnswering'),
       ],
     }),
+    series('Jobs a batch', 'short', {
+      width: 8,
+      description:
+        'Jobs that functions of batches were given at once, by job. Far below the size of its batches: a longer lingerMs makes fewer calls of more jobs. Always at the size: a larger one may be had.',
+      queries: quantiles('millrace_handler_batch_jobs', worker, 'job_name'),
+      links: [look('Are the slots full?', 'workers', 'Utilisation')],
+    }),
     series('Pool processes', 'short', {
-      width: 12,
+      width: 8,
       description:
         'Processes that the pools should have, and those that are ready. Below for more than the start of one: they do not come up.',
       queries: [
@@ -98,7 +105,7 @@ export const slots: RowSpec = {
       links: [look('Do they crash?', 'workers', 'Replaced processes')],
     }),
     series('Replaced processes', 'short', {
-      width: 12,
+      width: 8,
       description:
         'Processes that ended by themselves and were replaced. One now and then is a crash to look into; a steady row is a job that takes its worker down: after three it is a dead letter.',
       queries: [
