@@ -252,7 +252,7 @@ describe('of two groups', () => {
       expect(await inspector.result('orders', any.id, { group: 'main' })).toMatchObject({ result: 'main' })
     })
     expect(await any.result(LONG)).toBe('fast')
-    expect(await inspector.result('orders', named.id, { group: 'fast' })).toMatchObject({ state: 'waiting' })
+    expect(await inspector.result('orders', named.id, { group: 'fast' })).toMatchObject({ state: 'not-asked' })
   })
 
   test('the first one answers whoever asks again, though the other one was heard of meanwhile', async () => {
@@ -302,6 +302,14 @@ describe('a job that was there already', () => {
     expect(error).toMatchObject({ code: 'ERR_RESULT_NOT_ASKED', jobId: id })
     expect(error.message).toMatch(/^expected a job that was published with `result`/)
     expect(await newInspector(redis.url).result('orders', id)).toEqual({ state: 'not-asked', group: null, atMs: null })
+  })
+
+  test('is refused at once where it was published with the result of another group', async () => {
+    await publish('x', 1, { uniqueKey: 'a', result: { group: 'main' } })
+    const { id, result } = await publish('x', 2, { uniqueKey: 'a', result: { group: 'billing' } })
+    const error = await refusalOf(result(LONG))
+    expect(error).toMatchObject({ code: 'ERR_RESULT_NOT_ASKED', jobId: id, group: 'billing' })
+    expect(error.message).toContain('nobody is told how it ends in group billing')
   })
 })
 

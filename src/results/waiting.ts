@@ -48,11 +48,11 @@ export function waitFor(
   })
 }
 
-export function notAsked({ stream, jobId }: OfJob): ResultError {
+export function notAsked({ stream, jobId, group }: OfJob & { readonly group: string | undefined }): ResultError {
   const text =
     `expected a job that was published with \`result\`; job ${jobId} on ${stream} was there already, ` +
-    'and nobody is told how it ends'
-  return new ResultError('ERR_RESULT_NOT_ASKED', text, { stream, jobId })
+    `and nobody is told how it ends${group === undefined ? '' : ` in group ${group}`}`
+  return new ResultError('ERR_RESULT_NOT_ASKED', text, { stream, jobId, group })
 }
 
 export function closedWhileWaiting({ stream, jobId }: OfJob): ResultError {

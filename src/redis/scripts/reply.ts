@@ -63,7 +63,7 @@ export const REPLY = `
 /**
  * Answers that were kept, for whoever did not hear of them or asks later. Of several groups the one that ended the job first
  * answers, unless one is named. For a job that was there already, `known` = 0 has its entry looked at: whether it was published with a result
- * at all, unless its entry is gone or may not be read. At most 500 keys and about 1 MiB a call: the answer may be shorter than the
+ * at all, and with that of the group that is named, unless its entry is gone or may not be read. At most 500 keys and about 1 MiB a call: the answer may be shorter than the
  * question.
  *
  * Returns {text, 1 if it was asked for | 0 | -1 where that is not known} for each; '' where there is no answer.
@@ -80,7 +80,7 @@ export const readResults = script(
     local text = redis.pcall('GET', key)
     return type(text) == 'string' and text or nil
   end
-  local function isAskedFor(id, entryId)
+  local function isAskedFor(id, entryId, group)
     local found = redis.pcall('XRANGE', stream, entryId, entryId)
     local flat = not found.err and found[1] and found[1][2]
     if not flat then
@@ -90,7 +90,7 @@ export const readResults = script(
     end
     if not flat then return -1 end
     for i = 1, #flat do bytes = bytes + #flat[i] end
-    return replyIn(flat) and 1 or 0
+    return replyIn(flat, group ~= '' and group or nil) and 1 or 0
   end
   for at = 1, #ARGV, 3 do
     if looked >= 500 or bytes >= 1048576 then break end
@@ -107,7 +107,7 @@ export const readResults = script(
     local entryId = best and promotedIn(best)
     if entryId then best = nil end
     if best then bytes = bytes + #best end
-    told[#told + 1] = {best or '', best and 1 or ARGV[at + 2] == '1' and -1 or isAskedFor(id, entryId or id)}
+    told[#told + 1] = {best or '', best and 1 or ARGV[at + 2] == '1' and -1 or isAskedFor(id, entryId or id, group)}
   end
   return told`,
 )
