@@ -3,7 +3,7 @@ import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import type { ConnectionNumbers } from '../redis/connection-numbers.ts'
 import { faultText } from '../redis/faults.ts'
-import { readAnswers, type ReplyTold } from '../redis/results.ts'
+import { READ_JOBS, readAnswers, type ReplyTold } from '../redis/results.ts'
 import type { RedisTarget } from '../redis/target.ts'
 import { answerOf, type Answer } from './answer.ts'
 import { KeptAnswers } from './kept.ts'
@@ -191,8 +191,7 @@ export class Replies {
       await this.#deps.commands.ready(LOOK_MS)
       for (let first = this.#first(); first !== undefined; first = this.#first()) {
         const { stream } = first
-        const batch = [...this.#toLookUp].filter((wait) => wait.stream === stream).slice(0, 200)
-        for (const wait of batch) this.#toLookUp.delete(wait)
+        const batch = this.#take(stream)
         const told = await readAnswers(this.#deps.commands.client, stream, batch)
         for (const wait of batch.slice(told.length)) this.#toLookUp.add(wait)
         told.forEach(({ text, isAsked }, at) => this.#found(batch[at] as ResultWait, answerOf(text), isAsked))
@@ -202,6 +201,18 @@ export class Replies {
       this.#toLookUp.clear()
       this.#deps.logger.debug({ fault: faultText(error) }, 'cannot look up results now; they are looked for again')
     }
+  }
+
+  /** Those of one call. Not all of them are looked through: with 100 000 that would be done 500 times. */
+  #take(stream: string): ResultWait[] {
+    const taken: ResultWait[] = []
+    for (const wait of this.#toLookUp) {
+      if (wait.stream !== stream) continue
+      taken.push(wait)
+      this.#toLookUp.delete(wait)
+      if (taken.length === READ_JOBS) break
+    }
+    return taken
   }
 
   #first(): ResultWait | undefined {
