@@ -299,7 +299,7 @@ export const ERROR_TABLE: Readonly<Record<ErrorCode, ErrorNote>> = {
   },
   ERR_RESULT_NOT_ASKED: {
     thrownBy:
-      '`result()`, as a `ResultError`: the publish met a job that was there already, and that one was published without `result`.',
+      '`result()`, as a `ResultError`: the publish met a job that was there already, and that one was published without `result`, or with that of another group.',
     inRedis: 'Yes: the job that was there.',
     todo: 'Publish with `result` wherever jobs of this key or token are published.',
   },

@@ -3,7 +3,7 @@ import { openGuide, typeErrors } from './helpers/guide-runner.ts'
 
 test('the TypeScript of the guides has no type errors', async () => {
   const guides = await Promise.all(
-    ['failing', 'recovery', 'tracing', 'cron', 'order', 'batches', 'chains'].map((page) =>
+    ['failing', 'recovery', 'tracing', 'cron', 'order', 'batches', 'chains', 'results'].map((page) =>
       openGuide(`docs/${page}.md`),
     ),
   )

@@ -1,9 +1,16 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Job, type Producer } from '../src/index.ts'
+import { resolveLogger } from '../src/logger.ts'
+import { lineText } from '../src/notes/note.ts'
+import { RedisNotes } from '../src/notes/note-taker.ts'
+import type { NotedRun } from '../src/notes/taking.ts'
+import { Connection } from '../src/redis/connection.ts'
 import { notesKey } from '../src/redis/keys.ts'
 import { putNotes, readCheckpoint } from '../src/redis/notes.ts'
+import { resolveRedis } from '../src/redis/target.ts'
 import { newProducer } from './fixtures/producers.ts'
 import { HandWorker } from './fixtures/unique.ts'
+import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
 import { withRedis } from './helpers/redis.ts'
@@ -119,6 +126,19 @@ describe('a checkpoint', () => {
     await expect(result()).rejects.toThrow(message)
   })
 
+  test('of a run that is over rejects once its worker is stopped', async () => {
+    const left: Job[] = []
+    const worker = await startWorker({
+      redis: redis.url,
+      handlers: { x: (_: unknown, job: Job) => void left.push(job) },
+    })
+    await publish()
+    await eventually(() => expect(worker.counts.completed).toBe(1))
+    await worker.stop()
+    await expect(left[0]?.checkpoint(1)).rejects.toMatchObject({ code: 'ERR_REDIS_UNREACHABLE' })
+    await expect(left[0]?.lastCheckpoint()).rejects.toMatchObject({ code: 'ERR_REDIS_UNREACHABLE' })
+  })
+
   test('that Redis refuses for want of memory rejects', async () => {
     await redis.client.call('ACL', 'SETUSER', 'no-notes', 'on', '>x', '~*', '&*', '+@all')
     const x = async (_: unknown, job: Job) => {
@@ -175,6 +195,32 @@ describe('progress and log lines', () => {
     expect(log.length).toBeLessThanOrEqual(16 * 1024)
     expect(log.split('\n').at(-1)).toMatch(/^\d+ 59 x/)
     run.open()
+  })
+
+  test('of a run that fails are written before it is settled, also where Redis does not know the script', async () => {
+    const connection = new Connection(resolveRedis(redis.url), { role: 'commands', socketTimeoutMs: 5000 })
+    onEnd(() => connection.close())
+    await connection.ready(5000)
+    const worker = await new HandWorker(redis.client).join()
+    const id = await add(redis.client, 'x')
+    await worker.take()
+    const clock = { at: () => 1 }
+    const notes = new RedisNotes({ connection, member: worker.member, clock, logger: resolveLogger(false) })
+    const run: NotedRun = {
+      ...{ source: 0, entryId: id, id, name: 'x', stream: 'orders', attempt: 1, deliveries: 1 },
+      ...{ ended: undefined, notes: undefined },
+    }
+    await redis.client.script('FLUSH')
+    notes.log(run, 'it breaks')
+    notes.ending(run)
+    await connection.client.xack('orders', 'main', id)
+    expect(await notesOf(id)).toMatchObject({ log: '1 it breaks' })
+  })
+
+  test('are one line each, however many blanks are in it', () => {
+    const blanks = ' '.repeat(200_000)
+    expect(lineText('two\r\n  lines\n\n', 1)).toBe('1 two lines ')
+    expect(lineText(`${blanks}x`, 1)).toBe(`1 ${' '.repeat(1021)}…`)
   })
 
   test('that have no JSON, or too much of it, or no Redis, never fail a job', async () => {

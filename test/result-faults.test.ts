@@ -131,6 +131,26 @@ test.each(['was trimmed', 'was deleted', 'is of another type'])(
   },
 )
 
+test('results that cannot be read where they are told come before the net of every five seconds', async () => {
+  const { logger, lines } = keepingLogger()
+  const producer = newProducer({ redis: redis.url, logger })
+  const run = gate()
+  await startWorker({ redis: redis.url, handlers: { x: async (n) => (await run.wait(), n) } })
+  const { result } = await producer.publish('x', 1, options)
+  const published = await redis.client.xrange('orders', '-', '+')
+  const [id = ''] = /^\S+/.exec(published[0]?.[1][5] ?? '') ?? []
+  await redis.client.set(repliesKey('orders', id), 'x')
+  const waiting = result({ timeoutMs: 4500 })
+  const said = await eventually(() => {
+    const line = lines.find(({ message }) => message.startsWith('cannot read results from Redis now'))
+    expect(line).toBeDefined()
+    return line
+  })
+  expect(said?.fields).toMatchObject({ producer: id, fault: expect.stringContaining('WRONGTYPE') as string })
+  run.open()
+  expect(await waiting).toBe(1)
+})
+
 test('results on a further stream are heard of while another one is read', async () => {
   const producer = newProducer({ redis: redis.url })
   for (const stream of ['orders', 'mails', 'bills'])

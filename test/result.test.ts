@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { defineJob, Feed, handle, Inspector, Producer, ResultError, type ResultWaitOptions } from '../src/index.ts'
 import { deadKey, repliesKey, resultKey } from '../src/redis/keys.ts'
+import { promoteNow } from '../src/redis/scheduling.ts'
 import { settleCompleted } from '../src/redis/scripts/delivery.ts'
 import { failureOf, newProducer } from './fixtures/producers.ts'
 import { onEnd } from './helpers/cleanup.ts'
@@ -207,6 +208,34 @@ describe('a job that comes to no good', () => {
   })
 })
 
+describe('a job that was published with a delay', () => {
+  test('reads as waiting from its publish to its end, also once it has come into the stream', async () => {
+    const inspector = newInspector(redis.url)
+    const stands = async (id: string) => (await inspector.result('orders', id)).state
+    const later = { delayMs: 3_600_000 }
+    const { id, result } = await publish('x', 1, later)
+    const { id: unasked } = await producer.publish('x', 1, { stream: 'orders', ...later })
+    expect(await Promise.all([stands(id), stands(unasked)])).toEqual(['waiting', 'not-asked'])
+    expect(await promoteNow(redis.client, { stream: 'orders', group: null }, [id, unasked])).toHaveLength(2)
+    expect(await Promise.all([stands(id), stands(unasked)])).toEqual(['waiting', 'unknown'])
+    await startWorker({ redis: redis.url, handlers: { x: (n) => n } })
+    expect(await result(LONG)).toBe(1)
+    expect(await stands(id)).toBe('completed')
+    // What is noted of it goes with its answer.
+    expect(await redis.client.pttl(resultKey('orders', id))).toBeLessThanOrEqual(3_600_000)
+  })
+
+  test('gives its result to whoever asked for it, though a later publish has changed what it does and asked for none', async () => {
+    const debounced = { uniqueKey: 'a', unique: { mode: 'debounce' as const } }
+    const first = await publish('x', 1, { ...debounced, delayMs: 3_600_000 })
+    const second = await producer.publish('x', 2, { stream: 'orders', ...debounced, delayMs: 3_600_000 })
+    expect(second).toEqual({ id: first.id, outcome: 'replaced' })
+    await promoteNow(redis.client, { stream: 'orders', group: null }, [first.id])
+    await startWorker({ redis: redis.url, handlers: { x: (n) => n } })
+    expect(await first.result(LONG)).toBe(2)
+  })
+})
+
 describe('of two groups', () => {
   test('the first one that ends the job answers, and each of them if it is named', async () => {
     const slow = gate()
@@ -223,7 +252,21 @@ describe('of two groups', () => {
       expect(await inspector.result('orders', any.id, { group: 'main' })).toMatchObject({ result: 'main' })
     })
     expect(await any.result(LONG)).toBe('fast')
-    expect(await inspector.result('orders', named.id, { group: 'fast' })).toMatchObject({ state: 'waiting' })
+    expect(await inspector.result('orders', named.id, { group: 'fast' })).toMatchObject({ state: 'not-asked' })
+  })
+
+  test('the first one answers whoever asks again, though the other one was heard of meanwhile', async () => {
+    const slow = gate()
+    const main = await startWorker({ redis: redis.url, handlers: { x: async () => (await slow.wait(), 'main') } })
+    await startWorker({ redis: redis.url, group: 'fast', startAt: 'oldest', handlers: { x: () => 'fast' } })
+    const { result } = await publish('x')
+    expect(await result(LONG)).toBe('fast')
+    slow.open()
+    await eventually(() => expect(main.counts.completed).toBe(1))
+    // What is read for this one has the other answer before it.
+    const next = await publish('x', 1, { result: { group: 'fast' } })
+    expect(await next.result(LONG)).toBe('fast')
+    expect(await result(LONG)).toBe('fast')
   })
 
   test('one that skips the job answers only where it was named', async () => {
@@ -271,6 +314,14 @@ describe('a job that was there already', () => {
     expect(error.message).toMatch(/^expected a job that was published with `result`/)
     expect(await newInspector(redis.url).result('orders', id)).toEqual({ state: 'not-asked', group: null, atMs: null })
   })
+
+  test('is refused at once where it was published with the result of another group', async () => {
+    await publish('x', 1, { uniqueKey: 'a', result: { group: 'main' } })
+    const { id, result } = await publish('x', 2, { uniqueKey: 'a', result: { group: 'billing' } })
+    const error = await refusalOf(result(LONG))
+    expect(error).toMatchObject({ code: 'ERR_RESULT_NOT_ASKED', jobId: id, group: 'billing' })
+    expect(error.message).toContain('nobody is told how it ends in group billing')
+  })
 })
 
 describe('a wait', () => {
@@ -294,6 +345,20 @@ describe('a wait', () => {
     const waiting = refusalOf(result({ ...LONG, signal: stop.signal }))
     stop.abort(reason)
     expect(await waiting).toMatchObject({ code: 'ERR_RESULT_ABORTED', cause: reason })
+  })
+
+  test('shares one signal with many others without a warning of a leak', async () => {
+    const warnings: string[] = []
+    const onWarning = ({ message }: Error) => void warnings.push(message)
+    process.on('warning', onWarning)
+    onEnd(() => void process.off('warning', onWarning))
+    const { result } = await publish('x')
+    const stop = new AbortController()
+    const waiting = Array.from({ length: 12 }, () => refusalOf(result({ ...LONG, signal: stop.signal })))
+    await new Promise(setImmediate)
+    stop.abort()
+    for (const error of await Promise.all(waiting)) expect(error.code).toBe('ERR_RESULT_ABORTED')
+    expect(warnings).toEqual([])
   })
 
   test('ends when the producer is closed, and so does one that begins after that', async () => {

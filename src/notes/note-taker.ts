@@ -79,7 +79,7 @@ export class RedisNotes implements NoteTaker {
   /** Goes before the settlement on the same connection, which would end what it is fenced by. */
   ending(delivery: NotedRun): void {
     if (!this.#dirty.delete(delivery) || !this.#deps.connection.isReady) return
-    void this.#write([delivery])
+    void this.#write([delivery], true)
   }
 
   mayHave({ notes, attempt, deliveries }: NotedRun): boolean {
@@ -113,7 +113,7 @@ export class RedisNotes implements NoteTaker {
   }
 
   /** Of one source. What fails is dropped, and the lines of it are counted. */
-  async #write(deliveries: readonly NotedRun[]): Promise<void> {
+  async #write(deliveries: readonly NotedRun[], isLast = false): Promise<void> {
     const { connection, member } = this.#deps
     const taken = deliveries.map((delivery) => ({ ...fenceOf(delivery), ...delivery.notes?.take() }))
     try {
@@ -121,6 +121,7 @@ export class RedisNotes implements NoteTaker {
         source: deliveries[0]?.source ?? 0,
         notes: taken,
         atMs: this.#nowMs(),
+        isLast,
       })
     } catch (error) {
       connection.fault(error)
@@ -128,7 +129,7 @@ export class RedisNotes implements NoteTaker {
       const unsaid = this.#warnings.due('write')
       if (unsaid === undefined) return
       this.#deps.logger.warn(
-        { fault: faultText(error) },
+        { unsaid, fault: faultText(error) },
         'cannot write progress and log lines of jobs now; they are dropped',
       )
     }
@@ -145,6 +146,11 @@ export class RedisNotes implements NoteTaker {
       } catch (error) {
         const { kind } = connection.fault(error)
         if (delivery.ended !== undefined) throw delivery.ended
+        // The worker is stopped. A run that has completed has no other end, and what it left behind would try for ever.
+        if (connection.isClosed) {
+          const text = `cannot ${what} of job ${delivery.id} on ${delivery.stream}: its run is over, and its worker is stopped`
+          throw new RedisError('ERR_REDIS_UNREACHABLE', text, { cause: error })
+        }
         if (kind === 'lost-group') throw new LeaseLostError(delivery.stream, delivery.id)
         if (kind === 'refused' || kind === 'fatal') {
           const text = `Redis refused to ${what} of job ${delivery.id} on ${delivery.stream}: ${faultText(error)}`

@@ -6,6 +6,8 @@ import { shown } from '../options.ts'
 const MOST_PROGRESS_BYTES = 1024
 const MOST_LINE_BYTES = 1024
 const MOST_CHECKPOINT_BYTES = 64 * 1024
+/** Begins with what cannot be passed over: one that begins with any white space tries again at each blank of a long row of them. */
+const LINE_END = /[\r\n]\s*/g
 
 /** As JSON; undefined for what has none, or too much of it: progress is not worth a job. */
 export function progressText(value: unknown): string | undefined {
@@ -15,7 +17,7 @@ export function progressText(value: unknown): string | undefined {
 
 /** On one line, and cut to its length. */
 export function lineText(line: unknown, atMs: number): string {
-  const text = (typeof line === 'string' ? line : shown(line)).replace(/\s*[\r\n]+\s*/g, ' ')
+  const text = (typeof line === 'string' ? line : shown(line)).replace(LINE_END, ' ')
   const cut = Buffer.byteLength(text) > MOST_LINE_BYTES ? `${cutTo(text, MOST_LINE_BYTES - 3)}…` : text
   return `${Math.round(atMs)} ${cut}`
 }

@@ -102,6 +102,11 @@ export class Connection {
     return this.client.status === 'ready'
   }
 
+  /** Whether it was closed for good. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   /**
    * Resolves once commands can be sent.
    * @throws RedisError `ERR_REDIS_UNREACHABLE` when `timeoutMs` is over, `ERR_REDIS_REFUSED` at once on a wrong password.

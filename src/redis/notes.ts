@@ -3,7 +3,7 @@ import { notesKey } from './keys.ts'
 import { sourceKey, type Member, type Source } from './member.ts'
 import { asArray, asOptionalNumber, asText } from './replies.ts'
 import { writeNotes } from './scripts/notes.ts'
-import { run, type Argument } from './scripts/script.ts'
+import { run, runText, type Argument } from './scripts/script.ts'
 
 /** What a handler says of its job, as it is written. Empty is nothing. */
 export interface NotesToWrite {
@@ -20,11 +20,19 @@ export interface NotesToWrite {
 /** Jobs of one call: each may bring 17 KiB. */
 export const NOTES_BATCH = 50
 
-/** Writes notes of jobs of one source. Tells of each whether it was still this worker's. */
+/**
+ * Writes notes of jobs of one source. Tells of each whether it was still this worker's. `isLast`: what is sent next ends what they are
+ * fenced by.
+ */
 export async function putNotes(
   client: Redis,
   member: Member,
-  { source, notes, atMs }: { source: Source; notes: readonly NotesToWrite[]; atMs: number },
+  {
+    source,
+    notes,
+    atMs,
+    isLast = false,
+  }: { source: Source; notes: readonly NotesToWrite[]; atMs: number; isLast?: boolean },
 ): Promise<boolean[]> {
   const keys = [sourceKey(member, source)]
   const args: Argument[] = [member.group, member.consumer, Math.round(atMs)]
@@ -32,7 +40,8 @@ export async function putNotes(
     keys.push(notesKey(member.stream, member.group, id))
     args.push(entryId, deliveries, progress, lines.join('\n'), dropped, checkpoint)
   }
-  return asArray(await run(client, writeNotes, keys, args)).map((word) => asText(word) === 'ok')
+  const write = isLast ? runText : run
+  return asArray(await write(client, writeNotes, keys, args)).map((word) => asText(word) === 'ok')
 }
 
 /** The last checkpoint of a job, as JSON; undefined where there is none. */

@@ -61,7 +61,7 @@ export interface AnswerKept {
 }
 
 /** Jobs of one call: each is three arguments, and as many keys as there are groups. */
-const READ_JOBS = 200
+export const READ_JOBS = 200
 
 /** Looks up the answers of jobs, in their order. The answer may be shorter than the question; the rest is to be asked again. */
 export async function readAnswers(client: Redis, stream: string, asked: readonly AnswerAsked[]): Promise<AnswerKept[]> {

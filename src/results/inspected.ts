@@ -15,7 +15,7 @@ export interface ResultLookOptions {
 export interface JobResult {
   /**
    * How it ended; `too-large` and `not-json`: completed, and its result cannot be told. `waiting`: it has not ended yet, or its answer
-   * is forgotten. `not-asked`: it was published without `result`. `unknown`: there is neither an answer nor an entry of it.
+   * is forgotten. `not-asked`: it was published without `result`, or with that of another group. `unknown`: there is neither an answer nor an entry of it.
    */
   readonly state: AnswerState | 'waiting' | 'not-asked' | 'unknown'
   /** The group that ended it; null where none has. */

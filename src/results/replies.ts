@@ -3,7 +3,7 @@ import type { Logger } from '../logger.ts'
 import type { Connection } from '../redis/connection.ts'
 import type { ConnectionNumbers } from '../redis/connection-numbers.ts'
 import { faultText } from '../redis/faults.ts'
-import { readAnswers, type ReplyTold } from '../redis/results.ts'
+import { READ_JOBS, readAnswers, type ReplyTold } from '../redis/results.ts'
 import type { RedisTarget } from '../redis/target.ts'
 import { answerOf, type Answer } from './answer.ts'
 import { KeptAnswers } from './kept.ts'
@@ -15,7 +15,8 @@ import { closedWhileWaiting, notAsked, waitFor, type ResultWait } from './waitin
  * The results that a producer waits for. A worker tells the end of a job in the script that settles it, in the reply stream of the
  * producer, which `ReplyReader` reads: that is the way by which a result comes. What is too large for that, what came before
  * anybody waited and was forgotten, and what may have been missed is looked up by the key of the answer: at once where it is known
- * to be needed, and every 5 s for all that is awaited, as a net below the rest. A job that was there already when it was published
+ * to be needed, and every 5 s for all that is awaited, as a net below the rest; every second while replies cannot be read, as where
+ * somebody has put a key of another type in their place. A job that was there already when it was published
  * tells another producer: its key is looked at every second.
  */
 
@@ -89,9 +90,11 @@ export class Replies {
     return (options) => {
       try {
         const { timeoutMs, signal } = checkWait(options)
-        const isSure = isFirst && !isDuplicate && mark.isRead && mark.forgotten === this.#kept.forgotten
+        const group = asked?.group
+        const isUnheard = isFirst && !isDuplicate && mark.forgotten === this.#kept.forgotten
+        const isSure = isUnheard && mark.isRead
         isFirst = false
-        const about = { stream, jobId, group: asked?.group, isKnown: !isDuplicate }
+        const about = { stream, jobId, group, isKnown: !isDuplicate, isTold: isUnheard || group !== undefined }
         return waitFor(about, { timeoutMs, signal }, (wait) => this.#begin(wait, isSure))
       } catch (error) {
         return Promise.reject(error instanceof Error ? error : new Error(String(error)))
@@ -108,7 +111,7 @@ export class Replies {
 
   #begin(wait: ResultWait, isSure: boolean): () => void {
     const job = nameOf(wait)
-    const kept = this.#kept.get(job)
+    const kept = wait.isTold ? this.#kept.get(job) : undefined
     if (kept?.body !== undefined && isWanted(kept, wait)) {
       this.#kept.delete(job)
       queueMicrotask(() => wait.settle(kept))
@@ -157,7 +160,7 @@ export class Replies {
     if (waits === undefined) return this.#kept.add(job, answer)
     for (const wait of waits) {
       if (!isWanted(answer, wait)) continue
-      if (answer.body === undefined) this.#lookUp(wait)
+      if (answer.body === undefined || !wait.isTold) this.#lookUp(wait)
       else wait.settle(answer)
     }
   }
@@ -165,7 +168,7 @@ export class Replies {
   /** The net below the replies. */
   #look(): void {
     this.#looks += 1
-    const isAll = this.#looks % LOOKS === 0
+    const isAll = this.#looks % LOOKS === 0 || this.#reader?.isFailing === true
     for (const wait of this.#all()) if (isAll || !wait.isKnown) this.#lookUp(wait)
   }
 
@@ -188,8 +191,7 @@ export class Replies {
       await this.#deps.commands.ready(LOOK_MS)
       for (let first = this.#first(); first !== undefined; first = this.#first()) {
         const { stream } = first
-        const batch = [...this.#toLookUp].filter((wait) => wait.stream === stream).slice(0, 200)
-        for (const wait of batch) this.#toLookUp.delete(wait)
+        const batch = this.#take(stream)
         const told = await readAnswers(this.#deps.commands.client, stream, batch)
         for (const wait of batch.slice(told.length)) this.#toLookUp.add(wait)
         told.forEach(({ text, isAsked }, at) => this.#found(batch[at] as ResultWait, answerOf(text), isAsked))
@@ -199,6 +201,18 @@ export class Replies {
       this.#toLookUp.clear()
       this.#deps.logger.debug({ fault: faultText(error) }, 'cannot look up results now; they are looked for again')
     }
+  }
+
+  /** Those of one call. Not all of them are looked through: with 100 000 that would be done 500 times. */
+  #take(stream: string): ResultWait[] {
+    const taken: ResultWait[] = []
+    for (const wait of this.#toLookUp) {
+      if (wait.stream !== stream) continue
+      taken.push(wait)
+      this.#toLookUp.delete(wait)
+      if (taken.length === READ_JOBS) break
+    }
+    return taken
   }
 
   #first(): ResultWait | undefined {

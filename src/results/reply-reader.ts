@@ -57,7 +57,7 @@ export class ReplyReader {
 
   /** Whether replies of this stream have been read without a break since it was begun. */
   reads(stream: string): boolean {
-    return this.#lastIds.has(stream) && this.#connection.isReady
+    return this.#lastIds.has(stream) && this.#connection.isReady && !this.#isFailing
   }
 
   /** Somebody waits for a reply of this stream, until `leave`. */
@@ -77,6 +77,11 @@ export class ReplyReader {
   leave(): void {
     this.#waiters -= 1
     if (this.#waiters === 0) this.#connection.hold(false)
+  }
+
+  /** Whether replies cannot be read now. */
+  get isFailing(): boolean {
+    return this.#isFailing
   }
 
   close(): void {
@@ -149,10 +154,11 @@ export class ReplyReader {
   async #failed(error: unknown, tries: number): Promise<void> {
     if (this.#closed.signal.aborted) return
     this.#connection.fault(error)
-    if (tries === 1 && this.#waiters > 0) {
+    if (tries > 0 && !this.#isFailing && this.#waiters > 0) {
       this.#isFailing = true
+      this.#deps.onMissed()
       this.#deps.logger.warn(
-        { fault: faultText(error) },
+        { producer: this.#deps.producerId, fault: faultText(error) },
         'cannot read results from Redis now; they are asked for again',
       )
     }

@@ -1,4 +1,5 @@
 import { OptionError, ResultError } from '../errors.ts'
+import { whenAborted } from '../when-aborted.ts'
 import type { Answer } from './answer.ts'
 import { resultIn, type OfJob } from './told.ts'
 
@@ -7,22 +8,26 @@ export interface ResultWait extends OfJob {
   readonly group: string | undefined
   /** Whether the job is known to have been published with `result`. */
   readonly isKnown: boolean
+  /**
+   * Whether the first reply that comes is its answer. Else that may have come and gone, and this one be of a group that ended the job
+   * later.
+   */
+  readonly isTold: boolean
   readonly settle: (answer: Answer) => void
   readonly fail: (error: unknown) => void
 }
 
 /** Waits for one result. `begin` is given the wait, and gives what ends it for whoever else knows of it. */
 export function waitFor(
-  about: Pick<ResultWait, 'stream' | 'jobId' | 'group' | 'isKnown'>,
+  about: Omit<ResultWait, 'settle' | 'fail'>,
   { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal | undefined },
   begin: (wait: ResultWait) => () => void,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) return reject(aborted(about, signal))
-    const onAbort = () => fail(aborted(about, signal))
     const over = () => {
       clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
+      forgetSignal?.()
       leave()
     }
     const settle = (answer: Answer) => {
@@ -38,16 +43,16 @@ export function waitFor(
       reject(error instanceof Error ? error : new Error(String(error)))
     }
     const timer = setTimeout(() => fail(timedOut(about, timeoutMs)), timeoutMs)
-    signal?.addEventListener('abort', onAbort, { once: true })
+    const forgetSignal = signal && whenAborted(signal, () => fail(aborted(about, signal)))
     const leave = begin({ ...about, settle, fail })
   })
 }
 
-export function notAsked({ stream, jobId }: OfJob): ResultError {
+export function notAsked({ stream, jobId, group }: OfJob & { readonly group: string | undefined }): ResultError {
   const text =
     `expected a job that was published with \`result\`; job ${jobId} on ${stream} was there already, ` +
-    'and nobody is told how it ends'
-  return new ResultError('ERR_RESULT_NOT_ASKED', text, { stream, jobId })
+    `and nobody is told how it ends${group === undefined ? '' : ` in group ${group}`}`
+  return new ResultError('ERR_RESULT_NOT_ASKED', text, { stream, jobId, group })
 }
 
 export function closedWhileWaiting({ stream, jobId }: OfJob): ResultError {

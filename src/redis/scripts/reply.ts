@@ -13,11 +13,17 @@ const MOST_SAID_BYTES = 1024
 /** About so many replies wait for a producer that does not read; it looks at the keys for those that were trimmed. */
 const MOST_REPLIES = 4096
 const REPLIES_TTL_MS = 3_600_000
+/** How long it is noted where a job went that was published with a delay, unless it ends before: as long as its dead letter is kept. */
+const PROMOTED_TTL_MS = 2_592_000_000
 
 /**
  * `replyIn(flat, group)`: where an entry says that the end of its job in this group is to be told; nil for most. With group nil it
  * is of a job that no group has had. `tellEnd(base, group, jobId, reply, state, at, body)` tells it. Never fails: by then the job
  * has been settled, and what is only told of it must not have it settled again. Needs KEY_NAMES.
+ *
+ * `notePromoted(base, jobId, entry, at)`: a delayed job has come into the stream, as an entry of another id, by which alone it is found
+ * there. Where its answer would be if it had ended before is noted what its entry is, as long as its answers are kept; of a dead one
+ * longer, for it may be redriven.
  */
 export const REPLY = `
   local function replyFrom(text, group)
@@ -40,16 +46,24 @@ export const REPLY = `
     local key = group and ofGroup(base, group, 'result:' .. jobId) or base .. ':result:' .. jobId
     local ttlMs = math.max(1000, math.min(604800000, reply.ttlMs))
     redis.pcall('SET', key, text, 'PX', string.format('%.0f', ttlMs))
+    if group and state ~= 'dead' and #(jobId:match('%d+$') or '') >= 16 then
+      redis.pcall('PEXPIRE', base .. ':result:' .. jobId, string.format('%.0f', ttlMs))
+    end
     local replies = base .. ':replies:' .. reply.to
     local said = #text <= ${MOST_SAID_BYTES} and text or head
     redis.pcall('XADD', replies, 'MAXLEN', '~', ${MOST_REPLIES}, '*', 'id', jobId, 'answer', said)
     redis.pcall('PEXPIRE', replies, ${REPLIES_TTL_MS})
-  end`
+  end
+  local function notePromoted(base, jobId, entry, at)
+    local text = 'promoted ' .. string.format('%.0f', at) .. ' :\\n' .. entry
+    redis.pcall('SET', base .. ':result:' .. jobId, text, 'PX', ${PROMOTED_TTL_MS})
+  end
+  local function promotedIn(text) return text:match('^promoted %d+ :\\n(%d+%-%d+)$') end`
 
 /**
  * Answers that were kept, for whoever did not hear of them or asks later. Of several groups the one that ended the job first
  * answers, unless one is named. For a job that was there already, `known` = 0 has its entry looked at: whether it was published with a result
- * at all, unless its entry is gone or may not be read. At most 500 keys and about 1 MiB a call: the answer may be shorter than the
+ * at all, and with that of the group that is named, unless its entry is gone or may not be read. At most 500 keys and about 1 MiB a call: the answer may be shorter than the
  * question.
  *
  * Returns {text, 1 if it was asked for | 0 | -1 where that is not known} for each; '' where there is no answer.
@@ -66,8 +80,8 @@ export const readResults = script(
     local text = redis.pcall('GET', key)
     return type(text) == 'string' and text or nil
   end
-  local function isAskedFor(id)
-    local found = redis.pcall('XRANGE', stream, id, id)
+  local function isAskedFor(id, entryId, group)
+    local found = redis.pcall('XRANGE', stream, entryId, entryId)
     local flat = not found.err and found[1] and found[1][2]
     if not flat then
       local record = redis.pcall('HGET', KEYS[3], id)
@@ -76,7 +90,7 @@ export const readResults = script(
     end
     if not flat then return -1 end
     for i = 1, #flat do bytes = bytes + #flat[i] end
-    return replyIn(flat) and 1 or 0
+    return replyIn(flat, group ~= '' and group or nil) and 1 or 0
   end
   for at = 1, #ARGV, 3 do
     if looked >= 500 or bytes >= 1048576 then break end
@@ -90,8 +104,10 @@ export const readResults = script(
       if text and (not best or atOf(text) < atOf(best)) then best = text end
     end
     best = best or kept(base .. ':result:' .. id)
+    local entryId = best and promotedIn(best)
+    if entryId then best = nil end
     if best then bytes = bytes + #best end
-    told[#told + 1] = {best or '', best and 1 or ARGV[at + 2] == '1' and -1 or isAskedFor(id)}
+    told[#told + 1] = {best or '', best and 1 or ARGV[at + 2] == '1' and -1 or isAskedFor(id, entryId or id, group)}
   end
   return told`,
 )

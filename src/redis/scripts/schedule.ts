@@ -1,5 +1,6 @@
 import { HOLDER, KEY_IN } from './holder.ts'
 import { NOW } from './lua.ts'
+import { REPLY } from './reply.ts'
 import { script } from './script.ts'
 
 /**
@@ -21,7 +22,7 @@ import { script } from './script.ts'
  */
 export const promote = script(
   'promote',
-  `${NOW}${HOLDER}${KEY_IN}
+  `${NOW}${HOLDER}${KEY_IN}${REPLY}
   -- KEYS zset jobs target [index] | ARGV most, then the ids of the jobs that are meant, if not those that are due
   local zset, jobs, target, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   for key, wanted in pairs({'zset', 'hash', 'stream', 'hash'}) do
@@ -89,6 +90,11 @@ export const promote = script(
     local text = table.concat({id, entry, holder.scope, holder.group, string.format('%.0f', holder.first)}, ' ')
     redis.pcall('SET', key, text, 'KEEPTTL')
   end
+  -- Likewise for whoever asks how it stands before it has ended.
+  local function noteAsked(id, record, entry)
+    local ok, reply = pcall(replyIn, record[2])
+    if ok and reply then notePromoted(zset:sub(1, -11), id, entry, nowMs) end
+  end
   for _, id in ipairs(ids) do
     if bytes >= 1048576 or appended >= 500 then break end
     local score = not seen[id] and redis.call('ZSCORE', zset, id)
@@ -105,6 +111,7 @@ export const promote = script(
       if type(added) == 'string' then
         moved[#moved + 1] = id
         if not index and raw:find('unique', 1, true) then noteHolder(id, record, added) end
+        if not index and raw:find('reply', 1, true) then noteAsked(id, record, added) end
         indexed[#indexed + 1] = id
         indexed[#indexed + 1] = 'redelivery ' .. added
       else

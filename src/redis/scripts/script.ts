@@ -28,11 +28,19 @@ export async function run(
   try {
     return await client.evalsha(sha, keys.length, ...keys, ...args)
   } catch (error) {
-    if (error instanceof Error && error.message.startsWith('NOSCRIPT')) {
-      return client.eval(lua, keys.length, ...keys, ...args).catch((again: unknown) => {
-        throw withoutArguments(again)
-      })
-    }
+    if (error instanceof Error && error.message.startsWith('NOSCRIPT')) return runText(client, { lua }, keys, args)
     throw withoutArguments(error)
   }
+}
+
+/** The same by its text alone: what is sent next on this connection comes after it, also where the server does not know the script. */
+export async function runText(
+  client: Redis,
+  { lua }: Pick<Script, 'lua'>,
+  keys: readonly string[],
+  args: readonly Argument[],
+): Promise<unknown> {
+  return client.eval(lua, keys.length, ...keys, ...args).catch((error: unknown) => {
+    throw withoutArguments(error)
+  })
 }

@@ -72,6 +72,15 @@ const CLAIM = `
         end
       end
     end
+    -- Who asked for the result of the one that gives way waits for this id, and nobody has told it otherwise.
+    if first(flat, 'reply') == '' then
+      local _, before = recordOf(redis.call('HGET', KEYS[4], old.job))
+      local reply = before and first(before, 'reply') or ''
+      if reply ~= '' then
+        flat[#flat + 1] = 'reply'
+        flat[#flat + 1] = reply
+      end
+    end
     flat[#flat + 1] = 'id'
     flat[#flat + 1] = old.job
     redis.call('HSET', KEYS[4], old.job, cmsgpack.pack({'', flat}))
