@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { Producer } from '../../src/index.ts'
-import { startChild } from '../helpers/child.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
+import { startOrdered, stepsOf } from '../helpers/ordered.ts'
 import { withRedis } from '../helpers/redis.ts'
 import { tally } from '../helpers/workers.ts'
 
@@ -10,30 +10,7 @@ import { tally } from '../helpers/workers.ts'
 
 const redis = withRedis()
 
-interface Step {
-  readonly what: 'begin' | 'end' | 'fail'
-  readonly n: number
-  readonly attempt: number
-  readonly deliveries: number
-  readonly pid: number
-}
-
-async function stepsOf(key: string): Promise<Step[]> {
-  return (await redis.client.lrange(`steps:${key}`, 0, -1)).map((text) => {
-    const [what, ...numbers] = text.split(' ')
-    const [n = NaN, attempt = NaN, deliveries = NaN, pid = NaN] = numbers.map(Number)
-    return { what: what as Step['what'], n, attempt, deliveries, pid }
-  })
-}
-
-async function startOrdered(onFailure: 'block' | 'skip' = 'block') {
-  const options = { redis: redis.url, stream: 'orders', leaseMs: 3000, concurrency: 20, logger: false }
-  const child = startChild(new URL('../fixtures/order-worker.ts', import.meta.url), {
-    env: { WORKER: JSON.stringify(options), ON_FAILURE: onFailure },
-  })
-  await child.line(/^ready/, { timeoutMs: 120_000 })
-  return child
-}
+const start = () => startOrdered({ redis: redis.url, leaseMs: 3000, concurrency: 20 })
 
 const KEYS = 200
 const JOBS = 50
@@ -59,19 +36,19 @@ test(
   'order per key is never broken by failures and a kill -9, and each job is completed once',
   { timeout: 600_000 },
   async () => {
-    const workers = await Promise.all([1, 2, 3, 4].map(() => startOrdered()))
+    const workers = await Promise.all([1, 2, 3, 4].map(start))
     await publishAll()
     // In the middle of it, with jobs that have their turns, wait for them here, and are on their way.
     await eventually(async () => expect((await tally(redis.client))['completed'] ?? 0).toBeGreaterThan(1500))
     const [killed] = workers
     killed?.signal('SIGKILL')
-    await startOrdered()
+    await start()
     await eventually(async () => expect((await tally(redis.client))['completed']).toBe(KEYS * JOBS), {
       timeoutMs: 240_000,
     })
 
     for (let key = 0; key < KEYS; key++) {
-      const steps = await stepsOf(`k${key}`)
+      const steps = await stepsOf(redis.client, `k${key}`)
       let at = 0
       for (let n = 0; n < JOBS; n++) {
         for (let attempt = 1; attempt <= failuresOf(key, n) + 1; attempt++) {
