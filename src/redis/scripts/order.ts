@@ -114,15 +114,15 @@ export const ORDER = `${KEY_NAMES}
  * The first in line has its turn where nobody has it; one that is lined up where there was no line has it with that. Nothing is written but
  * that: who has to wait is put off by its worker in another step (settleFenced), which looks at the line once more.
  *
- * Fenced by consumer and deliveries. Returns {state, id of the first in line or '', jobs before it, its position} per ask, state = 'granted' | 'behind' |
- * 'here' (behind a job that this worker has) | 'lost' | 'again' (not everything up to it could be lined up yet) | 'broken' (its line
- * is none).
+ * Fenced by consumer and deliveries. The asks come as one argument, and most answers are one word: what a client spends on each value is most of
+ * what it spends on a turn. Returns per ask 'granted' | 'lost' | 'again' (not everything up to it could be lined up yet) | 'broken' (its
+ * line is none), or {'behind' | 'here' (behind a job that this worker has), id of the first in line, jobs before it, its position}.
  */
 export const askTurns = script(
   'askTurns',
   `${GROUPS}${LESS}${NOW}${WALK}${ORDER}${JOB_OF}
   -- KEYS source settings order scheduled index
-  -- ARGV group me isStream(1|0) most, then per ask, in rising order of the entries: entryId deliveries jobId key
+  -- ARGV group me isStream(1|0) most asks, as JSON: per ask, in rising order of the entries: [entryId, deliveries, jobId, key]
   local source, settings, order, scheduled, index = unpack(KEYS)
   local group, me, isStream = ARGV[1], ARGV[2], ARGV[3] == '1'
   local base = settings:sub(1, -10)
@@ -162,7 +162,8 @@ export const askTurns = script(
     return seen[id]
   end
 
-  local last = ARGV[#ARGV - 3]
+  local asks = cjson.decode(ARGV[5])
+  local last = asks[#asks][1]
   if isStream then
     local floor = redis.call('HGET', settings, 'group:' .. group .. ':floor')
     if floor and floor:match('^%d+%-%d+$') and less(cursor, floor) then cursor = floor end
@@ -216,25 +217,25 @@ export const askTurns = script(
     return isHere and 'here' or 'behind', head, before, position
   end
   local told = {}
-  for at = 5, #ARGV, 4 do
-    local id, jobId, line = ARGV[at], ARGV[at + 2], lineOf(base, group, ARGV[at + 3])
+  for n, ask in ipairs(asks) do
+    local id, deliveries, jobId, key = unpack(ask)
     local pending = pendingAt(id)
-    local state, first, before, position
-    if not pending or pending[2] ~= me or pending[4] ~= tonumber(ARGV[at + 1]) then
-      state = 'lost'
-    elseif less(cursor, id) then
-      state = 'again'
-    else
-      local ok
-      ok, state, first, before, position = pcall(function()
-        lineUp(line, jobId, id, false)
-        owners[jobId] = me
-        return turnOf(line, jobId, positions[id])
-      end)
-      if not ok then state, first, before, position = 'broken', '', 0, '0' end
+    local state, first, before, position = 'lost', nil, nil, nil
+    if pending and pending[2] == me and pending[4] == deliveries then
+      local line, ok = lineOf(base, group, key), true
+      owners[jobId] = me
+      if less(cursor, id) then
+        state = 'again'
+      else
+        ok, state, first, before, position = pcall(function()
+          lineUp(line, jobId, id, false)
+          return turnOf(line, jobId, positions[id])
+        end)
+      end
+      if not ok then state, first = 'broken', nil end
       states[jobId] = state
     end
-    told[#told + 1] = {state, first or '', before or 0, position or '0'}
+    told[n] = first and {state, first, before, position} or state
   end
   if cursor ~= kept[1] then redis.call('HSET', order, cursorField, cursor) end
   if given and string.format('%.0f', given) ~= kept[2] then
