@@ -5,7 +5,7 @@ import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
 import { awaitPulses } from './helpers/pulses.ts'
-import { withRedis } from './helpers/redis.ts'
+import { serverMs, withRedis } from './helpers/redis.ts'
 import { gate, startWorker, tally } from './helpers/workers.ts'
 
 /** Order per key beside what people do, and what becomes of Redis. */
@@ -49,6 +49,19 @@ async function twoWorkers({ begun, handlers }: ReturnType<typeof recorder>, wait
   await eventually(async () => expect(await scheduled()).toBe(waiting.length))
   return { one, two, ids }
 }
+
+test('the next in line looks soon by itself whether it has the turn, those behind it ever more seldom', async () => {
+  await twoWorkers(recorder({ held: 1 }), [2, 3, 4])
+  const key = groupScheduledKey('orders', 'main')
+  const due = (await redis.client.zrange(key, '0', '-1', 'WITHSCORES')).flatMap((one, at) =>
+    at % 2 ? [Number(one)] : [],
+  )
+  const [second = 0, third = 0, fourth = 0] = due
+  const at = (await serverMs(redis.client)) + 30_000
+  expect(second).toBeLessThanOrEqual(at)
+  expect(third).toBeGreaterThan(second + 15_000)
+  expect(fourth).toBeGreaterThan(third + 30_000)
+})
 
 test('a dead job that is redriven lines up behind those that are there by then', async () => {
   const { begun, open, handlers } = recorder({ held: 2, fails: 1 })

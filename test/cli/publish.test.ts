@@ -74,7 +74,7 @@ describe('one job', () => {
     const [entry] = await redis.client.xrange('orders', '-', '+')
     expect(entry?.[1]).toEqual(['job', 'book', 'data', '{"cents":100}', 'key', 'ada'])
     for (const [args, message] of [
-      [['book', '--key', ''], 'expected `key` to be 1 to 256 bytes of printable text, got 0 bytes'],
+      [['book', '--key', ''], 'expected `--key` to be 1 to 256 bytes of printable text, got 0 bytes'],
       [['--file', '-', '--key', 'ada'], 'expected no `--key` with `--file`: lines have "key"'],
     ] as const) {
       const { code, stderr } = await cli(['publish', 'orders', ...args])
