@@ -15,7 +15,7 @@ export type LineJob = Omit<FeedJob, 'position'>
 
 const KNOWN = [
   ...['job', 'data', 'delayMs', 'runAt', 'expiresAt', 'ttlMs'],
-  ...['idempotencyToken', 'uniqueKey', 'unique', 'headers'],
+  ...['idempotencyToken', 'uniqueKey', 'unique', 'key', 'headers'],
 ]
 
 /** The job of a line. `when` is for a line that does not say. @throws LineError for what is no job at all. */

@@ -115,6 +115,39 @@ test('a job that is put off after the one before it has ended is due at once', a
   expect(await dueMs(second.id)).toBeLessThan((await serverMs()) + 2000)
 })
 
+test('a job that goes away to wait for its turn takes those behind it along, and so many as one worker may have come back together', async () => {
+  const [a, b] = [await new HandWorker('a').join(), await new HandWorker('b').join()]
+  for (let n = 0; n < 21; n++) await add('k')
+  const first = await taken(a)
+  await a.ask(first)
+  const others: Taken[] = []
+  for (let n = 0; n < 20; n++) others.push(await taken(b))
+  const asks = others.map(({ entryId, id, key }) => ({ entryId, deliveries: 1, id, key }))
+  const told = await askTurns(redis.client, b.member, 0, asks)
+  const wanted = others.map((_, at) => ({ state: 'behind', firstId: first.id, before: at + 1 }))
+  expect(told).toMatchObject(wanted)
+  for (const one of others) await b.settle(one, 'wait')
+  await a.complete(first)
+  const dueNow = await redis.client.zcount(groupScheduledKey('orders', 'main'), '-inf', (await serverMs()) + 2000)
+  expect(dueNow).toBe(16)
+})
+
+test('two jobs of a key in one call have their turns one after the other, also where the later one was published with a delay', async () => {
+  const a = await new HandWorker('a').join()
+  await add('k')
+  await add('k', 'id', '1795000000000-1000000000000000')
+  const [first, second] = [await taken(a), await taken(a)]
+  const asks = [first, second].map(({ entryId, id, key }) => ({ entryId, deliveries: 1, id, key }))
+  expect(await askTurns(redis.client, a.member, 0, asks)).toMatchObject([
+    { state: 'granted' },
+    { state: 'here', firstId: first.id, before: 1 },
+  ])
+  await a.complete(first)
+  expect(await a.ask(second)).toMatchObject({ state: 'granted' })
+  await a.complete(second)
+  expect(await line('k')).toEqual([])
+})
+
 test('a retry keeps the turn of its job, and one that gives it away lines up behind the others', async () => {
   const a = await new HandWorker('a').join()
   await add('k')

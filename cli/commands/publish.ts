@@ -13,6 +13,7 @@ interface PublishFlags extends FileFlags, UniqueFlags {
   readonly delay?: number
   readonly at?: Instant
   readonly header?: Readonly<Record<string, string>>
+  readonly key?: string
   readonly expiresAt?: Instant
   readonly ttl?: number
 }
@@ -26,6 +27,7 @@ A file has one job on each line, {"job":"send-receipt","data":{"order":42}}; bla
 A line may say when its job is due: "delayMs":60000, or "runAt":"2026-11-21T15:30:00Z" or ms since the epoch. Lines that
 do not go by \`--delay\` or \`--at\`. A job whose time is over is due now. Where \`--at\` has no zone, it is local time.
 A job may have a deadline, "expiresAt" or "ttlMs" of its line: if no run has begun by then, it is dead as expired.
+With \`--key\`, or "key" in a line, jobs of the same key run one at a time, in the order in which they were published.
 A line may have an "idempotencyToken": a job with the same one of the last 24 hours is not published again.
 It may also have "headers":{"tenant":"acme"}, as \`--header\` gives them to one job.
 
@@ -44,6 +46,7 @@ Examples:
   $ millrace publish orders send-receipt '{"order":42}' --at 2026-11-21T15:30:00Z
   $ millrace publish orders send-receipt '{"order":42}' --at 10:00
   $ millrace publish orders send-receipt '{"order":42}' --header tenant=acme
+  $ millrace publish orders book '{"cents":100}' --key ada
   $ millrace publish orders sync '{"user":7}' --unique-key user:7
   $ millrace publish orders sync --unique-key a --unique-mode debounce --delay 5s
   $ millrace publish orders send-receipt '{"order":42}' --ttl 15m
@@ -73,6 +76,7 @@ export function registerPublish(program: Command, context: CliContext): void {
       parseDueInstant('--at', text),
     )
     .option('--header <name=text>', "goes with the job, as the handler's `job.headers`; may be repeated", parseHeader)
+    .option('--key <key>', 'jobs of one key run one at a time, in the order in which they were published')
     .option('--expires-at <time>', 'when the job is to be started at the latest; then it is dead', (text) =>
       parseDueInstant('--expires-at', text),
     )
@@ -96,6 +100,7 @@ export function registerPublish(program: Command, context: CliContext): void {
       if (flags.file !== undefined) {
         if (job !== undefined) throw usageError('expected either a job or `--file`, got both')
         if (flags.header !== undefined) throw usageError('expected no `--header` with `--file`: lines have "headers"')
+        if (flags.key !== undefined) throw usageError('expected no `--key` with `--file`: lines have "key"')
         if (uniqueOf(flags) !== undefined)
           throw usageError('expected no `--unique-key` with `--file`: each line says its own')
         const { publishFile } = await import('../publish-file.ts')
@@ -123,7 +128,7 @@ async function publishOne(
   const { Producer } = await import('../../src/index.ts')
   const producer = new Producer({ redis, timeoutMs })
   try {
-    const options = { stream, ...whenOf(flags), ...headersOf(flags), ...unique }
+    const options = { stream, ...whenOf(flags), ...headersOf(flags), ...keyOf(flags), ...unique }
     const { id, outcome, replacedId } = await producer.publish(job, payload, options)
     const counts = { published: 1, failed: 0, unknown: 0, firstId: id, lastId: id }
     // Only where it could be something else, as for a file.
@@ -158,6 +163,10 @@ function whenOf({ delay, at, expiresAt, ttl }: PublishFlags): When {
 
 function headersOf({ header }: PublishFlags): { headers?: Readonly<Record<string, string>> } {
   return header === undefined ? {} : { headers: header }
+}
+
+function keyOf({ key }: PublishFlags): { key?: string } {
+  return key === undefined ? {} : { key }
 }
 
 /** Whether it is a header that can be is for the producer to say. */

@@ -44,10 +44,10 @@ const LOOK_MS = 500
 const ANSWER_MS = 40
 /**
  * When a job in the scheduled set comes back by itself: it is due at once when it is first in line. The one behind the first looks soon
- * (see the script); of a long line most need not look for long, or the looks of a hundred thousand would be all that is done.
+ * (see the script), each one behind it half as often: where all looked soon, the lines of jobs that wait for a service that is away
+ * would be read again and again, and a hundred thousand looks would be all that is done.
  */
 const AWAY_FIRST_MS = 30_000
-const AWAY_STEP_MS = 100
 const AWAY_MOST_MS = 3_600_000
 
 interface Waiter {
@@ -191,7 +191,7 @@ export class Turns {
     this.#waiters.delete(delivery)
     const { extra } = delivery
     const leftMs = extra?.expiresMs === undefined ? Infinity : Math.max(1, extra.expiresMs - this.#deps.serverMs())
-    const awayMs = Math.min(AWAY_MOST_MS, AWAY_FIRST_MS + before * AWAY_STEP_MS)
+    const awayMs = Math.min(AWAY_MOST_MS, AWAY_FIRST_MS * 2 ** Math.max(0, before - 1))
     this.#deps.onWait(delivery, { delayMs: Math.ceil(Math.min(awayMs, leftMs)), why })
   }
 

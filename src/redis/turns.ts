@@ -42,8 +42,10 @@ export async function askTurns(
   const rising = asks
     .map((ask, at) => ({ ask, at }))
     .toSorted((a, b) => compareIds(a.ask.entryId, b.ask.entryId) || a.at - b.at)
-  const args: Argument[] = [member.group, member.consumer, source === 0 ? 1 : 0, WALK_MOST]
-  for (const { ask } of rising) args.push(ask.entryId, ask.deliveries, ask.id, ask.key)
+  const asked = JSON.stringify(
+    rising.map(({ ask: { entryId, deliveries, id, key } }) => [entryId, deliveries, id, key]),
+  )
+  const args: Argument[] = [member.group, member.consumer, source === 0 ? 1 : 0, WALK_MOST, asked]
   const keys = [
     sourceKey(member, source),
     memberKeys.settings(member),
@@ -51,10 +53,11 @@ export async function askTurns(
     memberKeys.retries(member),
     memberKeys.index(member),
   ]
-  const rows = asArray(await run(client, script, keys, args)).map(asArray)
+  const rows = asArray(await run(client, script, keys, args))
   const told: TurnTold[] = []
   rising.forEach(({ at }, row) => {
-    const [state, firstId, before, position] = rows[row] ?? []
+    const one: unknown = rows[row]
+    const [state, firstId = '', before = 0, position = 0] = Array.isArray(one) ? asArray(one) : [one]
     told[at] = {
       state: asText(state) as TurnTold['state'],
       firstId: asText(firstId),

@@ -69,6 +69,20 @@ describe('one job', () => {
     expect(await redis.client.xlen('orders')).toBe(1)
   })
 
+  test('has the key that --key gives it, and what can be none is refused', async () => {
+    await cli(['publish', 'orders', 'book', '{"cents":100}', '--key', 'ada'])
+    const [entry] = await redis.client.xrange('orders', '-', '+')
+    expect(entry?.[1]).toEqual(['job', 'book', 'data', '{"cents":100}', 'key', 'ada'])
+    for (const [args, message] of [
+      [['book', '--key', ''], 'expected `--key` to be 1 to 256 bytes of printable text, got 0 bytes'],
+      [['--file', '-', '--key', 'ada'], 'expected no `--key` with `--file`: lines have "key"'],
+    ] as const) {
+      const { code, stderr } = await cli(['publish', 'orders', ...args])
+      expect([code, stderr]).toEqual([2, expect.stringContaining(message)])
+    }
+    expect(await redis.client.xlen('orders')).toBe(1)
+  })
+
   test('is told as a document with --json', async () => {
     const { code, stdout } = await cli(['publish', 'orders', 'mail', '--json'])
     const [id] = await idsOf('orders')
@@ -164,14 +178,16 @@ describe('a file of jobs', () => {
       { job: 'd', delayMs: 0, headers: { tenant: 'acme' } },
       { job: 'e', runAt: 1 },
       { job: 'f' },
+      { job: 'g', delayMs: 0, key: 'ada' },
     ]
     const text = lines.map((line) => JSON.stringify(line)).join('\n')
     const { code, stdout } = await cli(['publish', 'orders', '--file', '-', '--json', '--delay', '3d'], text)
 
-    expect([code, (JSON.parse(stdout) as BulkDocument).published]).toEqual([0, 6])
-    const names = (await redis.client.xrange('orders', '-', '+')).map(([, values]) => values[1])
-    expect(names).toEqual(['d', 'e'])
-    expect((await redis.client.xrange('orders', '-', '+'))[0]?.[1]).toContain('h-tenant')
+    expect([code, (JSON.parse(stdout) as BulkDocument).published]).toEqual([0, 7])
+    const entries = await redis.client.xrange('orders', '-', '+')
+    expect(entries.map(([, values]) => values[1])).toEqual(['d', 'e', 'g'])
+    expect(entries[0]?.[1]).toContain('h-tenant')
+    expect(entries[2]?.[1].slice(-2)).toEqual(['key', 'ada'])
     const [, first, , second] = await redis.client.zrange('{orders}:scheduled', '0', '1', 'WITHSCORES')
     expect([first, second].map(Number)).toEqual([soon, soon + 1])
     expect(await redis.client.zcount('{orders}:scheduled', Date.now() + 99_000_000, Date.now() + 100_000_000)).toBe(1)
@@ -194,7 +210,7 @@ describe('a file of jobs', () => {
     ['{"job":"a b"}', 'expected a job name of 1 to 100 letters, digits and _ . : - , got "a b"'],
     [
       '{"job":"mail","dta":1}',
-      'unknown key "dta" (known: job, data, delayMs, runAt, expiresAt, ttlMs, idempotencyToken, uniqueKey, unique, headers)',
+      'unknown key "dta" (known: job, data, delayMs, runAt, expiresAt, ttlMs, idempotencyToken, uniqueKey, unique, key, headers)',
     ],
     ['{"job":"mail","headers":{"n":5}}', 'expected the header `n` to be a text, got number'],
     ['{"job":"mail","delayMs":-1}', 'expected `delayMs` to be an integer of 0 or more up to 315360000000, got -1'],

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { Producer } from '../../src/index.ts'
-import { startChild } from '../helpers/child.ts'
 import { onEnd } from '../helpers/cleanup.ts'
 import { eventually } from '../helpers/eventually.ts'
+import { startOrdered, stepsOf, type Step } from '../helpers/ordered.ts'
 import { withRedis } from '../helpers/redis.ts'
 import { tally } from '../helpers/workers.ts'
 
@@ -10,30 +10,8 @@ import { tally } from '../helpers/workers.ts'
 
 const redis = withRedis()
 
-interface Step {
-  readonly what: 'begin' | 'end' | 'fail'
-  readonly n: number
-  readonly attempt: number
-  readonly deliveries: number
-  readonly pid: number
-}
-
-async function stepsOf(key: string): Promise<Step[]> {
-  return (await redis.client.lrange(`steps:${key}`, 0, -1)).map((text) => {
-    const [what, ...numbers] = text.split(' ')
-    const [n = NaN, attempt = NaN, deliveries = NaN, pid = NaN] = numbers.map(Number)
-    return { what: what as Step['what'], n, attempt, deliveries, pid }
-  })
-}
-
-async function startOrdered(onFailure: 'block' | 'skip' = 'block') {
-  const options = { redis: redis.url, stream: 'orders', leaseMs: 3000, concurrency: 20, logger: false }
-  const child = startChild(new URL('../fixtures/order-worker.ts', import.meta.url), {
-    env: { WORKER: JSON.stringify(options), ON_FAILURE: onFailure },
-  })
-  await child.line(/^ready/, { timeoutMs: 120_000 })
-  return child
-}
+const start = (onFailure: 'block' | 'skip' = 'block') =>
+  startOrdered({ redis: redis.url, leaseMs: 3000, concurrency: 20 }, onFailure)
 
 const KEYS = 200
 const JOBS = 50
@@ -42,12 +20,12 @@ const JOBS = 50
 const failuresOf = (key: number, n: number): number =>
   (key * 31 + n * 17) % 50 === 0 ? 2 : (key + n) % 7 === 0 ? 1 : 0
 
-async function publishAll(): Promise<void> {
+async function publishAll(keys: number, jobs: number): Promise<void> {
   const producer = new Producer({ redis: redis.url, logger: false })
   onEnd(async () => void (await producer.close()))
   const publishes: Promise<unknown>[] = []
-  for (let n = 0; n < JOBS; n++) {
-    for (let key = 0; key < KEYS; key++) {
+  for (let n = 0; n < jobs; n++) {
+    for (let key = 0; key < keys; key++) {
       const data = { n, failures: failuresOf(key, n), ms: n % 10 === 0 ? 5 : 0 }
       publishes.push(producer.publish('step', data, { stream: 'orders', key: `k${key}`, timeoutMs: 60_000 }))
     }
@@ -59,19 +37,19 @@ test(
   'order per key is never broken by failures and a kill -9, and each job is completed once',
   { timeout: 600_000 },
   async () => {
-    const workers = await Promise.all([1, 2, 3, 4].map(() => startOrdered()))
-    await publishAll()
+    const workers = await Promise.all([1, 2, 3, 4].map(() => start()))
+    await publishAll(KEYS, JOBS)
     // In the middle of it, with jobs that have their turns, wait for them here, and are on their way.
     await eventually(async () => expect((await tally(redis.client))['completed'] ?? 0).toBeGreaterThan(1500))
     const [killed] = workers
     killed?.signal('SIGKILL')
-    await startOrdered()
+    await start()
     await eventually(async () => expect((await tally(redis.client))['completed']).toBe(KEYS * JOBS), {
       timeoutMs: 240_000,
     })
 
     for (let key = 0; key < KEYS; key++) {
-      const steps = await stepsOf(`k${key}`)
+      const steps = await stepsOf(redis.client, `k${key}`)
       let at = 0
       for (let n = 0; n < JOBS; n++) {
         for (let attempt = 1; attempt <= failuresOf(key, n) + 1; attempt++) {
@@ -98,5 +76,45 @@ test(
     const { retried = 0 } = await tally(redis.client)
     const wanted = Array.from({ length: KEYS * JOBS }, (_, at) => failuresOf(at % KEYS, Math.floor(at / KEYS)))
     expect(retried).toBe(wanted.reduce((sum, one) => sum + one, 0))
+  },
+)
+
+test(
+  'jobs that are skipped while they wait for their retry run one at a time with their key, in order of their first attempts',
+  { timeout: 600_000 },
+  async () => {
+    const [keys, jobs] = [25, 30]
+    const workers = await Promise.all([1, 2, 3, 4].map(() => start('skip')))
+    await publishAll(keys, jobs)
+    await eventually(async () => expect((await tally(redis.client))['completed'] ?? 0).toBeGreaterThan(200))
+    const [killed] = workers
+    killed?.signal('SIGKILL')
+    await eventually(async () => expect((await tally(redis.client))['completed']).toBe(keys * jobs), {
+      timeoutMs: 240_000,
+    })
+
+    for (let key = 0; key < keys; key++) {
+      const [begun, ended]: [number[], number[]] = [[], []]
+      let running: Step | undefined
+      for (const step of await stepsOf(redis.client, `k${key}`)) {
+        if (step.what === 'begin') {
+          // Nothing begins beside another but what comes after a run that was killed.
+          if (running !== undefined) expect(running.pid).toBe(killed?.pid)
+          if (!begun.includes(step.n)) expect(step).toMatchObject({ n: begun.length, attempt: 1 })
+          begun.push(...(begun.includes(step.n) ? [] : [step.n]))
+          running = step
+          continue
+        }
+        expect(step).toMatchObject({ n: running?.n, attempt: running?.attempt, pid: running?.pid })
+        expect(step.what).toBe(step.attempt <= failuresOf(key, step.n) ? 'fail' : 'end')
+        // What ended and was not settled by the killed worker runs again.
+        if (step.what === 'end' && ended.includes(step.n)) expect(step.deliveries).toBeGreaterThan(1)
+        if (step.what === 'end') ended.push(step.n)
+        running = undefined
+      }
+      expect(begun).toHaveLength(jobs)
+      expect([...new Set(ended)]).toHaveLength(jobs)
+    }
+    expect(await redis.client.keys('{orders}:group:main:order:*')).toEqual([])
   },
 )
