@@ -12,9 +12,11 @@ const FOLDER = new URL(`node_modules/.cache/millrace/bundles/${process.pid}/`, R
 /** What else our files import finds its own files from where it is, or must be the same for the handlers of a user. */
 const BUNDLED = /^(?:\.{0,2}\/|ioredis$|commander$|croner$|@marcbachmann\/|millrace$)/
 
-const KEEPER_HOST = '/src/lease/keeper-host.ts'
-/** Beside this the host of the lease keeper finds its thread. */
-const KEEPER_HOST_PLACE = new URL('threads/keeper-host.js', FOLDER).href
+/** Who starts a thread or a process from the file beside it starts it from its bundle. */
+const STARTERS: readonly (readonly [RegExp, string])[] = [
+  [/\/src\/lease\/keeper-host\.[jt]s$/, new URL('threads/keeper-host.js', FOLDER).href],
+  [/\/dist\/cli\/pool-process\.js$/, new URL('cli/pool-process.js', FOLDER).href],
+]
 
 /** Writes programs, by their names; gives where they are. */
 export async function writeBundle(
@@ -51,7 +53,7 @@ export async function removeBundles(): Promise<void> {
 /** Says in the code of one of our files where that was before. */
 export function withPlaces(code: string, id: string): string | undefined {
   if (!isOurs(id)) return undefined
-  const place = id.endsWith(KEEPER_HOST) ? KEEPER_HOST_PLACE : pathToFileURL(id).href
+  const place = STARTERS.find(([starter]) => starter.test(id))?.[1] ?? pathToFileURL(id).href
   return code.replaceAll('import.meta.url', JSON.stringify(place))
 }
 

@@ -45,7 +45,12 @@ async function bundleAll(project: TestProject): Promise<void> {
 
 async function bundleScripts(): Promise<Record<string, string>> {
   const examples = (await readdir(join(ROOT, 'examples'))).filter((name) => name.endsWith('.ts'))
-  const scripts = [...SCRIPTS, ...examples.map((name) => `examples/${name}`), 'examples/outbox/main.ts', 'scripts/soak-publish.ts']
+  const scripts = [
+    ...SCRIPTS,
+    ...examples.map((name) => `examples/${name}`),
+    'examples/outbox/main.ts',
+    'scripts/soak-publish.ts',
+  ]
   const input = Object.fromEntries(scripts.map((path) => [path.slice(0, -'.ts'.length), join(ROOT, path)]))
   const written = await writeBundle('scripts', input)
   return Object.fromEntries(Object.entries(input).map(([name, path]) => [path, written[name] ?? path]))
