@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
-import { startChild } from './helpers/child.ts'
+import { LOADER, startChild } from './helpers/child.ts'
 import { eventually, waitFor } from './helpers/eventually.ts'
 import { connectTo, startServer, withRedis } from './helpers/redis.ts'
 
@@ -9,7 +9,7 @@ describe('threads and processes', () => {
   const fixture = new URL('./fixtures/thread.ts', import.meta.url)
 
   test('a thread runs TypeScript that imports TypeScript and packages', async () => {
-    const [message] = (await once(new Worker(fixture), 'message')) as [unknown]
+    const [message] = (await once(new Worker(fixture, { execArgv: ['--import', LOADER] }), 'message')) as [unknown]
     expect(message).toEqual({ commands: 'function', port: 'number' })
   })
 

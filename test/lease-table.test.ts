@@ -11,6 +11,7 @@ import {
   UNSETTLED,
   type HeldRow,
 } from '../src/lease/table.ts'
+import { LOADER } from './helpers/child.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { waitFor } from './helpers/eventually.ts'
 
@@ -229,7 +230,10 @@ function newFlag(): Int32Array {
 
 /** A thread that raises its flag to 1 when it is up, and goes on when the flag is raised further. */
 function startThread(fixture: string, data: { shared: SharedArrayBuffer; flag: Int32Array }) {
-  const thread = new Worker(new URL(`./fixtures/${fixture}`, import.meta.url), { workerData: data })
+  const thread = new Worker(new URL(`./fixtures/${fixture}`, import.meta.url), {
+    workerData: data,
+    execArgv: ['--import', LOADER],
+  })
   onEnd(async () => void (await thread.terminate()))
   const message = once(thread, 'message')
   return {

@@ -9,6 +9,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { FatalError, Inspector, Producer, Worker } from '../src/index.ts'
 import { resolveLogger, withFields } from '../src/logger.ts'
 import { withoutArguments } from '../src/redis/faults.ts'
+import { LOADER } from './helpers/child.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually } from './helpers/eventually.ts'
 import { newInspector } from './helpers/inspectors.ts'
@@ -334,8 +335,6 @@ function addressOf(url: string): { host: string; port: number } {
   const { hostname, port } = new URL(url)
   return { host: hostname, port: Number(port) }
 }
-
-const LOADER = new URL('./helpers/typescript.js', import.meta.url).href
 
 describe('a logger', () => {
   test.skipIf(!existsSync('/dev/full'))('to a full disk does not end the process', () => {

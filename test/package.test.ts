@@ -21,8 +21,7 @@ describe('the package, installed into an empty folder', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'millrace-package-'))
-    await run('npm', ['run', 'build'], { cwd: root, env })
-    // Ours has just been built; the scripts of a pack would build it again.
+    // `npm test` has just built it; the scripts of a pack would build it again.
     const pack = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]
     const { stdout } = await run('npm', pack, { cwd: root, env })
     const [tarball] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[]

@@ -1,15 +1,14 @@
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { shellCommand } from '../../cli/command-line.ts'
 import { fittingTable } from '../../cli/fitting-table.ts'
 import { messageLines } from '../../cli/message.ts'
 import { widthOf } from '../../cli/width.ts'
 import { STREAMS_KEY } from '../../src/redis/keys.ts'
+import { cliMain } from '../helpers/cli-main.ts'
 import { withRedis } from '../helpers/redis.ts'
 import { millrace } from './run.ts'
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 /** util-linux; what BSD calls so takes other arguments. */
 const hasTerminals = spawnSync('script', ['-qec', 'true', '/dev/null']).status === 0
 
@@ -102,7 +101,7 @@ describe.skipIf(!hasTerminals)('millrace on a terminal', () => {
 /** The lines that stay on a terminal; progress that was drawn over is gone. */
 function onTerminal(words: string, url: string, columns: number): string[] {
   const env = { PATH: process.env['PATH'], MILLRACE_REDIS_URL: url, TERM: 'xterm', LC_ALL: 'C.UTF-8', NO_COLOR: '1' }
-  const command = `stty cols ${columns} rows 24; ${process.execPath} ${MAIN} ${words}`
+  const command = `stty cols ${columns} rows 24; ${process.execPath} ${cliMain(words.split(' '))} ${words}`
   const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { env, stdio: ['ignore', 'pipe', 'inherit'] })
   return String(stdout)
     .replaceAll('\r\n', '\n')

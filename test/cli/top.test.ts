@@ -2,7 +2,6 @@ import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { draw } from '../../cli/top/draw.ts'
 import { keysIn, keysOfRest } from '../../cli/top/keys.ts'
@@ -12,6 +11,7 @@ import { widthOf } from '../../cli/width.ts'
 import type { DeadLetter, GroupStats, StreamStats } from '../../src/index.ts'
 import { STREAMS_KEY } from '../../src/redis/keys.ts'
 import { onEnd } from '../helpers/cleanup.ts'
+import { cliMain } from '../helpers/cli-main.ts'
 import { bury, DEAD, makeGroup, redelivered } from '../helpers/dead.ts'
 import { eventually } from '../helpers/eventually.ts'
 import { startServer, withRedis } from '../helpers/redis.ts'
@@ -246,7 +246,6 @@ describe('the screen of top', () => {
   })
 })
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 /** util-linux; what BSD calls so takes other arguments. */
 const hasTerminals = spawnSync('script', ['-qec', 'true', '/dev/null']).status === 0
 
@@ -255,7 +254,7 @@ function inTerminal(args: readonly string[], redis: string, { columns = 80, rows
   const dir = mkdtempSync(join(tmpdir(), 'millrace-tty-'))
   onEnd(() => rmSync(dir, { recursive: true, force: true }))
   const noted = (name: string) => readFileSync(join(dir, name), 'utf8').trim()
-  const program = `sh -c 'echo $$ > ${dir}/pid; exec ${process.execPath} ${MAIN} ${args.join(' ')}'`
+  const program = `sh -c 'echo $$ > ${dir}/pid; exec ${process.execPath} ${cliMain(args)} ${args.join(' ')}'`
   const steps = [
     `tty > ${dir}/tty; stty cols ${columns} rows ${rows}; stty -g > ${dir}/before`,
     `${program}; echo $? > ${dir}/code; stty -g > ${dir}/after`,

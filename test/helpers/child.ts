@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { inject } from 'vitest'
 import { onEnd } from './cleanup.ts'
 import { eventually } from './eventually.ts'
 
@@ -24,12 +25,13 @@ export interface ChildOptions {
   cwd?: string
 }
 
-const LOADER = new URL('./typescript.js', import.meta.url).href
+/** Given to `node --import`, lets it run TypeScript. */
+export const LOADER = new URL('./typescript.js', import.meta.url).href
 
 /** Starts a script, TypeScript too, in a process of its own, which is killed at the end of the test. */
 export function startChild(script: string | URL, options: ChildOptions = {}): Child {
   const path = script instanceof URL ? fileURLToPath(script) : script
-  const child = spawn(process.execPath, ['--import', LOADER, path, ...(options.args ?? [])], {
+  const child = spawn(process.execPath, [...programOf(path), ...(options.args ?? [])], {
     cwd: options.cwd,
     env: { ...withoutRunner(process.env), ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -82,6 +84,12 @@ export function startChild(script: string | URL, options: ChildOptions = {}): Ch
   function output(): string {
     return [...stdout, ...stderr].slice(-30).join('\n')
   }
+}
+
+/** From a bundle where there is one (bundles.ts). */
+function programOf(path: string): string[] {
+  const bundle = inject('scriptBundles')[path]
+  return bundle === undefined ? ['--import', LOADER, path] : [bundle]
 }
 
 /** The runner's own variables would make a child believe that it is a test runner. */

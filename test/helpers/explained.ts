@@ -4,8 +4,10 @@ import { GROUPS, STREAM, type JobModel, type Place } from './job-model.ts'
 
 /** Explains every job of the model, and compares where each group has it with what the model says. */
 export async function expectExplained(inspector: Inspector, model: JobModel): Promise<void> {
-  for (const { id, lives, entryId, due, copyIn } of model.jobs) {
-    const explanation = await inspector.explain(STREAM, id)
+  // Nothing else happens meanwhile: all are asked at once, for each round trip would cost more than its answer.
+  const explanations = await Promise.all(model.jobs.map(({ id }) => inspector.explain(STREAM, id)))
+  for (const [at, { id, lives, entryId, due, copyIn }] of model.jobs.entries()) {
+    const explanation = explanations[at] as Explanation
     // Whether a copy ever was another group's cannot be told from what that group has counted.
     const meant = GROUPS.filter((group) => copyIn === undefined || copyIn === group)
     const told = explanation.groups
@@ -23,10 +25,8 @@ export async function expectExplained(inspector: Inspector, model: JobModel): Pr
 export function expectSound({ sentences, groups }: Explanation): void {
   for (const one of [sentences, ...groups.map((group) => group.sentences)]) {
     expect(one.length).toBeGreaterThan(0)
-    for (const { text } of one) {
-      expect(text).toMatch(/^\S.*[.:]$/)
-      expect(text).not.toMatch(/undefined|NaN|null|Infinity|\[object/)
-    }
+    const odd = one.filter(({ text }) => !/^\S.*[.:]$/.test(text) || /undefined|NaN|null|Infinity|\[object/.test(text))
+    expect(odd).toEqual([])
   }
 }
 

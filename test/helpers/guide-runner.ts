@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { onEnd } from './cleanup.ts'
-import { cliMain } from './cli-main.ts'
+import { CLI_MAIN, cliMain } from './cli-main.ts'
 import { missingIn, readGuide, scriptOf, type Check, type Guide } from './guide.ts'
 
 /** Executes a guide as its reader would: in a folder in which millrace is installed, with a Redis of its own. */
@@ -84,7 +84,7 @@ async function install(into: string): Promise<void> {
     await symlink(join(root, 'node_modules', name), join(modules, name))
   const binary = join(modules, '.bin/millrace')
   const run = (main: string) => `exec "${process.execPath}" "${main}" "$@"`
-  const script = `case "$1" in worker|demo) ${run(cliMain(['worker']))} ;; *) ${run(cliMain([]))} ;; esac`
+  const script = `case "$1" in worker|demo) ${run(CLI_MAIN)} ;; *) ${run(cliMain([]))} ;; esac`
   await writeFile(binary, `#!/bin/sh\n${script}\n`)
   await chmod(binary, 0o755)
   await writeFile(join(into, 'package.json'), '{ "private": true, "type": "module" }\n')

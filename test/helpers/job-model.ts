@@ -245,12 +245,15 @@ function isLive(model: JobModel, group: Group, entryId: string): boolean {
 function expectRetry(fields: readonly Buffer[], job: Job, group: Group): void {
   const { failed, past, firstFailedMs, waitedSince, pastDeliveries } = job.lives[group]
   const told = control(fields)
-  expect(told).toMatchObject({ id: job.id })
-  expect(told['attempt']).toBe(failed === 0 ? undefined : String(failed))
-  expect(told['past-attempts']).toBe(past === 0 ? undefined : String(past))
-  expect(told['first-failed']).toBe(firstFailedMs === undefined ? undefined : String(firstFailedMs))
-  expect(told['waited-since']).toBe(waitedSince)
-  expect(told['past-deliveries']).toBe(pastDeliveries)
+  const names = ['id', 'attempt', 'past-attempts', 'first-failed', 'waited-since', 'past-deliveries']
+  expect(names.map((name) => told[name])).toEqual([
+    job.id,
+    failed === 0 ? undefined : String(failed),
+    past === 0 ? undefined : String(past),
+    firstFailedMs === undefined ? undefined : String(firstFailedMs),
+    waitedSince,
+    pastDeliveries,
+  ])
   expectSameBytes(fields, job)
 }
 
@@ -274,7 +277,7 @@ function control(fields: readonly Buffer[]): Record<string, string> {
     const name = fields[at]?.toString() ?? ''
     if (!CONTROL.includes(name)) continue
     // The first one would count, and the later ones would be what was meant.
-    expect(told).not.toHaveProperty([name])
+    if (Object.hasOwn(told, name)) expect(told).not.toHaveProperty([name])
     told[name] = fields[at + 1]?.toString() ?? ''
   }
   return told
@@ -283,7 +286,9 @@ function control(fields: readonly Buffer[]): Record<string, string> {
 function expectSameBytes(fields: readonly Buffer[], job: Job): void {
   const own = fields.filter((_, at) => !CONTROL.includes(fields[at - (at % 2)]?.toString() ?? ''))
   const isSame = own.length === job.raw.length && own.every((field, at) => field.equals(job.raw[at] as Buffer))
-  if (!isSame) expect([job.id, own.map(String)]).toEqual([job.id, job.raw.map(String)])
+  if (isSame) return
+  expect([job.id, own.map(String)]).toEqual([job.id, job.raw.map(String)])
+  // The same as text, and other bytes.
   expect([job.id, isSame]).toEqual([job.id, true])
 }
 

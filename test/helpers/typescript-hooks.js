@@ -5,17 +5,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { fileURLToPath, URL } from 'node:url'
-import { bundleOf } from './thread-bundle.js'
 
-const KEEPER_THREAD = '/src/lease/keeper-thread.ts'
 const cache = new URL('../../node_modules/.cache/millrace/typescript/', import.meta.url)
 
 export async function load(url, context, nextLoad) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return nextLoad(url, context)
-  if (url.endsWith(KEEPER_THREAD)) {
-    const source = await bundleOf(fileURLToPath(url))
-    if (source !== undefined) return { format: 'module', source, shortCircuit: true }
-  }
   const text = await readFile(fileURLToPath(url), 'utf8')
   const kept = new URL(`${createHash('sha256').update(`${url}\0${text}`).digest('hex')}.js`, cache)
   const source = await readFile(kept, 'utf8').catch(() => translate(url, text, kept))

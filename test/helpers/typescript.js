@@ -1,8 +1,8 @@
 /**
  * Lets plain Node run this project's TypeScript: `node --import ./test/helpers/typescript.js file.ts`.
  *
- * The test runner translates what it imports itself, but the threads and processes that the code under test starts are
- * plain Node. Threads inherit the option, child processes get it from `startChild`.
+ * The test runner translates what it imports itself, but the threads and processes that tests start are plain Node. Most of
+ * them run from a bundle (bundle.ts), which costs a tenth.
  */
 import { register } from 'node:module'
 import process from 'node:process'
