@@ -1,7 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import { type PrivateRedis, startRedis } from '../../cli/redis-server.ts'
+import { waitFor } from './eventually.ts'
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
@@ -18,7 +20,10 @@ export interface ControlledServer {
   continueProcess(): void
   /** SIGKILL; resolves when it is gone. With `aof`, what it has answered is on disk. */
   kill(): Promise<void>
-  /** Starts it on the same port and directory, after an orderly shutdown if it still runs; `more` arguments for this run alone. */
+  /**
+   * Starts it on the same port and directory, after an orderly shutdown if it still runs; `more` arguments for this run alone.
+   * A torn append-only file is written anew, as docs/deploy.md says.
+   */
   restart(more?: readonly string[]): Promise<void>
   stop(): Promise<void>
   /** The same, and its directory goes too. */
@@ -62,12 +67,23 @@ export async function openServer(options: ControlledServerOptions = {}): Promise
     async restart(more = []) {
       await end('SIGTERM')
       running = await startRedis({ args: [...args, ...more], dir, port, say })
+      if (/Truncating the AOF/.test(await readFile(join(dir, 'server.log'), 'utf8'))) await rewriteAof(running.url)
     },
     stop: () => end('SIGKILL'),
     async remove() {
       await end('SIGKILL')
       await rm(dir, { recursive: true, force: true })
     },
+  }
+}
+
+async function rewriteAof(url: string): Promise<void> {
+  const client = new Redis(url, { replyMapping: 'legacy' })
+  try {
+    await client.bgrewriteaof()
+    await waitFor(async () => /aof_rewrite_in_progress:0\r/.test(await client.info('persistence')))
+  } finally {
+    client.disconnect()
   }
 }
 
