@@ -8,8 +8,8 @@ import { connectTo, startServer } from './helpers/redis.ts'
 /**
  * What a script writes is one transaction in Redis's append-only file. A server that is killed in the middle of that write leaves half of
  * it. At its next start Redis cuts off what was no whole command, and leaves the others, with the beginning of a transaction that has
- * no end: at the start after that it takes all that was written since for a part of it (Redis up to 8, Valkey before the repair of its
- * issue 4342). The file is whole again once it is written anew.
+ * no end: at the start after that it takes all that was written since for a part of it (Redis 6.2 to 8, Valkey before its pull request
+ * 4342). The file is whole again once it is written anew.
  */
 test('a Redis that was killed in the middle of a write, and whose file was written anew then, has each job once after further restarts', async () => {
   const server = await startServer({ aof: true })
