@@ -224,16 +224,6 @@ describe('a job that was published with a delay', () => {
     // What is noted of it goes with its answer.
     expect(await redis.client.pttl(resultKey('orders', id))).toBeLessThanOrEqual(3_600_000)
   })
-
-  test('gives its result to whoever asked for it, though a later publish has changed what it does and asked for none', async () => {
-    const debounced = { uniqueKey: 'a', unique: { mode: 'debounce' as const } }
-    const first = await publish('x', 1, { ...debounced, delayMs: 3_600_000 })
-    const second = await producer.publish('x', 2, { stream: 'orders', ...debounced, delayMs: 3_600_000 })
-    expect(second).toEqual({ id: first.id, outcome: 'replaced' })
-    await promoteNow(redis.client, { stream: 'orders', group: null }, [first.id])
-    await startWorker({ redis: redis.url, handlers: { x: (n) => n } })
-    expect(await first.result(LONG)).toBe(2)
-  })
 })
 
 describe('of two groups', () => {

@@ -55,22 +55,9 @@ const CLAIM = `
     local last = at + 2 + tonumber(ARGV[at + 2])
     local flat = {unpack(ARGV, at + 3, last)}
     -- Its id tells when its first publish was, and '+' ms would count from then.
-    local isAsked = false
     for i = 1, #flat, 2 do
       local ms = flat[i] == 'expires' and flat[i + 1]:match('^%+(%d+)$')
       if ms then flat[i + 1] = string.format('%.0f', nowMs + tonumber(ms)) end
-      isAsked = isAsked or flat[i] == 'reply'
-    end
-    if not isAsked then
-      -- Who has asked for its result waits for it still, and has the id of this job.
-      local _, before = recordOf(redis.call('HGET', KEYS[4], old.job))
-      for i = 1, before and #before or 0, 2 do
-        if before[i] == 'reply' then
-          flat[#flat + 1] = 'reply'
-          flat[#flat + 1] = before[i + 1]
-          break
-        end
-      end
     end
     -- Who asked for the result of the one that gives way waits for this id, and nobody has told it otherwise.
     if first(flat, 'reply') == '' then
