@@ -3,7 +3,7 @@ import { defineJob, Producer, Worker, type Handlers } from '../../src/index.ts'
 import { GROUP, STREAM } from '../contenders/stream.ts'
 import { JOB_NAME, PAYLOAD } from '../payload.ts'
 import { expectCount } from './expect-count.ts'
-import { completion, watched } from './process.ts'
+import { seenThrough } from './seen-through.ts'
 import { Tally } from './tally.ts'
 import type { Figures, OrderedTask } from './task.ts'
 
@@ -42,15 +42,7 @@ export async function measureOrdered(url: string, task: OrderedTask): Promise<Fi
     registry: new Registry(),
   })
   await worker.start()
-  const running = {
-    get completed() {
-      return worker.counts.completed
-    },
-    stop: async () => void (await worker.stop()),
-  }
-  await watched(tally.done, running)
-  await completion(running, count)
-  const elapsedMs = performance.now() - tally.startedAtMs
+  const elapsedMs = await seenThrough(worker, tally, count)
   await worker.stop()
   await producer.close()
   expectCount('jobs, each run once', count, tally.calls)

@@ -4,7 +4,7 @@ import { repeated } from '../contenders/millrace.ts'
 import { GROUP } from '../contenders/stream.ts'
 import { JOB_NAME, PAYLOAD } from '../payload.ts'
 import { expectCount } from './expect-count.ts'
-import { completion, watched } from './process.ts'
+import { seenThrough } from './seen-through.ts'
 import { Tally } from './tally.ts'
 import type { ControlTask, Figures } from './task.ts'
 
@@ -36,16 +36,9 @@ export async function measureStreams(url: string, { jobs, warmUpJobs, concurrenc
       },
     })
     await worker.start()
-    const running = {
-      get completed() {
-        return worker.counts.completed
-      },
-      stop: async () => void (await worker.stop()),
-    }
-    await watched(tally.done, running)
-    await completion(running, count)
-    const perSecond = (count / (performance.now() - tally.startedAtMs)) * 1000
-    await running.stop()
+    const elapsedMs = await seenThrough(worker, tally, count)
+    const perSecond = (count / elapsedMs) * 1000
+    await worker.stop()
     expectCount('handler calls', count, tally.calls)
     return { perSecond, starts }
   }
