@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { defineJob, Feed, handle, Inspector, Producer, ResultError, type ResultWaitOptions } from '../src/index.ts'
 import { deadKey, repliesKey, resultKey } from '../src/redis/keys.ts'
 import { promoteNow } from '../src/redis/scheduling.ts'
@@ -49,6 +49,17 @@ test.each(VALUES.map((value) => ({ what: JSON.stringify(value)?.slice(0, 40), va
     expect(seen).toMatchObject({ state: 'completed', group: 'main', ...(value !== undefined && { result: value }) })
   },
 )
+
+test('gives large results one right after the other, without waiting for the look that is a net for all', async () => {
+  // The net stands still.
+  vi.useFakeTimers({ toFake: ['setInterval'] })
+  onEnd(() => void vi.useRealTimers())
+  await startWorker({ redis: redis.url, handlers: { x: (n) => `${String(n)} ${'x'.repeat(5000)}` } })
+  const published = await Promise.all([1, 2, 3].map((n) => publish('x', n)))
+  for (const [at, { result }] of [...published, ...published].entries()) {
+    expect(String(await result(LONG)).slice(0, 2)).toBe(`${(at % 3) + 1} `)
+  }
+})
 
 test('gives the result of a job that had ended before anybody asked for it', async () => {
   const worker = await startWorker({ redis: redis.url, handlers: { x: (n) => n } })

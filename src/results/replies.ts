@@ -177,12 +177,7 @@ export class Replies {
     if (this.#looking) return
     this.#looking = true
     this.#deps.commands.hold(true)
-    setImmediate(() => {
-      void this.#lookUpAll().finally(() => {
-        this.#looking = false
-        this.#deps.commands.hold(false)
-      })
-    })
+    setImmediate(() => void this.#lookUpAll())
   }
 
   /** What cannot be looked up now is looked for again with the next look. */
@@ -200,6 +195,10 @@ export class Replies {
       this.#deps.commands.fault(error)
       this.#toLookUp.clear()
       this.#deps.logger.debug({ fault: faultText(error) }, 'cannot look up results now; they are looked for again')
+    } finally {
+      // In the same turn as the last look at what is left: whoever asks again once its result came would be passed over.
+      this.#looking = false
+      this.#deps.commands.hold(false)
     }
   }
 
