@@ -14,11 +14,11 @@ const HANDLERS = fileURLToPath(new URL('../fixtures/handlers/mixed.ts', import.m
 
 /** Published to `orders`, by name. */
 const PUBLISHED = {
-  ...{ plain: 300, slow: 40, flaky: 30, poison: 6, fatal: 5 },
+  ...{ plain: 300, gathered: 20, slow: 40, flaky: 30, poison: 6, fatal: 5 },
   ...{ later: 2, dropped: 4, hold: 1, crash: 1, deaf: 1, stray: 2 },
 }
 const DELAYED = 10
-/** Published when Prometheus has seen the pool: the first jobs are all done before, and what never rises has no rate. */
+/** Published when Prometheus has seen the pool, half of them for a batch: the first jobs are all done before, and what never rises has no rate. */
 export const LATECOMERS = 10
 const REFUSED = 3
 const MALFORMED = 3
@@ -33,7 +33,7 @@ export const COUNTED = {
   rejected: REFUSED,
   completed: {
     ...{ plain: PUBLISHED.plain + DELAYED - GONE, slow: PUBLISHED.slow, flaky: PUBLISHED.flaky },
-    ...{ crash: 1, deaf: 1 },
+    ...{ gathered: PUBLISHED.gathered, crash: 1, deaf: 1 },
   },
   dead: { attempts: PUBLISHED.poison, fatal: PUBLISHED.fatal, malformed: MALFORMED, 'unknown-job': PUBLISHED.stray },
   cancelled: { dropped: PUBLISHED.dropped, hold: 1 },
@@ -89,7 +89,7 @@ export async function deploy(url: string, client: Redis): Promise<Deployment> {
       await publish('crash')
       await pool?.said(/ended \(SIGKILL\)/)
       await pool?.said(/^worker \d+ ready/, { skip: 2 })
-      await Promise.all(Array.from({ length: LATECOMERS }, () => publish('plain')))
+      await Promise.all(Array.from({ length: LATECOMERS }, (_, n) => publish(n % 2 === 0 ? 'plain' : 'gathered')))
       await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
       const held = await eventually(async () => {
         const { jobs } = await inspector.pending('orders', 'main')
@@ -129,7 +129,9 @@ async function publishAll(client: Redis, producer: Producer, inspector: Inspecto
   }
   // For some scrapes what is published waits in the producer.
   await client.client('PAUSE', 3000, 'WRITE')
-  const left = { ...PUBLISHED, plain: PUBLISHED.plain - GONE - LATECOMERS, crash: 0 }
+  const late = LATECOMERS / 2
+  const early = { plain: PUBLISHED.plain - GONE - late, gathered: PUBLISHED.gathered - late, crash: 0 }
+  const left = { ...PUBLISHED, ...early }
   const publish = async (name: string, n: number, delayMs = 0): Promise<{ name: string; id: string }> => {
     const { id } = await producer.publish(name, { n }, { stream: 'orders', delayMs })
     return { name, id }
