@@ -123,7 +123,7 @@ export const GROUP_METRICS: readonly Metric<StreamTold>[] = [
   ),
   perGroup(
     'millrace_group_scheduled_jobs',
-    'Retries of the group that wait for their time, those set aside included.',
+    'Jobs of the group that wait for their time, those set aside included: retries, and jobs that wait for a limit, their turn or a worker that knows them.',
     ({ scheduled }) => scheduled.jobs,
   ),
   perGroup(
