@@ -145,7 +145,7 @@ export type {
   TracedSettle,
   Tracing,
 } from './tracing.ts'
-export type { EntryTrace, PublishedBy, TraceContext } from './wire.ts'
+export type { EntryTrace, TraceContext } from './wire.ts'
 export type { Backoff, ErrorClass, ErrorFilter, FailedAttempt, RetryOptions } from './retry.ts'
 export type { DeadReason } from './decide.ts'
 export type { Logger } from './logger.ts'

@@ -69,27 +69,6 @@ export function traceFields({ traceparent, tracestate = '' }: TraceContext): rea
   return tracestate === '' ? ['traceparent', traceparent] : ['traceparent', traceparent, 'tracestate', tracestate]
 }
 
-/** The run that has published a job. */
-export interface PublishedBy {
-  readonly stream: string
-  readonly group: string
-  /** The id of its job. */
-  readonly id: string
-}
-
-/** The field that tells of it, as `<stream> <group> <job id>`. */
-export const PUBLISHED_BY = 'published-by'
-
-export function publisherFields({ stream, group, id }: PublishedBy): readonly string[] {
-  return [PUBLISHED_BY, `${stream} ${group} ${id}`]
-}
-
-/** Undefined for a text that tells of none: somebody else has written it. Only those read it who ask for it. */
-export function publisherOf(text: string): PublishedBy | undefined {
-  const [, stream = '', group = '', id = ''] = /^([\w.:{}-]{1,200}) ([\w.-]{1,64}) (\d+-\d+)$/.exec(text) ?? []
-  return isEntryId(id) ? { stream, group, id } : undefined
-}
-
 /** Not read with the rest: only a worker that is traced wants to know. */
 export function traceOf(fields: readonly string[]): EntryTrace {
   const traceparent = firstOf(fields, 'traceparent')

@@ -372,45 +372,6 @@ describe('tracing:millrace:publish', () => {
   })
 })
 
-describe('a job that a handler has published', () => {
-  test.each(BOTH)('says which run has published it to %s: explain tells', async (stream) => {
-    const worker = await start({ x: (_, job) => job.publish('y', 1, { stream, headers: { tenant: 'a' } }) })
-    const parent = await add(redis.client, 'x')
-    await eventually(() => expect(worker.counts.completed).toBe(1))
-    const [[id = ''] = []] = await redis.client.xrange(stream, '-', '+')
-    const { job, sentences } = await newInspector(redis.url).explain(stream, id)
-    expect(job?.publishedBy).toEqual({ stream: 'orders', group: 'main', id: parent })
-    expect(sentences).toContainEqual({
-      text: `A handler has published it: the run of job ${parent} of orders in group main.`,
-      command: ['explain', 'orders', parent],
-    })
-  })
-
-  test('keeps that while it is scheduled, and tried again, and dead', async () => {
-    const worker = await start({ x: (_, job) => job.publish('y', 1, { delayMs: 1 }) })
-    const bad = () => Promise.reject(new Error('no'))
-    const second = await start(
-      { y: bad },
-      { retry: { attempts: 2, backoff: 'fixed', delayMs: 1 }, accept: ['y'], group: 'other', startAt: 'oldest' },
-    )
-    const parent = await add(redis.client, 'x')
-    await eventually(() => expect([worker.counts.completed, second.counts.dead]).toEqual([1, 1]))
-    const inspector = newInspector(redis.url)
-    const { letters } = await inspector.dead.list('orders', 'other')
-    const told = await inspector.explain('orders', letters[0]?.id ?? '', { group: 'other' })
-    expect(told.job?.publishedBy?.id).toBe(parent)
-  })
-
-  test.each(['', 'orders main', 'orders main 1', 'or ders main 1-1', 'orders ma\nin 1-1'])(
-    'says nothing by a field that somebody else has written: %j',
-    async (text) => {
-      await redis.client.xgroup('CREATE', 'orders', 'main', '0', 'MKSTREAM')
-      const id = (await redis.client.xadd('orders', '*', 'job', 'y', 'published-by', text)) ?? ''
-      expect((await newInspector(redis.url).explain('orders', id)).job).not.toHaveProperty('publishedBy')
-    },
-  )
-})
-
 describe('traced', () => {
   const spans = keptSpans()
 

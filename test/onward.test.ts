@@ -43,14 +43,14 @@ describe.each(BOTH)('a job of a run to %s', (stream) => {
         job.publish('receipt', { n, second: true }, { stream })
       },
     })
-    const id = await add(redis.client, 'x', 1)
+    await add(redis.client, 'x', 1)
     await began.wait()
     expect(await redis.client.exists(stream)).toBe(0)
     held.open()
     await eventually(() => expect(worker.counts.completed).toBe(1))
     expect(await entries(stream)).toEqual([
-      { job: 'receipt', data: '{"n":1}', 'published-by': `orders main ${id}` },
-      { job: 'receipt', data: '{"n":1,"second":true}', 'published-by': `orders main ${id}` },
+      { job: 'receipt', data: '{"n":1}' },
+      { job: 'receipt', data: '{"n":1,"second":true}' },
     ])
     expect(await pending(redis.client)).toEqual([])
     await eventually(async () => expect(await redis.client.sismember('millrace:streams', stream)).toBe(1))
@@ -104,7 +104,7 @@ describe.each(BOTH)('a job of a run to %s', (stream) => {
     })
     await add(redis.client, 'x')
     await eventually(() => expect(worker.counts.completed).toBe(1))
-    expect(await entries(stream)).toMatchObject([{ job: 'now', data: '2', version: '3', expires: '+60000' }])
+    expect(await entries(stream)).toEqual([{ job: 'now', data: '2', version: '3', expires: '+60000' }])
     const inspector = new Inspector({ redis: redis.url })
     onEnd(() => inspector.close())
     const { jobs } = await inspector.scheduled.list(stream)

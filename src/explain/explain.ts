@@ -18,7 +18,6 @@ import {
   type JobFacts,
 } from '../redis/explaining.ts'
 import { checkGroupName, checkStreamName } from '../redis/keys.ts'
-import { publisherOf } from '../wire.ts'
 
 export interface ExplainOptions {
   /** This group only. @default all groups of the stream, up to 100 */
@@ -146,9 +145,7 @@ class Explaining {
     const { unique } = job
     const entryId = search.how === 'found' && job.job !== undefined ? search.entryId : null
     const held = unique && { unique: { key: unique.key, holder: unique.holder || null } }
-    const publishedBy = publisherOf(told.publishedBy)
-    const made = { ...(cron && { cron }), ...(publishedBy && { publishedBy }) }
-    const own = { name, entryId, publishedMs: timeOf(jobId), bytes, replayOf, ...made, ...held }
+    const own = { name, entryId, publishedMs: timeOf(jobId), bytes, replayOf, ...(cron && { cron }), ...held }
     return this.#wantsPayload ? { ...own, payload } : own
   }
 

@@ -1,7 +1,6 @@
 import type { CronTick } from '../cron/tick.ts'
 import type { DeadLetter } from '../redis/dead.ts'
 import type { Counted } from '../redis/explaining.ts'
-import type { PublishedBy } from '../wire.ts'
 
 /** Where a job is and why, as an inspector tells it. Times are in ms since the epoch, by the server's clock. */
 
@@ -65,8 +64,6 @@ export interface ExplainedJob {
   readonly unique?: { readonly key: string; readonly holder: string | null }
   /** Of a job that a recurring schedule has published: which, and when it was due; null of one that was run out of turn. */
   readonly cron?: CronTick
-  /** Of a job that the handler of another has published: that one, and the group of its run. */
-  readonly publishedBy?: PublishedBy
   /** Only where it was asked for; null if it is over 1 MiB, or there is none. */
   readonly payload?: string | null
 }

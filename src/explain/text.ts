@@ -1,5 +1,4 @@
 import type { CronTick } from '../cron/tick.ts'
-import type { PublishedBy } from '../wire.ts'
 import { pauseText } from './group-text.ts'
 import { say } from './subject.ts'
 import { bytesText, countedText, quoted, whenText } from './words.ts'
@@ -36,7 +35,7 @@ function askedText({ id, is, group }: AskedId, jobId: string): string {
 
 function describedSentences(
   { id, nowMs, history }: Omit<Explanation, 'sentences'>,
-  { name, entryId, publishedMs, bytes, replayOf, unique, cron, publishedBy }: NonNullable<Explanation['job']>,
+  { name, entryId, publishedMs, bytes, replayOf, unique, cron }: NonNullable<Explanation['job']>,
 ): Sentence[] {
   const what = name === null ? 'without a job name' : quoted(name, 100)
   const entry =
@@ -49,13 +48,7 @@ function describedSentences(
   const first = say(`Job ${what}, ${payloadText(bytes)}, published ${whenText(publishedMs, nowMs)}${place}.`)
   const copy = replayOf === null ? [] : [say(`It is a copy that a replay made of ${quoted(replayOf)}.`)]
   const schedule = cron === undefined ? [] : [say(cronText(cron))]
-  const chain = publishedBy === undefined ? [] : [publishedBySentence(publishedBy)]
-  return [first, ...schedule, ...chain, ...copy, ...(unique === undefined ? [] : [say(uniqueText(id, unique))])]
-}
-
-function publishedBySentence({ stream, group, id }: PublishedBy): Sentence {
-  const text = `A handler has published it: the run of job ${id} of ${stream} in group ${group}.`
-  return { text, command: ['explain', stream, id] }
+  return [first, ...schedule, ...copy, ...(unique === undefined ? [] : [say(uniqueText(id, unique))])]
 }
 
 function cronText({ name, tickMs }: CronTick): string {

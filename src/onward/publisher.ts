@@ -10,7 +10,6 @@ import { NO_OPTIONS, refusal, Router, type Named } from '../publish/router.ts'
 import { carrying, toldOf } from '../publish/telling.ts'
 import { checkStreamName, sharesSlot } from '../redis/keys.ts'
 import type { ContainedPublish, ContainedTracing } from '../tracing.ts'
-import { publisherFields } from '../wire.ts'
 import { Onward, type OnwardPublishing, type OnwardRun, type OnwardTarget } from './onward.ts'
 import { JOB_PUBLISH_KNOWN, type JobPublishOptions } from './options.ts'
 import { Told, onChannel, type ChannelCall } from './told.ts'
@@ -59,8 +58,7 @@ export class OnwardPublisher implements OnwardPublishing {
     const onward = (run.onward ??= new Onward())
     const traced = this.#traced(run, route)
     try {
-      const extra = [...(route.extra ?? []), ...publisherFields({ ...this.#member, id: run.id })]
-      const item = pack({ ...route, extra, ...(traced && carrying(traced)) }, data, MOST_BYTES)
+      const item = pack(traced === undefined ? route : { ...route, ...carrying(traced) }, data, MOST_BYTES)
       this.#checkUnderWay(run)
       checkBounds(onward, item)
       const told = traced === undefined && call === undefined ? undefined : new Told(traced, call)

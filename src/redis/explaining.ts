@@ -36,8 +36,6 @@ export interface Described {
   readonly attempt: number
   /** The field that tells its schedule; empty for most. */
   readonly cron: string
-  /** The field that tells the run which has published it; empty for most. */
-  readonly publishedBy: string
   /** Only where it was asked for, and below 1 MiB. */
   readonly payload: string | null
 }
@@ -349,7 +347,7 @@ function uniqueOf(reply: unknown): JobFacts['unique'] {
 
 function describedOf(reply: unknown): Described | undefined {
   if (reply === undefined) return undefined
-  const [name = '', bytes, replayOf = '', attempt = '', cron = '', publishedBy = '', payload] = asArray(reply)
+  const [name = '', bytes, replayOf = '', attempt = '', cron = '', payload] = asArray(reply)
   const size = asNumber(bytes)
   return {
     name: asText(name) || null,
@@ -357,7 +355,6 @@ function describedOf(reply: unknown): Described | undefined {
     replayOf: asText(replayOf) || null,
     attempt: countOf(asText(attempt)) ?? 0,
     cron: asText(cron),
-    publishedBy: asText(publishedBy),
     payload: payload === undefined ? null : asText(payload),
   }
 }

@@ -42,7 +42,6 @@ const DROPPED = new Set([
   'waited-since',
   'past-deliveries',
   'reply',
-  'published-by',
 ])
 const LONGEST_DROPPED = Math.max(...[...DROPPED].map((name) => name.length))
 

@@ -19,7 +19,6 @@ import { causeOf, endOf } from '../run-end.ts'
 import { isThenable } from '../thenable.ts'
 import { containedTracing } from '../tracing.ts'
 import { UniqueStarts } from '../unique-starts.ts'
-import { PUBLISHED_BY } from '../wire.ts'
 import { KeptNotes } from './notes.ts'
 import type { AbortWhy } from './aborts.ts'
 import type { Asked } from './asked.ts'
@@ -268,13 +267,9 @@ function publishedBy(onward: Onward | undefined, nowMs: number): PublishedByRun[
   return onward.publishes.map(({ item: { fields, due }, target: { stream } }) => {
     const [, job = '', , data = '', ...others] = fields
     const names = others.filter((_, at) => at % 2 === 0)
-    // The one that all have says nothing to a test of the run.
-    const more = names.map((name, at) => [name, others[2 * at + 1] ?? '']).filter(([name]) => name !== PUBLISHED_BY)
+    const more = Object.fromEntries(names.map((name, at) => [name, others[2 * at + 1] ?? '']))
     const dueMs = due === undefined ? undefined : (due.startsWith('+') ? nowMs : 0) + Number(due)
-    const own = {
-      ...given('dueMs', dueMs),
-      ...given('fields', more.length === 0 ? undefined : Object.fromEntries(more)),
-    }
+    const own = { ...given('dueMs', dueMs), ...given('fields', names.length === 0 ? undefined : more) }
     return { job, stream, data: JSON.parse(data) as unknown, ...own }
   })
 }

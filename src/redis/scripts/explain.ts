@@ -11,8 +11,8 @@ import { WHERE } from './whereabouts.ts'
  */
 
 /**
- * `described(flat, wantsPayload)`: what an entry says of its job: {job name, bytes of the payload, replay-of, attempt, cron, published-by}
- * and the payload itself where it is asked for and below 1 MiB.
+ * `described(flat, wantsPayload)`: what an entry says of its job: {job name, bytes of the payload, replay-of, attempt, cron} and
+ * the payload itself where it is asked for and below 1 MiB.
  */
 const DESCRIBED = `
   local function described(flat, from, wantsPayload)
@@ -22,8 +22,8 @@ const DESCRIBED = `
     end
     local data = named.data
     local told = {(named.job or ''):sub(1, 400), data and #data or -1, (named['replay-of'] or ''):sub(1, 600),
-      (named.attempt or ''):sub(1, 20), (named.cron or ''):sub(1, 200), (named['published-by'] or ''):sub(1, 400)}
-    if wantsPayload and data and #data <= 1048576 then told[7] = data end
+      (named.attempt or ''):sub(1, 20), (named.cron or ''):sub(1, 200)}
+    if wantsPayload and data and #data <= 1048576 then told[6] = data end
     return told
   end`
 
