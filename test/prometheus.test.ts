@@ -15,6 +15,7 @@ const UNMOVED: Readonly<Record<string, string>> = {
   millrace_cron_skipped_ticks_total: 'no stream has a recurring schedule',
   millrace_stream_schedules: 'no stream has a recurring schedule',
   millrace_stream_schedules_overdue_seconds: 'no stream has a recurring schedule',
+  millrace_stream_set_aside_schedules: 'no stream has a recurring schedule',
   millrace_shutdown_abandoned_jobs_total: 'the worker that is stopped in the middle of a job hands it back',
   millrace_discarded_dead_letters_total: 'dead letters are kept for 30 days',
   millrace_exporter_scrape_errors_total: 'Redis answers',

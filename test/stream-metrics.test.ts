@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { Inspector, Producer, StreamMetrics, type Logger, type StreamMetricsOptions } from '../src/index.ts'
 import {
   cronDueKey,
+  cronKey,
   deadKey,
   groupScheduledKey,
   HANDBACK,
@@ -214,6 +215,29 @@ describe('the metrics of a stream', () => {
     expect(later.rows('millrace_stream_scheduled_next_due_timestamp_seconds')).toEqual([])
     expect(later.rows('millrace_group_scheduled_next_due_timestamp_seconds')).toEqual([])
     expect(later.rows('millrace_dead_letter_oldest_timestamp_seconds')).toEqual([])
+  })
+
+  test('a recurring schedule that was set aside is told from those that have ended, until it is set again', async () => {
+    const { fresh } = metered()
+    const inspector = new Inspector({ redis: redis.url })
+    onEnd(() => inspector.close())
+    const { cron } = inspector
+    const set = (name: string, until = {}) => cron.set('orders', { name, job: 'x', everyMs: 60_000, ...until })
+    await add(redis.client, 'x')
+    await set('nightly')
+    await set('sale', { end: 1_000 })
+    await set('broken')
+    expect((await fresh()).sum('millrace_stream_set_aside_schedules')).toBe(0)
+    await redis.client.zadd(cronDueKey('orders'), '+inf', 'broken')
+
+    const seen = await fresh()
+    expect(seen.sum('millrace_stream_schedules')).toBe(3)
+    expect(seen.sum('millrace_stream_set_aside_schedules')).toBe(1)
+    await redis.client.hset(cronKey('orders'), 'sale/state', 'damaged')
+    expect((await fresh()).sum('millrace_stream_set_aside_schedules')).toBe(2)
+    await set('broken')
+    await cron.remove('orders', 'sale')
+    expect((await fresh()).sum('millrace_stream_set_aside_schedules')).toBe(0)
   })
 
   test('an unknown lag is missing and never 0; the lag in seconds is known all the same', async () => {

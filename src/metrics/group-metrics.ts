@@ -57,6 +57,11 @@ export const GROUP_METRICS: readonly Metric<StreamTold>[] = [
     ({ schedules }) => schedules.overdueSeconds,
   ),
   perStream(
+    'millrace_stream_set_aside_schedules',
+    'Those of them that could not be fired, and are not until they are set again; of those that are never due the first 500 are looked at.',
+    ({ schedules }) => schedules.setAside,
+  ),
+  perStream(
     'millrace_stream_memory_bytes',
     'Memory that the key of the stream takes, as Redis estimates it; only where asked for.',
     ({ memoryBytes }) => memoryBytes,

@@ -14,7 +14,7 @@ export interface StreamTold {
   readonly clockAheadSeconds: number
   readonly scheduled: WaitingTold
   /** Recurring schedules. */
-  readonly schedules: { readonly count: number; readonly overdueSeconds: number }
+  readonly schedules: { readonly count: number; readonly setAside: number; readonly overdueSeconds: number }
   readonly isPaused: boolean
   readonly groups: readonly GroupTold[]
   readonly memoryBytes?: number
@@ -63,7 +63,11 @@ export function streamTold(
     added,
     clockAheadSeconds: lastId === undefined ? 0 : Math.max(0, timeOf(lastId) - nowMs) / 1000,
     scheduled: waitingTold(scheduled, nowMs),
-    schedules: { count: schedules.jobs, overdueSeconds: waitingTold(schedules, nowMs).overdueSeconds },
+    schedules: {
+      count: schedules.jobs,
+      setAside: schedules.setAside,
+      overdueSeconds: waitingTold(schedules, nowMs).overdueSeconds,
+    },
     isPaused,
     groups: labelled(groups.map((group) => ({ ...group, isPaused: isPaused || group.isPaused }))),
   }

@@ -3,6 +3,7 @@ import { withoutArguments } from './faults.ts'
 import { asBacklog, asOptionalId, asScheduled, look, type Backlog, type ScheduledSeen } from './inspection.ts'
 import {
   cronDueKey,
+  cronKey,
   deadKey,
   groupScheduledKey,
   redeliveryKey,
@@ -62,7 +63,7 @@ export type StreamObserved =
       readonly added: number | undefined
       readonly lastId: string | undefined
       readonly scheduled: Waiting
-      /** Recurring schedules, by their next tick; those that have ended count as set aside. */
+      /** Recurring schedules, by their next tick. */
       readonly schedules: Waiting
       readonly paused: Pause | undefined
       /** How many groups there are, and the ids of the first ones. */
@@ -81,7 +82,7 @@ export async function observe(
   groupIds: readonly string[],
   asked: { presentMs: number; mostWorkers: number; mostGroups: number },
 ): Promise<StreamObserved> {
-  const keys = [stream, scheduledKey(stream), settingsKey(stream), cronDueKey(stream)]
+  const keys = [stream, scheduledKey(stream), settingsKey(stream), cronDueKey(stream), cronKey(stream)]
   for (const id of groupIds) {
     if (isPlain(id)) keys.push(...groupKeys(stream, id))
   }

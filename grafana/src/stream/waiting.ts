@@ -126,9 +126,15 @@ export const later: RowSpec = {
     series('Schedules', 'short', {
       width: 8,
       description:
-        'Recurring schedules of the stream. One that goes was removed; `millrace cron list` shows those that are there.',
-      queries: [{ expr: ofStreams('millrace_stream_schedules'), legend: OF_STREAM }],
-      links: [look('Are any overdue?', 'stream', 'Recurring schedules')],
+        'Recurring schedules of the stream, and those of them that could not be fired and were set aside. One that goes was removed; `millrace cron list` shows those that are there.',
+      queries: [
+        { expr: ofStreams('millrace_stream_schedules'), legend: OF_STREAM },
+        { expr: ofStreams('millrace_stream_set_aside_schedules'), legend: '{{stream}} set aside' },
+      ],
+      links: [
+        look('Are any overdue?', 'stream', 'Recurring schedules'),
+        runbook('Set aside: what to do?', 'MillraceSchedulesSetAside'),
+      ],
     }),
     series('Overdue jobs', 'short', {
       description:

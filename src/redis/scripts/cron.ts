@@ -11,7 +11,7 @@ import { script } from './script.ts'
  * No name has a slash. `/version` gives every version once, so that what was worked out for a schedule that is gone, or was
  * changed, fires nothing. The sorted set beside it has the names by when they are to be looked at.
  */
-const STATE = `
+export const STATE = `
   local function stateOf(text)
     local version, due, held, fired, skipped, tick, job = (text or ''):match('^(%d+) (%S+) ([01]) (%d+) (%d+) (%S+) (%S+)$')
     return version and {version = version, due = due, held = held, fired = tonumber(fired), skipped = tonumber(skipped),

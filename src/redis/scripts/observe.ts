@@ -1,3 +1,4 @@
+import { STATE } from './cron.ts'
 import { FIELDS, NOW } from './lua.ts'
 import { script } from './script.ts'
 
@@ -42,8 +43,8 @@ const IDS = `
  */
 export const observeStream = script(
   'observeStream',
-  `${FIELDS}${NOW}${IDS}
-  -- KEYS stream scheduled settings cronDue, and of each plain group: redelivery workers info dead scheduled
+  `${FIELDS}${NOW}${IDS}${STATE}
+  -- KEYS stream scheduled settings cronDue cron, and of each plain group: redelivery workers info dead scheduled
   -- ARGV presentMs maxWorkers mostGroups group ids
   local stream, settings = KEYS[1], KEYS[3]
   local presentMs, maxWorkers, mostGroups = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -65,6 +66,20 @@ export const observeStream = script(
     local aside = redis.call('ZCOUNT', scheduled, '+inf', '+inf')
     local due = score <= at and redis.call('ZCOUNT', scheduled, '-inf', text(at)) or 0
     return {jobs, aside, score < math.huge and text(score) or '', due}
+  end
+  -- Schedules that have ended have the same score as those set aside: of all that are never due the first 500 are looked at.
+  local function schedules()
+    local told = standing(KEYS[4])
+    if told[2] == 0 then return told end
+    local names = redis.call('ZRANGEBYSCORE', KEYS[4], '+inf', '+inf', 'LIMIT', 0, 500)
+    for i = 1, #names do names[i] = names[i] .. '/state' end
+    local states, ended = redis.pcall('HMGET', KEYS[5], unpack(names)), 0
+    for i = 1, #names do
+      local state = stateOf(states[i])
+      if state and state.due == '-' then ended = ended + 1 end
+    end
+    told[2] = #names - ended
+    return told
   end
   local function seen(key, found, isUpToDate)
     local delivered, unread, lag, oldest = found['last-delivered-id'], '', found.lag or '', ''
@@ -97,9 +112,9 @@ export const observeStream = script(
   for i = 4, #ARGV do asked[i - 2] = 'group:' .. ARGV[i] .. ':paused' end
   local paused = redis.call('HMGET', settings, unpack(asked))
   local last = about['last-generated-id'] or ''
-  local reply = {'stream', text(at), about.length or 0, about['entries-added'] or '', last, standing(KEYS[2]), standing(KEYS[4]),
+  local reply = {'stream', text(at), about.length or 0, about['entries-added'] or '', last, standing(KEYS[2]), schedules(),
     paused[1] or '', count, ids}
-  local keyAt = 5
+  local keyAt = 6
   local from, to = text(at - presentMs), text(at + presentMs)
   local function work(group, pause)
     local redelivery, workers, info, dead = KEYS[keyAt], KEYS[keyAt + 1], KEYS[keyAt + 2], KEYS[keyAt + 3]
