@@ -421,7 +421,9 @@ describe('what code declares', () => {
       [{ ...declared, job: defineJob('x', { stream: 'mails' }) }],
       'expected `cron[0].stream` to be one of the worker\'s streams (orders), got "mails", which is its job\'s',
     ],
-    ['has a bad time', [{ ...declared, at: 'daily' }], 'expected `at` to be five fields'],
+    ['has a bad time', [declared, { ...declared, at: 'daily' }], 'cron[1]: expected `at` to be five fields'],
+    ['has no time', [{ name: 'a', job: 'x' }], 'cron[0]: expected either `at` or `everyMs`, got neither'],
+    ['has an unknown option', [{ ...declared, key: 'a' }], 'unknown option `key` of cron[0] (known: name,'],
   ])('and %s is refused', async (_what, list, message) => {
     await expect(declare(list as object[], 'redis://127.0.0.1:1')).rejects.toThrow(message)
   })

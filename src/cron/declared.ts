@@ -58,7 +58,17 @@ function resolveOne(where: string, given: unknown, streams: readonly string[]): 
     throw new OptionError(`expected \`${where}\` to be a schedule with a name, a job and a time, got ${shown(given)}`)
   }
   const { stream: named, ...schedule } = given as DeclaredCron
-  return { stream: streamOf(where, { named, job: schedule.job }, streams), schedule: checkSchedule(where, schedule) }
+  return { stream: streamOf(where, { named, job: schedule.job }, streams), schedule: checkedAt(where, schedule) }
+}
+
+/** @throws what checkSchedule does, with the place of the schedule in its list. */
+function checkedAt(where: string, schedule: CronSchedule): CheckedSchedule {
+  try {
+    return checkSchedule(where, schedule)
+  } catch (error) {
+    if (!(error instanceof OptionError) || error.message.includes(where)) throw error
+    throw new OptionError(`${where}: ${error.message}`, error.code, { cause: error.cause })
+  }
 }
 
 /**
