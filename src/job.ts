@@ -81,7 +81,7 @@ export interface SchemaJobOptions<PayloadSchema extends Schema, ResultSchema ext
    * to the handler.
    */
   schema: PayloadSchema
-  /** What its handler gives back. For types only: nothing is checked or kept. @default anything */
+  /** What its handler gives back. For types only: nothing is checked. @default anything */
   result?: ResultSchema
 }
 
