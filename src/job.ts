@@ -121,7 +121,7 @@ export interface Job<State = object> {
   /**
    * Keeps what the next run of this job may go on from, if this one does not come to its end: at most 64 KiB of JSON. Resolves once it
    * is in Redis.
-   * @throws OptionError for what is too large or no JSON; LeaseLostError where the job runs elsewhere by now; RedisError if Redis refuses.
+   * @throws OptionError for what is too large or no JSON; LeaseLostError where the job is settled or runs elsewhere by now; RedisError if Redis refuses.
    */
   checkpoint(state: unknown): Promise<void>
   /** What an earlier run of this job has kept last; undefined if none has. @throws RedisError if Redis refuses. */
