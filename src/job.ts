@@ -200,9 +200,16 @@ export function handle<Output, Result, State = object>(
   job: JobDefinition<unknown, Output, string, Result>,
   run: HandlerFunction<NoInfer<Output>, NoInfer<Result>, State>,
 ): Handler<State> {
+  checkDefined('handle', job)
   if (typeof run !== 'function')
     throw new OptionError(`expected the handler of ${job.name} to be a function, got ${shown(run)}`)
   return { job, run: run as HandlerFunction<unknown, unknown, State> }
+}
+
+/** Where modules import each other, a definition may not be there yet: only here it can be seen which. @throws OptionError */
+export function checkDefined(where: string, job: unknown): void {
+  if (typeof job === 'object' && typeof (job as Partial<JobDefinition> | null)?.name === 'string') return
+  throw new OptionError(`expected the job of ${where} to be what defineJob gives, got ${shown(job)}`)
 }
 
 /** Brings both forms of handlers into one map by job name. @throws OptionError ERR_HANDLERS when there is none. */
