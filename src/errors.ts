@@ -224,8 +224,8 @@ export class FatalError extends MillraceError {
 export class LeaseLostError extends MillraceError {
   override readonly name = 'LeaseLostError'
 
-  constructor(stream: string, id: string) {
-    super('ERR_LEASE_LOST', `the lease of job ${id} on ${stream} was lost: it runs on another worker, stop this run`)
+  constructor(stream: string, id: string, why = 'it runs on another worker') {
+    super('ERR_LEASE_LOST', `the lease of job ${id} on ${stream} was lost: ${why}, stop this run`)
   }
 }
 

@@ -1,5 +1,5 @@
 import { OptionError } from './errors.ts'
-import { handle, type Handler, type HandlerFunction, type JobDefinition } from './job.ts'
+import { checkDefined, handle, type Handler, type HandlerFunction, type JobDefinition } from './job.ts'
 import { refuseUnknownKeys, shown } from './options.ts'
 
 /** A function for each of these jobs, by name, with the types of that job. */
@@ -25,6 +25,7 @@ export function handleAll<const Jobs extends readonly JobDefinition[]>(
   handlers: HandlersOf<Jobs>,
 ): Handler[] {
   if (!Array.isArray(jobs)) throw new OptionError(`expected a list of jobs, got ${shown(jobs)}`, 'ERR_HANDLERS')
+  for (const job of jobs) checkDefined('handleAll', job)
   const names = jobs.map((job: JobDefinition) => job.name)
   const twice = names.find((name, at) => names.indexOf(name) !== at)
   if (twice !== undefined) throw new OptionError(`expected one definition of job ${twice}, got two`, 'ERR_HANDLERS')

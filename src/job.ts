@@ -81,7 +81,7 @@ export interface SchemaJobOptions<PayloadSchema extends Schema, ResultSchema ext
    * to the handler.
    */
   schema: PayloadSchema
-  /** What its handler gives back. For types only: nothing is checked or kept. @default anything */
+  /** What its handler gives back. For types only: nothing is checked. @default anything */
   result?: ResultSchema
 }
 
@@ -121,7 +121,7 @@ export interface Job<State = object> {
   /**
    * Keeps what the next run of this job may go on from, if this one does not come to its end: at most 64 KiB of JSON. Resolves once it
    * is in Redis.
-   * @throws OptionError for what is too large or no JSON; LeaseLostError where the job runs elsewhere by now; RedisError if Redis refuses.
+   * @throws OptionError for what is too large or no JSON; LeaseLostError where the job is settled or runs elsewhere by now; RedisError if Redis refuses.
    */
   checkpoint(state: unknown): Promise<void>
   /** What an earlier run of this job has kept last; undefined if none has. @throws RedisError if Redis refuses. */
@@ -200,9 +200,16 @@ export function handle<Output, Result, State = object>(
   job: JobDefinition<unknown, Output, string, Result>,
   run: HandlerFunction<NoInfer<Output>, NoInfer<Result>, State>,
 ): Handler<State> {
+  checkDefined('handle', job)
   if (typeof run !== 'function')
     throw new OptionError(`expected the handler of ${job.name} to be a function, got ${shown(run)}`)
   return { job, run: run as HandlerFunction<unknown, unknown, State> }
+}
+
+/** Where modules import each other, a definition may not be there yet: only here it can be seen which. @throws OptionError */
+export function checkDefined(where: string, job: unknown): void {
+  if (typeof job === 'object' && typeof (job as Partial<JobDefinition> | null)?.name === 'string') return
+  throw new OptionError(`expected the job of ${where} to be what defineJob gives, got ${shown(job)}`)
 }
 
 /** Brings both forms of handlers into one map by job name. @throws OptionError ERR_HANDLERS when there is none. */

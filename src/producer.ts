@@ -144,7 +144,7 @@ export class Producer<Default extends Durability = 'redis'> {
   publish<Data, Result = unknown>(
     job: JobDefinition<Data, unknown, string, Result> | string,
     data: NoInfer<Data>,
-    options: AwaitedPublishOptions,
+    options: Default extends 'buffered' ? never : AwaitedPublishOptions,
   ): Promise<PublishResult<Default> & WithResult<Result>>
   publish<Data, Own extends Durability>(
     job: JobDefinition<Data, unknown> | string,

@@ -32,7 +32,10 @@ export function checkData(schema: Schema, data: unknown): Checked {
     result = schema['~standard'].validate(data)
     if (isThenable(result)) {
       forgetAnswer(result)
-      return { kind: 'broken', why: 'its schema is async, and only one that answers at once can be used' }
+      // A zod schema whose own code threw says nothing at once either: it begins anew, as an async one.
+      const why =
+        'its schema answers later (it is async, or of zod and threw), and only one that answers at once can be used'
+      return { kind: 'broken', why }
     }
     return checkedOf(result)
   } catch (cause) {

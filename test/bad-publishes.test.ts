@@ -1,5 +1,14 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { defineJob, handle, MillraceError, PublishError, Worker, type PublishOptions } from '../src/index.ts'
+import {
+  defineJob,
+  handle,
+  handleAll,
+  handleBatch,
+  MillraceError,
+  PublishError,
+  Worker,
+  type PublishOptions,
+} from '../src/index.ts'
 import { failureOf, newProducer } from './fixtures/producers.ts'
 import { refused } from './fixtures/refusals.ts'
 import { withRedis } from './helpers/redis.ts'
@@ -32,6 +41,18 @@ describe('defineJob and handle refuse', () => {
   test('a handler that is no function', () => {
     const message = 'expected the handler of x to be a function, got 5'
     refused(() => handle(defineJob('x'), 5 as never), 'ERR_OPTION', message)
+  })
+
+  test.each<[unknown, string]>([
+    [undefined, 'undefined'],
+    [null, 'null'],
+    ['x', '"x"'],
+    [{ name: 5 }, 'a value of type object'],
+  ])('a handler of %j, which is no job', (job, shown) => {
+    const message = (where: string) => `expected the job of ${where} to be what defineJob gives, got ${shown}`
+    refused(() => handle(job as never, () => {}), 'ERR_OPTION', message('handle'))
+    refused(() => handleBatch(job as never, { size: 2 }, () => {}), 'ERR_OPTION', message('handleBatch'))
+    refused(() => handleAll([job] as never, { x() {} } as never), 'ERR_OPTION', message('handleAll'))
   })
 })
 

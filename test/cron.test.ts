@@ -365,6 +365,16 @@ describe('what code declares', () => {
     expect(await one('b')).toMatchObject({ at: '0 4 * * *' })
   })
 
+  test('belongs to the stream that it names, else to that of its job, else to the only one of its worker', async () => {
+    const job = defineJob('x', { stream: 'mails' })
+    const of = (one: object, streams: string[]) => resolveCron([{ ...declared, ...one }], streams)[0]?.stream
+    expect(of({ job }, ['orders', 'mails'])).toBe('mails')
+    expect(of({ job, stream: 'orders' }, ['orders'])).toBe('orders')
+    expect(of({}, ['orders'])).toBe('orders')
+    expect(() => of({}, ['orders', 'mails'])).toThrow("one of the worker's streams (orders, mails), got none")
+    expect(() => of({ job }, ['orders', 'letters'])).toThrow('(orders, letters), got "mails", which is its job\'s')
+  })
+
   test('is there again after everything in Redis was deleted, while the worker that has declared it goes on', async () => {
     await declare([declared])
     await redis.client.flushall()
@@ -406,7 +416,14 @@ describe('what code declares', () => {
     ['is no list', {}, 'expected `cron` to be a list'],
     ['has a schedule twice', [declared, declared], 'expected each schedule of `cron` once, got a twice'],
     ['names a stream of others', [{ ...declared, stream: 'mails' }], "to be one of the worker's streams (orders)"],
-    ['has a bad time', [{ ...declared, at: 'daily' }], 'expected `at` to be five fields'],
+    [
+      'is of a job of another stream',
+      [{ ...declared, job: defineJob('x', { stream: 'mails' }) }],
+      'expected `cron[0].stream` to be one of the worker\'s streams (orders), got "mails", which is its job\'s',
+    ],
+    ['has a bad time', [declared, { ...declared, at: 'daily' }], 'cron[1]: expected `at` to be five fields'],
+    ['has no time', [{ name: 'a', job: 'x' }], 'cron[0]: expected either `at` or `everyMs`, got neither'],
+    ['has an unknown option', [{ ...declared, key: 'a' }], 'unknown option `key` of cron[0] (known: name,'],
   ])('and %s is refused', async (_what, list, message) => {
     await expect(declare(list as object[], 'redis://127.0.0.1:1')).rejects.toThrow(message)
   })

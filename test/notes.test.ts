@@ -126,6 +126,16 @@ describe('a checkpoint', () => {
     await expect(result()).rejects.toThrow(message)
   })
 
+  test('of a run that is over is not said to be lost to another worker alone', async () => {
+    const left: Job[] = []
+    const handlers = { x: (_: unknown, job: Job) => void left.push(job) }
+    await startWorker({ redis: redis.url, handlers })
+    const { id, result } = await producer.publish('x', 1, { stream: 'orders', result: true })
+    await result()
+    const message = `the lease of job ${id} on orders was lost: it is settled or runs on another worker, stop this run`
+    await expect(left[0]?.checkpoint(1)).rejects.toMatchObject({ code: 'ERR_LEASE_LOST', message })
+  })
+
   test('of a run that is over rejects once its worker is stopped', async () => {
     const left: Job[] = []
     const worker = await startWorker({

@@ -114,6 +114,14 @@ describe('a job that comes to no good', () => {
     expect(seen).toMatchObject({ state: 'dead', reason: 'attempts', attempts: 3, error: 'TypeError: no stock' })
   })
 
+  test('after one attempt is not said to be dead after 1 attempts', async () => {
+    const fails = () => Promise.reject(new Error('no stock'))
+    await startWorker({ redis: redis.url, retry: { attempts: 1 }, handlers: { x: fails } })
+    const { id, result } = await publish('x')
+    const error = await refusalOf(result(LONG))
+    expect(error.message).toBe(`job ${id} on orders is dead (attempts) after 1 attempt: Error: no stock`)
+  })
+
   test('gives its result where a later attempt succeeds', async () => {
     const flaky = (_: unknown, { attempt }: { attempt: number }) => {
       if (attempt < 3) throw new Error('not yet')

@@ -208,7 +208,11 @@ describe('a publish with a schema', () => {
     ['throws what cannot be looked at', () => raise(new Proxy({}, HOSTILE)), 'threw an error instead'],
     ['throws an error that is called like the payload', () => raise(named(SECRET)), 'threw an error instead'],
     ['answers with what cannot be looked at', () => new Proxy({}, HOSTILE), 'threw RangeError instead'],
-    ['answers with what may never be', () => ({ then() {} }), 'its schema is async'],
+    [
+      'answers with what may never be',
+      () => ({ then() {} }),
+      'its schema answers later (it is async, or of zod and threw)',
+    ],
     ['answers with no list of issues', () => ({ issues: { length: 1, 0: {} } }), 'neither a value nor issues'],
     ['finds fault and does not say where', () => ({ issues: [] }), 'fit its schema; it does not at its top'],
     ['has holes for issues', () => ({ issues: new Array(2 ** 32 - 1) }), 'it does not at its top'],
@@ -219,6 +223,13 @@ describe('a publish with a schema', () => {
     const error = await failureOf(producer().publish(job, SECRET))
     expect([error.published, error.message]).toEqual(['no', expect.stringContaining(message)])
     expect(error.message).not.toContain(SECRET)
+  })
+
+  test('whose zod schema throws is not said to be async alone', async () => {
+    const schema = z.string().transform(() => raise(new TypeError(SECRET)))
+    const error = await failureOf(producer().publish(defineJob('x', { stream: 'orders', schema }), 'a'))
+    expect([error.code, error.published]).toEqual(['ERR_SCHEMA', 'no'])
+    expect(error.message).toContain('answers later (it is async, or of zod and threw)')
   })
 
   test('names a place below long keys without putting together more than is shown', () => {

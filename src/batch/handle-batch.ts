@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.ts'
-import type { Handler, Job, JobDefinition } from '../job.ts'
+import { checkDefined, type Handler, type Job, type JobDefinition } from '../job.ts'
 import { refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
 import { GatheredItem, type BatchItem } from './item.ts'
 import { callBatch } from './running-batch.ts'
@@ -35,6 +35,7 @@ export function handleBatch<Output, Result, State = object>(
   options: BatchOptions,
   run: BatchFunction<NoInfer<Output>, NoInfer<Result>, State>,
 ): Handler<State> {
+  checkDefined('handleBatch', job)
   const where = `the batches of ${job.name}`
   refuseUnknownKeys(where, options, ['size', 'lingerMs'])
   if (options.size === undefined) {

@@ -8,7 +8,7 @@ import { writtenOf } from './written.ts'
 
 /** A schedule that a worker declares. */
 export interface DeclaredCron extends CronSchedule {
-  /** The stream that it belongs to. @default its job's, else the only one of the worker */
+  /** The stream that it belongs to, one of the worker's. @default its job's; for a job without one the only one of the worker */
   stream?: string
 }
 
@@ -58,15 +58,35 @@ function resolveOne(where: string, given: unknown, streams: readonly string[]): 
     throw new OptionError(`expected \`${where}\` to be a schedule with a name, a job and a time, got ${shown(given)}`)
   }
   const { stream: named, ...schedule } = given as DeclaredCron
-  const ofJob = typeof schedule.job === 'object' && schedule.job !== null ? schedule.job.stream : undefined
-  const stream = named ?? (ofJob !== undefined && streams.includes(ofJob) ? ofJob : streams[0])
-  if (named !== undefined && !streams.includes(checkStreamName(named))) {
-    throw new OptionError(
-      `expected \`${where}.stream\` to be one of the worker's streams (${streams.join(', ')}), got ${shown(named)}`,
-    )
+  return { stream: streamOf(where, { named, job: schedule.job }, streams), schedule: checkedAt(where, schedule) }
+}
+
+/** @throws what checkSchedule does, with the place of the schedule in its list. */
+function checkedAt(where: string, schedule: CronSchedule): CheckedSchedule {
+  try {
+    return checkSchedule(where, schedule)
+  } catch (error) {
+    if (!(error instanceof OptionError) || error.message.includes(where)) throw error
+    throw new OptionError(`${where}: ${error.message}`, error.code, { cause: error.cause })
   }
-  if (stream === undefined || (streams.length > 1 && named === undefined && stream !== ofJob)) {
-    throw new OptionError(`expected \`${where}.stream\`: the worker has several (${streams.join(', ')})`)
-  }
-  return { stream, schedule: checkSchedule(where, schedule) }
+}
+
+/**
+ * The stream of its job goes before the only one of the worker: where several workers have the same declarations, each with a stream
+ * of its own, each of them would fire the schedule.
+ */
+function streamOf(
+  where: string,
+  { named, job }: { readonly named: unknown; readonly job: DeclaredCron['job'] },
+  streams: readonly string[],
+): string {
+  const ofJob = typeof job === 'object' && job !== null ? job.stream : undefined
+  const [only, ...others] = streams
+  const stream = named === undefined ? (ofJob ?? (others.length === 0 ? only : undefined)) : named
+  if (stream !== undefined && streams.includes(checkStreamName(stream))) return stream as string
+  const got = stream === undefined ? 'none' : shown(stream)
+  const whose = named === undefined && ofJob !== undefined ? ", which is its job's: name the one that is meant" : ''
+  throw new OptionError(
+    `expected \`${where}.stream\` to be one of the worker's streams (${streams.join(', ')}), got ${got}${whose}`,
+  )
 }

@@ -64,7 +64,7 @@ export class RedisNotes implements NoteTaker {
         atMs: this.#nowMs(),
       }),
     )
-    if (isOurs !== true) throw new LeaseLostError(stream, id)
+    if (isOurs !== true) throw new LeaseLostError(stream, id, 'it is settled or runs on another worker')
   }
 
   async lastCheckpoint(delivery: NotedRun): Promise<unknown> {

@@ -17,7 +17,7 @@ export function resultIn({ state, group, body = '' }: Answer, { stream, jobId }:
       return body === '' ? undefined : parsed(body, job, about)
     case 'dead': {
       const { reason, attempts, error, message } = whyOf(body)
-      const text = `${job} is dead (${reason}) after ${attempts} attempts: ${error}: ${message}`
+      const text = `${job} is dead (${reason}) after ${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}: ${error}: ${message}`
       throw new ResultError('ERR_RESULT_FAILED', text, { ...about, reason, attempts })
     }
     case 'cancelled':
