@@ -19,6 +19,11 @@ export function parseDuration(
 ): number {
   const ms = durationMs(text)
   if (ms >= minMs && ms <= mostMs) return ms
+  // In whole days, where there are any: what a timer can hold is no number that anybody wants to read.
+  if (ms > mostMs) {
+    const wholeMs = mostMs < UNIT_MS.d ? mostMs : mostMs - (mostMs % UNIT_MS.d)
+    throw wrongValue(option, `a duration of at most ${exactDuration(wholeMs)}`, text)
+  }
   const least = minMs > 1 ? ` of ${exactDuration(minMs)} or more` : ''
   const examples = EXAMPLES.filter((example) => durationMs(example) >= minMs)
   throw wrongValue(option, `a duration${least} such as ${examples.slice(0, -1).join(', ')} or 1h`, text)

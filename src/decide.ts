@@ -132,6 +132,16 @@ export function waitedFor(text: string): string | undefined {
   return text.startsWith(WAITS) ? text.slice(WAITS.length) : undefined
 }
 
+/** Why a job waits that is not the first of its key. */
+export function turnText(firstId: string): string {
+  return `its turn behind job ${firstId} of the same key`
+}
+
+/** Behind which job it waits, of such a text. */
+export function firstOfKey(why: string): string | undefined {
+  return /^its turn behind job (\d+-\d+) of the same key$/.exec(why)?.[1]
+}
+
 const WAITS = 'waits: '
 
 /** Handlers can throw what throws when it is asked what it is. */

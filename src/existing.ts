@@ -60,13 +60,20 @@ export function isGroupName(name: string): boolean {
   }
 }
 
-function notFound(stream: string, known: readonly string[]): MillraceError {
-  const meant = didYouMean(stream, known)
-  const others = known.length === 0 ? 'there is none yet' : `there are: ${known.slice(0, 20).join(', ')}`
-  return new MillraceError(
-    'ERR_NOT_FOUND',
-    `stream ${stream} does not exist (${meant === undefined ? others : `did you mean ${meant}?`})`,
-  )
+function notFound(stream: string, listed: readonly string[]): MillraceError {
+  return new MillraceError('ERR_NOT_FOUND', `stream ${stream} does not exist (${hintOf(stream, listed)})`)
+}
+
+function hintOf(stream: string, listed: readonly string[]): string {
+  const others = listed.filter((name) => name !== stream)
+  const names = others.slice(0, 20).join(', ')
+  // A schedule of it, or a delayed publish, has put it on the list.
+  if (others.length < listed.length) {
+    return `nothing has come into it yet, or it was deleted${names === '' ? '' : `; there are others: ${names}`}`
+  }
+  const meant = didYouMean(stream, others)
+  if (meant !== undefined) return `did you mean ${meant}?`
+  return names === '' ? 'there is none yet' : `there are: ${names}`
 }
 
 export function otherType(stream: string, type: string): string {

@@ -233,7 +233,11 @@ describe('of streams it finds', () => {
 
     await client.zadd(cronDueKey('orders'), '+inf', 'b')
     expect(await found('cron')).toMatchObject([
-      { level: 'warn', where: { stream: 'orders' }, found: expect.stringContaining('1 recurring schedule') as string },
+      {
+        level: 'warn',
+        where: { stream: 'orders' },
+        found: '1 recurring schedule could not be fired: never due until set again',
+      },
     ])
   })
 
@@ -308,12 +312,16 @@ describe('of streams it finds', () => {
     for (const key of [scheduledKey('orders'), groupScheduledKey('orders', 'main')]) {
       await client.zadd(key, Date.now() - 600_000, '1-1', '+inf', '2-1')
     }
-    expect((await found('delayed')).map(({ level, where }) => [level, where.group])).toEqual([
+    const all = await found('delayed')
+    expect(all.map(({ level, where }) => [level, where.group])).toEqual([
       ['warn', undefined],
       ['warn', undefined],
       ['warn', 'main'],
       ['warn', 'main'],
     ])
+    expect(all.map((one) => one.found)).toEqual(
+      expect.arrayContaining(['1 delayed publish could not be moved when due', '1 retry could not be moved when due']),
+    )
   })
 
   test('pauses: a note, and a warning when they last for days', async () => {

@@ -73,6 +73,19 @@ describe('a stream', () => {
     })
   })
 
+  test('that is in use and does not exist is not said to be one of those that do, or to be meant itself', async () => {
+    await addAged('orders', 1)
+    await redis.client.sadd(STREAMS_KEY, 'orders', 'mail')
+    await expect(inspect().stats('mail')).rejects.toMatchObject({
+      code: 'ERR_NOT_FOUND',
+      message: 'stream mail does not exist (nothing has come into it yet, or it was deleted; there are others: orders)',
+    })
+    await redis.client.srem(STREAMS_KEY, 'orders')
+    await expect(inspect().stats('mail')).rejects.toThrow(
+      'stream mail does not exist (nothing has come into it yet, or it was deleted)',
+    )
+  })
+
   test('whose key is of another type is an error that says of which', async () => {
     await redis.client.lpush('orders', 'x')
     await expect(inspect().stats('orders')).rejects.toMatchObject({

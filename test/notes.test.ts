@@ -272,6 +272,33 @@ test('explain tells of progress, of the last lines and of a checkpoint, without 
   run.open()
 })
 
+test('explain has every log line that is kept, and says the last of them', async () => {
+  const run = gate()
+  onEnd(() => run.open())
+  const x = async (_: unknown, job: Job) => {
+    for (let n = 0; n < 250; n++) job.log(`line ${n}.`)
+    job.progress(250)
+    await run.wait()
+  }
+  await startWorker({ redis: redis.url, handlers: { x } })
+  const id = await publish()
+  const inspector = newInspector(redis.url)
+  const group = await eventually(async () => {
+    const { groups } = await inspector.explain('orders', id)
+    expect(groups[0]?.notes?.progress).toBe(250)
+    return groups[0]
+  })
+  const { lines = [], dropped } = group?.notes ?? {}
+  expect(lines.map(({ text }) => text)).toEqual(Array.from({ length: 100 }, (_, n) => `line ${n + 150}.`))
+  expect(dropped).toBe(150)
+  const said = group?.sentences.find(({ text }) => text.startsWith('Its last'))
+  expect(said?.text).toMatch(
+    /^Its last 10 lines, of 100 that are kept \(150 before these were dropped\): line 240\. \|/,
+  )
+  expect(said?.text).toMatch(/\| line 249\.$/)
+  expect(said?.command).toEqual(['explain', 'orders', id, '--group', 'main', '--json'])
+})
+
 test('a job whose handler says nothing writes nothing', async () => {
   const worker = await startWorker({ redis: redis.url, handlers: { x: () => 1 } })
   await publish()

@@ -74,7 +74,7 @@ test('a job that waits for its turn takes no slot, and begins when the one befor
   const begun: number[] = []
   const handlers = [handle(step, ({ n }) => (begun.push(n), n === 1 ? held.wait() : undefined))]
   const one = await startWorker({ redis: redis.url, handlers, concurrency: 1 })
-  await publish('a', 1)
+  const [first = ''] = await publish('a', 1)
   await eventually(() => expect(begun).toEqual([1]))
   const two = await startWorker({ redis: redis.url, handlers, concurrency: 1 })
   const [second = ''] = await publish('a', 2, 3)
@@ -84,7 +84,10 @@ test('a job that waits for its turn takes no slot, and begins when the one befor
   const inspector = new Inspector({ redis: redis.url })
   onEnd(() => inspector.close())
   const { groups } = await inspector.explain('orders', second, { group: 'main' })
-  expect(JSON.stringify(groups)).toContain('its turn behind job')
+  const [said] = groups[0]?.sentences ?? []
+  expect(said?.text).toContain(`Waits at no cost: "its turn behind job ${first} of the same key"`)
+  expect(said?.text).toContain('it is due as soon as its turn comes, and else looks again ')
+  expect(said?.command).toEqual(['explain', 'orders', first, '--group', 'main'])
   held.open()
   await eventually(() => expect(begun).toEqual([1, 9, 2, 3]))
   await eventually(async () => expect(await line('a')).toEqual([]))

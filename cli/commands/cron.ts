@@ -56,6 +56,9 @@ last     its last tick
 fired    jobs that it has published
 skipped  ticks that were left out, as the last job had not ended
 
+The last job of each is lastJobId of --json; millrace explain says which group
+has not ended it, and why.
+
 Examples:
   $ millrace cron list orders
   $ millrace cron list orders --json | jq -r '.schedules[] | select(.state == "overdue") | .name'`

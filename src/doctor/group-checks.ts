@@ -106,7 +106,7 @@ function retryFindings({ group: { stats }, where }: Place): DoctorFinding[] {
       ? [
           problem(['delayed', 'warn'], {
             where,
-            found: `${many(stats.setAside, 'retry', 'retries')} could not be moved when they were due`,
+            found: `${many(stats.setAside, 'retry', 'retries')} could not be moved when due`,
             why: 'They wait for somebody to look at them, and are not tried again.',
             fix: commandText(['scheduled', 'list', stream, '--group', group]),
           }),

@@ -158,7 +158,7 @@ function delayedFindings({ stream, stats }: SoundStream): DoctorFinding[] {
       ? [
           problem(['delayed', 'warn'], {
             where,
-            found: `${many(stats.setAside, 'delayed publish', 'delayed publishes')} could not be moved when they were due`,
+            found: `${many(stats.setAside, 'delayed publish', 'delayed publishes')} could not be moved when due`,
             why: 'They wait for somebody to look at them, and are not tried again.',
             fix: commandText(['scheduled', 'list', stream]),
           }),
@@ -187,7 +187,7 @@ function cronFindings(seen: { readonly stream: string } & CronSeen, { nowMs }: F
       ? [
           problem(['cron', 'warn'], {
             where,
-            found: `${many(cronAside, 'recurring schedule', 'recurring schedules')} could not be fired and are not due any more`,
+            found: `${many(cronAside, 'recurring schedule', 'recurring schedules')} could not be fired: never due until set again`,
             why: 'A worker could not read their times, their zone or their job, and has set them aside.',
             fix: `set them again; ${list} tells which`,
           }),

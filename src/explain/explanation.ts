@@ -92,7 +92,7 @@ export interface ExplainedNotes {
   /** How far it said that it was; undefined where it did not. */
   readonly progress?: unknown
   readonly progressMs: number | null
-  /** Its last lines, up to ten. */
+  /** Its last lines, all that are kept: up to 100, and 16 KiB. */
   readonly lines: readonly NotedLine[]
   /** Lines that were dropped for later ones, or could not be written. */
   readonly dropped: number

@@ -9,7 +9,7 @@ import type { ExplainedGroup, Paused, Sentence } from './explanation.ts'
 export function groupSentences(subject: GroupSubject, group: Omit<ExplainedGroup, 'sentences'>): Sentence[] {
   return [
     ...stateSentences(subject, group),
-    ...noteSentences(subject.nowMs, group.notes),
+    ...noteSentences(subject, group.notes),
     ...rewindSentences(subject, group),
     ...cancelSentences(subject, group),
     ...pauseSentences(subject, group),

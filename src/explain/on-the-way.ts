@@ -1,4 +1,4 @@
-import { waitedFor } from '../decide.ts'
+import { firstOfKey, waitedFor } from '../decide.ts'
 import { say, type GroupSubject } from './subject.ts'
 import { countedText, numberText, quoted, spanText, whenText } from './words.ts'
 import type { Drain, NotDelivered, Pending, Scheduled, Sentence } from './explanation.ts'
@@ -101,6 +101,12 @@ export function scheduled(subject: GroupSubject, state: Scheduled): Sentence[] {
   }
   const isDue = dueMs <= nowMs
   const cause = waitedFor(problem)
+  const firstId = isDue || cause === undefined ? undefined : firstOfKey(cause)
+  if (cause !== undefined && firstId !== undefined) {
+    // To promote it would only have it look: what holds it up is the other one.
+    const text = `Waits at no cost: ${quoted(cause)}; it is due as soon as its turn comes, and else looks again ${whenText(dueMs, nowMs)}.`
+    return [{ text, command: ['explain', stream, firstId, '--group', group] }, ...unmoved(subject, state)]
+  }
   if (cause !== undefined) {
     const text = isDue
       ? `Waited until ${whenText(dueMs, nowMs)} at no cost (${quoted(cause)}), and is moved by the next worker that looks.`

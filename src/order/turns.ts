@@ -1,4 +1,5 @@
 import { backoffMs, monotonicMs, sleep } from '../clock.ts'
+import { turnText } from '../decide.ts'
 import type { Delivery } from '../delivery.ts'
 import type { Logger } from '../logger.ts'
 import { faultText } from '../redis/faults.ts'
@@ -159,9 +160,9 @@ export class Turns {
         return this.#gone(waiter)
       case 'here':
         if (this.#inLines < WAIT_HERE_MOST && monotonicMs() - waiter.sinceMs < PATIENCE_MS) return this.#lineUp(waiter)
-        return this.#goAway(waiter, `its turn behind job ${firstId} of the same key`, before)
+        return this.#goAway(waiter, turnText(firstId), before)
       case 'behind':
-        return this.#goAway(waiter, `its turn behind job ${firstId} of the same key`, before)
+        return this.#goAway(waiter, turnText(firstId), before)
       case 'broken':
         return this.#goAway(waiter, 'its turn, of which Redis holds something else', before)
     }

@@ -1,6 +1,7 @@
 import type { Batches } from '../batch/batches.ts'
 import { MOST_SIZE } from '../batch/handle-batch.ts'
 import { HeldSlots } from '../batch/held-slots.ts'
+import { turnText } from '../decide.ts'
 import { OptionError } from '../errors.ts'
 import type { Handler, Handlers } from '../job.ts'
 import { shown } from '../options.ts'
@@ -106,7 +107,7 @@ async function runLine(line: readonly Batched[], tell: (at: number, run: JobRun)
   for (const { at, asked, entry } of line) {
     if (first !== undefined) {
       const { delayMs = 0 } = first.run
-      tell(at, { outcome: 'waits', delayMs, why: `its turn behind job ${first.id} of the same key` })
+      tell(at, { outcome: 'waits', delayMs, why: turnText(first.id) })
       continue
     }
     const { run, delivery } = await new LoneWorker(asked).run(entry)

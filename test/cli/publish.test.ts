@@ -329,7 +329,7 @@ describe('what people write and read', () => {
     ['1h', 3_600_000],
   ])('%s is %i ms', (text, ms) => expect(parseDuration('--timeout', text)).toBe(ms))
 
-  test.each(['', '5', '5 s', '0s', '-1s', '25d', '9999h', 's', '1e3s', '0.0001s'])('%j is no duration', (text) => {
+  test.each(['', '5', '5 s', '0s', '-1s', 's', '1e3s', '0.0001s'])('%j is no duration', (text) => {
     expect(() => parseDuration('--timeout', text)).toThrow(
       'expected `--timeout` to be a duration such as 500ms, 1s, 2m or 1h, got ',
     )

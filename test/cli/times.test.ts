@@ -79,6 +79,15 @@ describe('a duration on the command line', () => {
     expect(parseDuration('--lease', '0s', { minMs: 0 })).toBe(0)
   })
 
+  test('that is too long is refused with the longest that is taken', () => {
+    const tenYears = { minMs: 100, mostMs: 3650 * 86_400_000 }
+    expect(() => parseDuration('--every', '9999d', tenYears)).toThrow(
+      'expected `--every` to be a duration of at most 3650d, got "9999d"',
+    )
+    expect(() => parseDuration('--for', '25h', { mostMs: 86_400_000 })).toThrow('of at most 24h, got "25h"')
+    expect(() => parseDuration('--lease', '25d')).toThrow('of at most 24d, got "25d"')
+  })
+
   test('is of up to ten years where no timer waits for it: as a delay also none, as an age not', () => {
     expect(parseDelay('--delay', '0s')).toBe(0)
     expect(parseDelay('--delay', '3650d')).toBe(3650 * 86_400_000)
