@@ -100,7 +100,11 @@ export class Limiter {
     this.#asks = new Gathering(LIMIT_BATCH, (limiter, asks) =>
       askForPermits(connection.client, limiter, asks, leaseMs()),
     )
-    this.#slots = new Slots(connection, ({ limit }, inMs) => this.#gates.get(limit)?.told(inMs, inMs > NEAR_MS))
+    this.#slots = new Slots(
+      connection,
+      ({ limit }, inMs) => this.#gates.get(limit)?.told(inMs, inMs > NEAR_MS),
+      () => this.#isFullHere,
+    )
     for (const limit of limits) {
       if (!limit.holdsAll) continue
       const perSecond = limit.rate === undefined ? Infinity : 1e6 / limit.rate.intervalUs
@@ -185,6 +189,11 @@ export class Limiter {
     return this.#deps.waiting() >= 2 * WAIT_HERE_MOST
   }
 
+  /** As many wait here as may, and what was just read beside them. */
+  get #isFullHere(): boolean {
+    return this.#deps.waiting() >= WAIT_HERE_MOST
+  }
+
   async #pass(passage: Passage): Promise<void> {
     for (;;) {
       const wait = await this.#tryToPass(passage)
@@ -196,7 +205,7 @@ export class Limiter {
       }
       this.#giveBack(passage)
       this.#waits(passage, wait.toll.limit)
-      if (wait.isAway || this.#deps.waiting() >= WAIT_HERE_MOST) {
+      if (wait.isAway || this.#isFullHere) {
         const { inMs, toll } = wait
         this.#passages.delete(passage.delivery)
         return this.#deps.onWait(passage.delivery, {
@@ -281,7 +290,7 @@ export class Limiter {
 
   async #waitInLine(passage: Passage, toll: Toll): Promise<boolean> {
     const gate = this.#gates.get(toll.limit)
-    if (this.#deps.waiting() >= WAIT_HERE_MOST && gate === undefined) return false
+    if (this.#isFullHere && gate === undefined) return false
     if (gate === undefined) this.#aside += 1
     else gate.waits(true)
     this.#waits(passage, toll.limit)

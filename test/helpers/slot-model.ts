@@ -24,7 +24,7 @@ export class SlotModel {
       }
       return { kind: 'given', inMs: Math.ceil(waitUs) / 1000 }
     }
-    if (how !== 'queue' || waitUs <= nearUs) return { kind: 'later', inMs: Math.ceil(waitUs) / 1000 }
+    if (how === 'keep' || waitUs <= nearUs) return { kind: 'later', inMs: Math.ceil(waitUs) / 1000 }
     const tailUs = Math.min(Math.max(kept.tailUs, tatUs) + costUs, tatUs + costUs + 300e6)
     this.#times.set(key, { tatUs, tailUs })
     return { kind: 'later', inMs: Math.ceil(tailUs - burstUs - atUs) / 1000 }

@@ -35,7 +35,7 @@ import { script } from './script.ts'
 export const reserveSlots = script(
   'reserveSlots',
   `
-  -- KEYS slots... permits | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'keep'|'queue' = tell times behind each other)
+  -- KEYS slots... permits | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'queue'|'keep' = tell no times behind each other)
   local time = redis.call('TIME')
   local at, most, near = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
   local reply = {at}
@@ -62,7 +62,7 @@ export const reserveSlots = script(
       end
       return 1, wait
     end
-    if how ~= 'queue' or wait <= near then return 0, wait end
+    if how == 'keep' or wait <= near then return 0, wait end
     tail = math.min(math.max(tail, tat) + cost, tat + cost + 300000000)
     write(key, tat, tail)
     return 0, tail - burst - at
