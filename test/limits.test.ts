@@ -128,6 +128,25 @@ test.for<[string, LimitOptions[]]>([
   },
 )
 
+test.for<[string, LimitOptions[]]>([
+  ['alone', [{ name: 'api', rate: { jobs: 100 } }]],
+  [
+    'beside another rate',
+    [
+      { name: 'api', rate: { jobs: 100 } },
+      { name: 'other', rate: { jobs: 1000 } },
+    ],
+  ],
+])('a rate that was made faster is in force, however far ahead the slower one has booked: %s', async ([, limits]) => {
+  const hourMs = 3_600_000
+  const slots = limiterKey({ name: 'api' }, 'slots', undefined)
+  await redis.client.set(slots, `${((await serverMs(redis.client)) + hourMs) * 1000} 0`, 'PX', hourMs)
+  for (let n = 0; n < 3; n++) await add(redis.client, 'x', n)
+  const { begun } = await startLimited(limits)
+
+  await eventually(() => expect(begun).toHaveLength(3))
+})
+
 const wide = { jobs: 1000, perMs: 1000, burst: 1000 }
 test.for<[string, LimitOptions[]]>([
   ['all together', [{ rate: wide }, { name: 'many', concurrency: 1000 }]],
