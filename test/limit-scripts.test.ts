@@ -21,13 +21,16 @@ const askOf = fc.record({
   how: fc.constantFrom('look', 'keep', 'queue') satisfies fc.Arbitrary<SlotAsk['how']>,
 })
 
+const batchesOf = fc.array(fc.array(askOf, { minLength: 1, maxLength: 30 }), { maxLength: 6 })
+
 test('Redis gives the slots that the model gives, whatever is asked in whatever batches', async () => {
   let run = 0
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.array(askOf, { minLength: 1, maxLength: 30 }), { maxLength: 6 }), async (batches) => {
-      const [place, model] = [{ name: `run-${run++}` }, new SlotModel(RANGE)]
+    fc.asyncProperty(batchesOf, fc.constantFrom(0, RANGE.nearMs), async (batches, nearMs) => {
+      const range = { ...RANGE, nearMs }
+      const [place, model] = [{ name: `run-${run++}` }, new SlotModel(range)]
       for (const asks of batches) {
-        const { serverMs: atMs, told } = await askForSlots(redis.client, place, asks, RANGE)
+        const { serverMs: atMs, told } = await askForSlots(redis.client, place, asks, range)
         const fresh = new Map<string, number>()
         const expected = asks.map((ask) => model.ask(Math.round(atMs * 1000), ask, fresh))
         expect(told.map(({ kind }) => kind)).toEqual(expected.map(({ kind }) => kind))
@@ -147,6 +150,19 @@ test('what is further ahead than asked for is not booked, and is told times behi
   ])
   // Were the two booked, a burst of two minutes would be spent as well.
   expect(second.told).toEqual([{ kind: 'given', inMs: 0 }])
+})
+
+test('where none is near, those that get no slot are told times behind each other however soon the next slot is', async () => {
+  const ask: SlotAsk = { key: 'a', costUs: 500_000, burstUs: 500_000, graceUs: 0, how: 'queue' }
+  const range = { ...RANGE, nearMs: 0 }
+  const { told } = await askForSlots(redis.client, limiter, Array<SlotAsk>(5).fill(ask), range)
+  const looks = Array<SlotAsk>(2).fill({ ...ask, how: 'look' })
+  const { told: looked } = await askForSlots(redis.client, limiter, looks, range)
+
+  expect(told.map(({ inMs }) => inMs)).toEqual([0, 500, 1000, 1500, 2000])
+  expect(looked.map(({ kind }) => kind)).toEqual(['later', 'later'])
+  expect((looked[1]?.inMs ?? 0) - (looked[0]?.inMs ?? 0)).toBeCloseTo(500, 1)
+  expect(looked[0]?.inMs).toBeGreaterThan(1500)
 })
 
 test('times that are told behind each other are kept for as long, and lie at most five minutes behind the slots', async () => {

@@ -46,3 +46,19 @@ test('jobs that wait for the permit of a busy key do not keep a worker from read
   await eventually(async () => expect((await pending(redis.client)).length).toBeGreaterThan(15))
   await eventually(() => expect(cold).toEqual([0, 1, 2]))
 })
+
+test('jobs that wait for the rate of a busy key do not keep a worker from reading, where a limit for all jobs stands beside', async () => {
+  const cold: unknown[] = []
+  const handlers = { hot() {}, cold: (data: unknown) => void cold.push(data) }
+  // One of them begins in a second: those that are read at first take half a minute.
+  const limits = [
+    { rate: { jobs: 100, perMs: 1000 } },
+    { key: '{job}', jobs: ['hot'], rate: { jobs: 10, perMs: 10_100 } },
+  ]
+  for (let n = 0; n < 150; n++) await add(redis.client, 'hot', n)
+  for (let n = 0; n < 3; n++) await add(redis.client, 'cold', n)
+  const worker = await startWorker({ redis: redis.url, handlers, limits })
+
+  await eventually(() => expect(cold).toEqual([0, 1, 2]))
+  expect(worker.counts.completed).toBeLessThan(100)
+})

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Inspector, type LimitOptions, type Worker } from '../src/index.ts'
-import { limiterKey } from '../src/redis/keys.ts'
+import { groupScheduledKey, limiterKey } from '../src/redis/keys.ts'
 import { onEnd } from './helpers/cleanup.ts'
 import { eventually, waitFor } from './helpers/eventually.ts'
 import { serverMs, withRedis } from './helpers/redis.ts'
@@ -10,6 +10,7 @@ import { add, gate, pending, startWorker, startWorkerProcess, tally } from './he
 /** Limits as workers keep them. What begins is timed by the server's clock; nothing here has to be fast. */
 
 const redis = withRedis()
+const SCHEDULED = groupScheduledKey('orders', 'main')
 
 interface Account {
   readonly account: string
@@ -101,6 +102,49 @@ test('what waits for a limit says for which, and when it comes back', async () =
   expect(told[0]).toMatch(/^Waits until .*, at no cost: "the limit hourly"\.$/)
   const nowMs = await serverMs(redis.client)
   for (const { dueMs } of jobs) expect(dueMs).toBeGreaterThan(nowMs + 1_000_000)
+})
+
+test.for<[string, LimitOptions[]]>([
+  ['a rate', [{ key: '{data.account}', rate: { jobs: 5 } }]],
+  [
+    'two rates',
+    [
+      { key: '{data.account}', rate: { jobs: 5 } },
+      { name: 'wide', key: '{job}', rate: { jobs: 1000 } },
+    ],
+  ],
+])(
+  'of a backlog that no worker can hold each job comes back from the scheduled set at its own time: %s',
+  async ([, limits]) => {
+    const published = redis.client.multi()
+    for (let n = 0; n < 1000; n++) published.xadd('orders', '*', 'job', 'x', 'data', '{"account":"busy"}')
+    await published.exec()
+    await startLimited(limits)
+    await eventually(async () => expect(await redis.client.zcard(SCHEDULED)).toBeGreaterThan(400))
+    const nowMs = await serverMs(redis.client)
+
+    // Of 400 and more that begin a fifth of a second apart most have a minute or two to wait: were they told less, they would be moved for nothing.
+    expect(await redis.client.zcount(SCHEDULED, nowMs + 30_000, '+inf')).toBeGreaterThan(200)
+  },
+)
+
+test.for<[string, LimitOptions[]]>([
+  ['alone', [{ name: 'api', rate: { jobs: 100 } }]],
+  [
+    'beside another rate',
+    [
+      { name: 'api', rate: { jobs: 100 } },
+      { name: 'other', rate: { jobs: 1000 } },
+    ],
+  ],
+])('a rate that was made faster is in force, however far ahead the slower one has booked: %s', async ([, limits]) => {
+  const hourMs = 3_600_000
+  const slots = limiterKey({ name: 'api' }, 'slots', undefined)
+  await redis.client.set(slots, `${((await serverMs(redis.client)) + hourMs) * 1000} 0`, 'PX', hourMs)
+  for (let n = 0; n < 3; n++) await add(redis.client, 'x', n)
+  const { begun } = await startLimited(limits)
+
+  await eventually(() => expect(begun).toHaveLength(3))
 })
 
 const wide = { jobs: 1000, perMs: 1000, burst: 1000 }

@@ -90,6 +90,23 @@ describe('a spill file is published', () => {
     expect(await numbersIn(redis.client)).toEqual([0, 1, 2])
   })
 
+  test('with such a batch of which a job was refused: that one is left then, and not taken to be published', async () => {
+    const path = await spillPath()
+    const jobs = spilled(1, 2).map((job, at) => (at === 1 ? { ...job, token: { text: 'taken', ttlMs: 1000 } } : job))
+    const batch = onItsWay(jobs, 'p', 3)
+    await redis.client.hset('{orders}:token:taken', 'no', 'token')
+    await known({ ...batch, seq: 1, items: spilled(0, 0) }, true)
+    await loadSpillScripts(redis.client)
+    await writeSpill(path, { batches: [batch], jobs: [] })
+    const proxy = await startProxy(redis.url)
+    let seen = 0
+    const swallowed = proxy.swallowReplyKeepOpen((command) => isScript(command) && (seen += 1) === 4)
+    void newRecovery(proxy.url, path, { socketTimeoutMs: 60_000 }).start()
+    await swallowed
+    expect(await recover(redis.url, path)).toMatchObject([{ published: 1, unknown: 0, broken: 1 }])
+    expect(await numbersIn(redis.client)).toEqual([0, 1])
+  })
+
   test('with the fields, times and tokens that its jobs had', async () => {
     const path = await spillPath()
     const fields = ['job', 'x', 'data', '"\ud83d\ude00 \\n"', 'traceparent', '00-1']

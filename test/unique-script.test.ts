@@ -140,6 +140,20 @@ describe.each(SCOPES)('with the scope %s', (_, how) => {
     expect((await publish(4, how)).outcome).toBe('added')
   })
 
+  test('a job that was cancelled while it waits for another attempt frees its key, and no key of another job', async () => {
+    const by = await worker()
+    const first = await publish(1, how)
+    await by.retry(await taken(by))
+    await cancel(redis.client, first.id)
+    const second = await publish(2, how)
+    expect(second.outcome).toBe('added')
+    await by.retry(await taken(by))
+    await redis.client.del(uniqueKey('orders', 'a'))
+    const third = await publish(3, how)
+    await cancel(redis.client, second.id)
+    expect(await publish(4, how)).toEqual({ id: third.id, outcome: 'duplicate' })
+  })
+
   test('a job whose key was deleted holds it no more', async () => {
     await publish(1, how)
     await redis.client.del(uniqueKey('orders', 'a'))

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { messageOf, OptionError } from '../errors.ts'
 import type { Job } from '../job.ts'
 import { didYouMean, refuseUnknownKeys, shown, wholeNumber } from '../options.ts'
+import { GRACE_MOST_US } from '../redis/scripts/limit.ts'
 import { compileKey, type KeyFound } from './key-template.ts'
 
 /** What a limit is: its options, and what is made of them once. */
@@ -54,8 +55,6 @@ export interface Limit {
 
 /** Below it timers are too coarse for a job to begin in time. */
 export const GRACE_LEAST_US = 10_000
-/** Above it those that wait would wait for nothing. */
-const GRACE_MOST_US = 100_000
 /** What a job may take from the throughput so that it need not begin at its very slot. */
 const GRACE_SHARE = 0.01
 /** A default burst is what comes in this time. */

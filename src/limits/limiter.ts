@@ -89,7 +89,7 @@ export class Limiter {
   readonly #failing = new Set<string>()
   #asked = 0
   #untold = 0
-  /** Those in a line for a permit of a limit that does not hold for all jobs. */
+  /** Those that wait for a limit which does not hold for all jobs. */
   #aside = 0
   #isStopped = false
 
@@ -100,7 +100,11 @@ export class Limiter {
     this.#asks = new Gathering(LIMIT_BATCH, (limiter, asks) =>
       askForPermits(connection.client, limiter, asks, leaseMs()),
     )
-    this.#slots = new Slots(connection, ({ limit }, inMs) => this.#gates.get(limit)?.told(inMs, inMs > NEAR_MS))
+    this.#slots = new Slots(
+      connection,
+      ({ limit }, inMs) => this.#gates.get(limit)?.told(inMs, inMs > NEAR_MS),
+      () => this.#isFullHere,
+    )
     for (const limit of limits) {
       if (!limit.holdsAll) continue
       const perSecond = limit.rate === undefined ? Infinity : 1e6 / limit.rate.intervalUs
@@ -112,7 +116,7 @@ export class Limiter {
   roomBeside(slots: number): number {
     let room = this.#isFull ? 0 : Infinity
     // What was read and waits counts against what may be read: who asks knows of it before Redis has answered.
-    // What stands in line for a key takes nothing of a limit for all: it would keep the jobs of others out.
+    // What waits for a key's limit takes nothing of a limit for all: it would keep the jobs of others out.
     const waiting = Math.max(0, this.#deps.waiting() - this.#aside)
     for (const gate of this.#gates.values()) room = Math.min(room, gate.roomBeside(slots) - waiting)
     return room
@@ -139,7 +143,7 @@ export class Limiter {
     const { consumer } = this.#deps.member
     const passage: Passage = {
       ...{ delivery, tolls, proceed, permits: new Map(), slot: undefined, late: 0, failures: 0 },
-      ...{ waitsFor: undefined, waitedFor: [], isTold: false, isOver: false },
+      ...{ waitsFor: undefined, waitedFor: [], isAside: false, isTold: false, isOver: false },
       // A number: a job that is handed back and fetched again is another holder. The keeper reads the last two.
       holder: `${consumer} ${++this.#asked} ${delivery.stream} ${delivery.source} ${delivery.entryId}`,
     }
@@ -170,6 +174,7 @@ export class Limiter {
     passage.isOver = true
     this.#passages.delete(delivery)
     this.#tell(passage)
+    this.#stepAside(passage, false)
     this.#giveBack(passage)
   }
 
@@ -185,6 +190,11 @@ export class Limiter {
     return this.#deps.waiting() >= 2 * WAIT_HERE_MOST
   }
 
+  /** As many wait here as may, and what was just read beside them. */
+  get #isFullHere(): boolean {
+    return this.#deps.waiting() >= WAIT_HERE_MOST
+  }
+
   async #pass(passage: Passage): Promise<void> {
     for (;;) {
       const wait = await this.#tryToPass(passage)
@@ -192,13 +202,15 @@ export class Limiter {
       if (wait === undefined) {
         passage.waitsFor = undefined
         this.#tell(passage)
+        this.#stepAside(passage, false)
         return this.#deps.onPassed(passage.delivery)
       }
       this.#giveBack(passage)
       this.#waits(passage, wait.toll.limit)
-      if (wait.isAway || this.#deps.waiting() >= WAIT_HERE_MOST) {
+      if (wait.isAway || this.#isFullHere) {
         const { inMs, toll } = wait
         this.#passages.delete(passage.delivery)
+        this.#stepAside(passage, false)
         return this.#deps.onWait(passage.delivery, {
           delayMs: Math.max(1, Math.round(inMs)),
           why: `the limit ${toll.limit.label}`,
@@ -226,7 +238,8 @@ export class Limiter {
     if (slot === undefined) return undefined
     const inMs = slot.atMs - this.#slots.clock.at(monotonicMs())
     if (inMs > 0) {
-      this.#waits(passage, slot.limit)
+      // It has its slots, and begins in a moment.
+      this.#waits(passage, slot.limit, false)
       await this.#until(monotonicMs() + inMs)
     }
     return undefined
@@ -281,27 +294,33 @@ export class Limiter {
 
   async #waitInLine(passage: Passage, toll: Toll): Promise<boolean> {
     const gate = this.#gates.get(toll.limit)
-    if (this.#deps.waiting() >= WAIT_HERE_MOST && gate === undefined) return false
-    if (gate === undefined) this.#aside += 1
-    else gate.waits(true)
+    if (this.#isFullHere && gate === undefined) return false
+    gate?.waits(true)
     this.#waits(passage, toll.limit)
     const told = await this.#lines.wait(permitKey(toll), {
       ask: async () => (await this.#takeOne(passage, toll)).kind,
       isWanted: () => !this.#isStopped && this.#deps.isOurs(passage.delivery) && !this.#isCancelled(passage),
       untilMs: gate === undefined ? monotonicMs() + PATIENCE_MS : Infinity,
     })
-    if (gate === undefined) this.#aside -= 1
-    else gate.waits(false)
+    gate?.waits(false)
     return told !== 'none' || this.#isCancelled(passage)
   }
 
-  #waits(passage: Passage, limit: Limit): void {
+  #waits(passage: Passage, limit: Limit, isAside = !this.#gates.has(limit)): void {
     passage.waitsFor = limit
+    this.#stepAside(passage, isAside)
     // It needs no slot for now: there is room for others.
     if (this.#tell(passage)) this.#deps.onOpen()
     if (passage.waitedFor.includes(limit)) return
     passage.waitedFor = [...passage.waitedFor, limit]
     this.#deps.onHeld(limit)
+  }
+
+  /** It stays so while it asks again: else what may be read would change with each of its tries. */
+  #stepAside(passage: Passage, isAside: boolean): void {
+    if (passage.isAside === isAside) return
+    passage.isAside = isAside
+    this.#aside += isAside ? 1 : -1
   }
 
   /** @returns whether it was not told before. */

@@ -53,6 +53,8 @@ export interface Passage {
   waitsFor: Limit | undefined
   /** Those that it has waited for here. */
   waitedFor: readonly Limit[]
+  /** Whether it waits for a limit that does not hold for all jobs. */
+  isAside: boolean
   /** Whether it has passed or waits: where it does neither, Redis has not answered yet. */
   isTold: boolean
   /** It is not ours any more, or was handed back: what is on its way for it is given back. */

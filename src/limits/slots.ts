@@ -29,12 +29,16 @@ export class Slots {
   readonly #asks: Gathering<LimiterPlace, SlotAsk, Told>
   readonly #onTold: (toll: Toll, inMs: number) => void
 
-  /** @param onTold hears how long the job of a toll has to wait for it. */
-  constructor(connection: Connection, onTold: (toll: Toll, inMs: number) => void) {
+  /**
+   * @param onTold hears how long the job of a toll has to wait for it.
+   * @param isFull whether no more jobs can wait here. None is near then: told the time of the next slot, all of them would
+   * go to the scheduled set and come back for that one, again and again.
+   */
+  constructor(connection: Connection, onTold: (toll: Toll, inMs: number) => void, isFull = () => false) {
     this.#onTold = onTold
     this.#asks = new Gathering(LIMIT_BATCH, async (limiter, asks) => {
       const sentAtMs = monotonicMs()
-      const range = { mostMs: AHEAD_MS, nearMs: NEAR_MS }
+      const range = { mostMs: AHEAD_MS, nearMs: isFull() ? 0 : NEAR_MS }
       const { serverMs, told } = await askForSlots(connection.client, limiter, asks, range)
       this.clock.note({ serverMs, sentAtMs, receivedAtMs: monotonicMs() })
       return told.map((one) => ({ ...one, serverMs }))

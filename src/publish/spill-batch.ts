@@ -74,13 +74,28 @@ async function sendBatch(
   if (seen.answer.kind !== 'behind') return 'unknown'
   // Its producer went on behind it, and does that only when it has the answer.
   if (seen.answer.stored >= seq && seen.answer.stored < TAKEN_OVER_SEQ) return []
+  // The last batch of a recovery that was here before; whether that is this one, its mark says.
+  const told = await tellAgain(publishing, planned, { stored: seen.answer.stored, items, mark })
   // Redis has lost batches, this one too, or a recovery was here before: copies under the old numbers must come too late.
   const { answer: taken } = await asking.ask(() => takeOver(client, stream, { producerId, isNew: false }))
   if (taken === undefined) return 'unknown'
-  if (taken.mark === mark) return []
+  if (taken.mark === mark) return told
   const again = await asking.ask(() => append(client, stream, { producerId, seq: taken.seq + 1, items, mark }))
   if (again.answer.kind === 'done') return again.answer.ids
   // Redis has lost the take-over too.
   if (again.answer.kind === 'behind') return sendBatch(publishing, planned, items)
   return again.answer.kind === 'stale' ? 'taken' : 'unknown'
+}
+
+/** What became of the batch under the number that Redis is at, as long as no take-over has had it forget that. */
+async function tellAgain(
+  { asking }: Publishing,
+  { batch: { stream, producerId } }: PlannedBatch,
+  { stored, items, mark }: { stored: number; items: readonly Item[]; mark: string },
+): Promise<readonly (string | undefined)[]> {
+  if (stored < TAKEN_OVER_SEQ) return []
+  const { answer } = await asking.ask(() =>
+    append(asking.connection.client, stream, { producerId, seq: stored, items, mark }),
+  )
+  return answer.kind === 'done' ? answer.ids : []
 }

@@ -16,7 +16,7 @@ export interface SlotAsk {
   readonly costUs: number
   readonly burstUs: number
   readonly graceUs: number
-  /** `look`: nothing is booked. `queue`: whoever gets no slot is told a time behind all that were told one before. */
+  /** `look`: nothing is booked. Whoever gets no slot is told a time behind all that were told one before, but for `keep`. */
   readonly how: 'look' | 'keep' | 'queue'
 }
 

@@ -12,7 +12,11 @@ export class SlotModel {
   /** @param fresh is of one call: what it has given to each key that was quiet before it. */
   ask(atUs: number, { key = '', costUs, burstUs, graceUs, how }: SlotAsk, fresh = new Map<string, number>()): SlotTold {
     const [mostUs, nearUs] = [this.#range.mostMs * 1000, this.#range.nearMs * 1000]
-    const kept = this.#times.get(key) ?? { tatUs: 0, tailUs: 0 }
+    let kept = this.#times.get(key) ?? { tatUs: 0, tailUs: 0 }
+    if (kept.tatUs > atUs + burstUs + 100_000 + mostUs) {
+      kept = { tatUs: atUs + burstUs + graceUs + mostUs, tailUs: 0 }
+      this.#times.set(key, kept)
+    }
     const tatUs = Math.max(Math.min(kept.tatUs, atUs + burstUs + graceUs + mostUs), atUs)
     if (tatUs === atUs) fresh.set(key, 0)
     const givenUs = fresh.get(key) ?? Infinity
@@ -24,7 +28,7 @@ export class SlotModel {
       }
       return { kind: 'given', inMs: Math.ceil(waitUs) / 1000 }
     }
-    if (how !== 'queue' || waitUs <= nearUs) return { kind: 'later', inMs: Math.ceil(waitUs) / 1000 }
+    if (how === 'keep' || waitUs <= nearUs) return { kind: 'later', inMs: Math.ceil(waitUs) / 1000 }
     const tailUs = Math.min(Math.max(kept.tailUs, tatUs) + costUs, tatUs + costUs + 300e6)
     this.#times.set(key, { tatUs, tailUs })
     return { kind: 'later', inMs: Math.ceil(tailUs - burstUs - atUs) / 1000 }

@@ -1,4 +1,5 @@
 import { KEY_NAMES } from '../keys.ts'
+import { KEY_IN, RELEASE } from './holder.ts'
 import { NOW, RECORD_OUTCOMES } from './lua.ts'
 import { ORDER } from './order.ts'
 import { REPLY } from './reply.ts'
@@ -52,7 +53,7 @@ export const cancelDelayed = script(
  */
 export const cancelInGroup = script(
   'cancelInGroup',
-  `${WHERE}${MARK}${RECORD}${RECORD_OUTCOMES}${ORDER}${REPLY}
+  `${WHERE}${MARK}${RECORD}${RECORD_OUTCOMES}${RELEASE}${KEY_IN}${ORDER}${REPLY}
   -- KEYS stream redelivery scheduled scheduledJobs dead index cancelled tally settings outcomes
   -- ARGV group jobId entryId member blind minute tallyTtlMs most keepMs
   local group, jobId, member, most, keepMs = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -76,6 +77,9 @@ export const cancelInGroup = script(
     local _, flat, entries = recordOf(redis.call('HGET', KEYS[4], jobId))
     redis.call('ZREM', KEYS[3], jobId)
     redis.call('HDEL', KEYS[4], jobId)
+    -- It is there no more, but a key that is held for a time of its own could not tell that from a completion.
+    local unique = flat and keyIn(flat)
+    if unique then release(uniqueIn(baseOf(KEYS[9]), unique), jobId, group, false) end
     -- Jobs of its key need not wait for it any more.
     local key = flat and orderKeyIn(flat)
     if key then endTurn(KEYS[9]:sub(1, -10), group, key, jobId) end

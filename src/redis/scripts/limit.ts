@@ -5,6 +5,9 @@ import { script } from './script.ts'
  * without a name has its stream's.
  */
 
+/** No job may begin later after its slot, whatever its rate and cost: those that wait would wait for nothing. */
+export const GRACE_MOST_US = 100_000
+
 /**
  * Gives jobs their slots of a rate: GCRA (the generic cell rate algorithm), which needs one time per key. That time, `tat`, is when all that
  * was let in so far would be through if it came evenly; a job may begin when `tat` and its own cost are at most a burst ahead.
@@ -17,7 +20,8 @@ import { script } from './script.ts'
  *   brought to its slot and `grace` before its cost is added.
  * - What one call asks for of a key that was quiet begins at once, up to a whole burst: nothing from before can begin beside it.
  * - A `tat` further ahead than this limit can have brought it is one of a slower rate, or the clock was set back: it is
- *   brought near.
+ *   brought near, for good where it is beyond the longest grace, or it would be as far ahead whenever somebody asks. What was
+ *   told a time behind it is not waited for then.
  *
  * Why no window then holds more than a burst and its own time, whatever jobs cost and however late each is: of the jobs in a window let i
  * be the one that asked first and j the last. Booking i brought `tat` to the latest time of i, and each one since moved it by its cost
@@ -35,7 +39,7 @@ import { script } from './script.ts'
 export const reserveSlots = script(
   'reserveSlots',
   `
-  -- KEYS slots... permits | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'keep'|'queue' = tell times behind each other)
+  -- KEYS slots... permits | ARGV mostUs nearUs, then per key: costUs burstUs graceUs how('look' = book nothing|'queue'|'keep' = tell no times behind each other)
   local time = redis.call('TIME')
   local at, most, near = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
   local reply = {at}
@@ -51,7 +55,12 @@ export const reserveSlots = script(
     local tat, tail = (kept or '0 0'):match('^([%d.e+]+) ([%d.e+]+)$')
     tat, tail = tonumber(tat), tonumber(tail)
     if not tat or not tail then return -1, 0 end
+    local isFar = tat > at + burst + ${GRACE_MOST_US} + most
     tat = math.min(tat, at + burst + grace + most)
+    if isFar then
+      tail = 0
+      write(key, tat, tail)
+    end
     if tat <= at then tat, fresh[key] = at, 0 end
     local isFresh = fresh[key] and fresh[key] + cost <= burst + 1 -- a µs for what was rounded in the sum
     local wait = isFresh and 0 or math.max(0, tat + cost - burst - at)
@@ -62,7 +71,7 @@ export const reserveSlots = script(
       end
       return 1, wait
     end
-    if how ~= 'queue' or wait <= near then return 0, wait end
+    if how == 'keep' or wait <= near then return 0, wait end
     tail = math.min(math.max(tail, tat) + cost, tat + cost + 300000000)
     write(key, tat, tail)
     return 0, tail - burst - at
