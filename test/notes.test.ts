@@ -247,6 +247,16 @@ describe('progress and log lines', () => {
   })
 })
 
+/** A job as it is explained once it has said how far it is. */
+async function explained(id: string, progress: unknown) {
+  const inspector = newInspector(redis.url)
+  return eventually(async () => {
+    const { groups } = await inspector.explain('orders', id)
+    expect(groups[0]?.notes?.progress).toEqual(progress)
+    return groups[0]
+  })
+}
+
 test('explain tells of progress, of the last lines and of a checkpoint, without what is in it', async () => {
   const run = gate()
   const x = async (_: unknown, job: Job) => {
@@ -256,13 +266,7 @@ test('explain tells of progress, of the last lines and of a checkpoint, without 
     await run.wait()
   }
   await startWorker({ redis: redis.url, handlers: { x } })
-  const id = await publish()
-  const inspector = newInspector(redis.url)
-  const group = await eventually(async () => {
-    const { groups } = await inspector.explain('orders', id)
-    expect(groups[0]?.notes?.progress).toEqual({ percent: 40 })
-    return groups[0]
-  })
+  const group = await explained(await publish(), { percent: 40 })
   expect(group?.notes).toMatchObject({ checkpointBytes: 12, dropped: 0, lines: [{ text: 'page 4 of 10' }] })
   const text = (group?.sentences ?? []).map((sentence) => sentence.text).join('\n')
   expect(text).toContain('{"percent":40}')
@@ -282,12 +286,7 @@ test('explain has every log line that is kept, and says the last of them', async
   }
   await startWorker({ redis: redis.url, handlers: { x } })
   const id = await publish()
-  const inspector = newInspector(redis.url)
-  const group = await eventually(async () => {
-    const { groups } = await inspector.explain('orders', id)
-    expect(groups[0]?.notes?.progress).toBe(250)
-    return groups[0]
-  })
+  const group = await explained(id, 250)
   const { lines = [], dropped } = group?.notes ?? {}
   expect(lines.map(({ text }) => text)).toEqual(Array.from({ length: 100 }, (_, n) => `line ${n + 150}.`))
   expect(dropped).toBe(150)

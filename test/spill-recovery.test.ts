@@ -32,6 +32,17 @@ async function known(batch: ReturnType<typeof onItsWay>, isExecuted: boolean): P
   if (isExecuted) await append(redis.client, batch.stream, batch)
 }
 
+/** A recovery that appends the batch of the file, and dies before it has heard of that. */
+async function dieBehindAppend(path: string): Promise<void> {
+  await loadSpillScripts(redis.client)
+  const proxy = await startProxy(redis.url)
+  let seen = 0
+  // Its own number, which number there is, the take-over, the batch.
+  const swallowed = proxy.swallowReplyKeepOpen((command) => isScript(command) && (seen += 1) === 4)
+  void newRecovery(proxy.url, path, { socketTimeoutMs: 60_000 }).start()
+  await swallowed
+}
+
 describe('a spill file is published', () => {
   test('once, in order, what was on its way first, and is removed', async () => {
     const path = await spillPath()
@@ -78,14 +89,8 @@ describe('a spill file is published', () => {
     const path = await spillPath()
     const batch = onItsWay(spilled(1, 2), 'p', 3)
     await known({ ...batch, seq: 1, items: spilled(0, 0) }, true)
-    await loadSpillScripts(redis.client)
     await writeSpill(path, { batches: [batch], jobs: [] })
-    const proxy = await startProxy(redis.url)
-    let seen = 0
-    // Its own number, which number there is, the take-over, the batch.
-    const swallowed = proxy.swallowReplyKeepOpen((command) => isScript(command) && (seen += 1) === 4)
-    void newRecovery(proxy.url, path, { socketTimeoutMs: 60_000 }).start()
-    await swallowed
+    await dieBehindAppend(path)
     expect(await recover(redis.url, path)).toEqual([{ file: path, published: 2, ...all }])
     expect(await numbersIn(redis.client)).toEqual([0, 1, 2])
   })
@@ -96,13 +101,8 @@ describe('a spill file is published', () => {
     const batch = onItsWay(jobs, 'p', 3)
     await redis.client.hset('{orders}:token:taken', 'no', 'token')
     await known({ ...batch, seq: 1, items: spilled(0, 0) }, true)
-    await loadSpillScripts(redis.client)
     await writeSpill(path, { batches: [batch], jobs: [] })
-    const proxy = await startProxy(redis.url)
-    let seen = 0
-    const swallowed = proxy.swallowReplyKeepOpen((command) => isScript(command) && (seen += 1) === 4)
-    void newRecovery(proxy.url, path, { socketTimeoutMs: 60_000 }).start()
-    await swallowed
+    await dieBehindAppend(path)
     expect(await recover(redis.url, path)).toMatchObject([{ published: 1, unknown: 0, broken: 1 }])
     expect(await numbersIn(redis.client)).toEqual([0, 1])
   })
