@@ -34,7 +34,7 @@ export class Delivery implements Job, RunToTrace {
   earlier: Earlier | undefined
   /** What few jobs have. */
   extra: Extra | undefined
-  /** Set when it is called. */
+  /** Set when it is called, where runs are traced. */
   handler: Handler | undefined
   /** Goes on with it: it has its turn, and needs a slot. Undefined for a job that waits for none. */
   onTurn: (() => void) | undefined

@@ -218,10 +218,12 @@ export class Executor {
 
   /** The handler is called here. */
   #run(delivery: Delivery, handler: Handler, data: unknown): void {
-    delivery.handler = handler
     tellBegun(delivery, this.#deps)
     const { tracing } = this.#deps
-    if (tracing !== undefined) delivery.traced = tracing.process(delivery)
+    if (tracing !== undefined) {
+      delivery.handler = handler
+      delivery.traced = tracing.process(delivery)
+    }
     const isObserved = delivery.traced !== undefined || runChannel.hasSubscribers
     let awaited: Promise<unknown> | undefined
     try {
